@@ -1,0 +1,65 @@
+"""Deep latent-variable models as directed graphs whose CPDs are PyTorch.
+
+A model is a directed graph whose CPDs are ordinary PyTorch. A cost function is a divergence
+between two such models. The library works out which costs a graph admits, how each is estimated,
+and runs it fast.
+"""
+
+from daguerre import nn
+from daguerre.compose import do, model, replace
+from daguerre.empirical import data
+from daguerre.families import StandardNormal
+from daguerre.graph import Graph, GraphError, InadmissibleError, Plate
+from daguerre.joint import Joint
+from daguerre.model import Input, Model, bijection, deterministic, rv
+from daguerre.objectives import (
+    JS,
+    KL,
+    MINIMAX,
+    NON_SATURATING,
+    GameLoss,
+    Objective,
+    elbo,
+    gan,
+    nll,
+    objectives_for,
+)
+from daguerre.train import SGD, Adam, History, RMSprop, Saved, Step, fit, load, save
+
+__all__ = [
+    "JS",
+    "KL",
+    "MINIMAX",
+    "NON_SATURATING",
+    "SGD",
+    "Adam",
+    "GameLoss",
+    "Graph",
+    "GraphError",
+    "History",
+    "InadmissibleError",
+    "Input",
+    "Joint",
+    "Model",
+    "Objective",
+    "Plate",
+    "RMSprop",
+    "Saved",
+    "StandardNormal",
+    "Step",
+    "bijection",
+    "data",
+    "deterministic",
+    "do",
+    "elbo",
+    "fit",
+    "gan",
+    "load",
+    "model",
+    "nll",
+    "nn",
+    "objectives_for",
+    "replace",
+    "rv",
+    "save",
+]

@@ -1,0 +1,215 @@
+"""The second front end: models from functions and distributions, and models rewritten.
+
+`dg.model(z=..., x=...)` builds what a class body builds; `dg.replace` and `dg.do` return new
+models that share parameters with the old one and leave it as it was.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution, Transform
+
+from daguerre.graph import Graph, GraphError, Variable
+from daguerre.model import Input, Model, Node, check_names, parameters_of
+from daguerre.program import Outcome, Step
+
+__all__ = ["CPD", "do", "model", "replace"]
+
+CPD = Distribution | Tensor | nn.Module | Node[..., Any] | Callable[..., Any]
+
+
+class Call(nn.Module):
+    """A CPD as a module: a function, a constant or another module, with the modules it uses."""
+
+    def __init__(self, function: Callable[..., Outcome], modules: Mapping[str, nn.Module]) -> None:
+        super().__init__()
+        self.function = function
+        for name, module in modules.items():
+            self.add_module(name, module)
+        self.bound = tuple(modules)
+        names = tuple(inspect.signature(function).parameters)
+        self.order = tuple(n for n in names if n not in modules)
+
+    def forward(self, *parents: Tensor) -> Outcome:
+        """Return what the function returns for these values of the parents."""
+        modules = {name: self._modules[name] for name in self.bound}
+        return self.function(**dict(zip(self.order, parents, strict=True)), **modules)
+
+
+class Constant(nn.Module):
+    """A parentless CPD: a fixed distribution, tensor or transform. Tensors become buffers."""
+
+    def __init__(self, value: Outcome) -> None:
+        super().__init__()
+        if isinstance(value, Tensor):
+            self.register_buffer("value", value)
+        else:
+            self.value = value
+
+    def forward(self) -> Outcome:
+        """Return the constant."""
+        return self.value
+
+
+class Composed(Model):
+    """A model assembled from CPDs, perhaps on top of another model whose parameters it shares."""
+
+    def __init__(
+        self, graph: Graph, cpds: Mapping[str, nn.Module | Input], base: Model | None = None
+    ) -> None:
+        super().__init__()
+        self.graph = graph
+        self.base = base
+        self._given = {n: c for n, c in cpds.items() if isinstance(c, Input)}
+        self._places = {}
+        for name, cpd in cpds.items():
+            if isinstance(cpd, nn.Module):
+                self.add_module(name, cpd)
+
+    def inputs(self) -> dict[str, Input]:
+        """Return the declared inputs, those of the base included."""
+        base = self.base.inputs() if self.base is not None else {}
+        both = base | self._given
+        return {n: both[n] for n in self.graph.inputs}
+
+    def steps(self) -> tuple[Step, ...]:
+        """Return the steps of the base, with the CPDs of this model in their place."""
+        base = {s.name: s for s in self.base.steps()} if self.base is not None else {}
+
+        def step(variable: Variable) -> Step:
+            if variable.map == "input":
+                return Step(variable, None, "input")
+            cpd = self._modules.get(variable.name)
+            if cpd is None:
+                return base[variable.name]
+            return Step(variable, cpd, self._places.get(variable.name, ""))
+
+        return tuple(step(v) for v in self.graph.variables)
+
+
+def model(**cpds: CPD | Input) -> Model:
+    """Build a model from CPDs by name: the functional front end, for programs and short models.
+
+    Args:
+        cpds: Per variable, a Distribution or Tensor (a root), a function or module whose parameter
+            names are the parents and that returns a Distribution, `dg.rv(...)`,
+            `dg.deterministic(...)` or `dg.bijection(...)` around one, or `dg.Input(...)`.
+
+    Raises:
+        GraphError: As for a class: unknown parents, cycles, reserved names; also a function that
+            uses a module from outside, whose parameters would not be trained.
+
+    Example:
+        >>> from torch.distributions import Normal
+        >>> p = model(z=Normal(0.0, 1.0), x=lambda z: Normal(2 * z, 1.0))
+        >>> p.graph.edges, p.log_prob(p.sample(5)).shape
+        ((('z', 'x'),), torch.Size([5]))
+    """
+    check_names(cpds)
+    read = {name: _read(name, cpd) for name, cpd in cpds.items()}
+    graph = Graph(variable for variable, _ in read.values())
+    return _composed(graph, read, None)
+
+
+def replace(model: Model, **cpds: CPD | Input) -> Model:
+    """Return the model with some CPDs swapped; the others keep sharing their parameters.
+
+    Raises:
+        GraphError: A name that the model has not, or a swap that leaves no graph.
+
+    Example:
+        >>> from torch.distributions import Normal
+        >>> from daguerre import deterministic
+        >>> p = model(z=Normal(0.0, 1.0), x=lambda z: Normal(2 * z, 1.0))
+        >>> replace(p, x=deterministic(lambda z: torch.tanh(z))).kind("x"), p.kind("x")
+        ('implicit', 'prescribed')
+    """
+    graph, read = model.graph, {name: _read(name, cpd) for name, cpd in cpds.items()}
+    variables = {v.name: v for v in graph.variables}
+    for name, (variable, _) in read.items():
+        variables[graph[name].name] = variable
+    return _composed(Graph(variables.values(), graph.plates), read, model)
+
+
+def do(model: Model, **values: Tensor | float) -> Model:
+    """Return the model under an intervention: arrows into the variables are cut (Pearl's do).
+
+    Args:
+        model: The model; it stays as it is.
+        values: Per variable, the event `[*event]` it is set to.
+
+    Raises:
+        GraphError: An unknown name.
+
+    Example:
+        >>> from torch.distributions import Normal
+        >>> p = do(model(z=Normal(0.0, 1.0), x=lambda z: Normal(2 * z, 1.0)), x=3.0)
+        >>> p.sample(2)["x"], p.graph.edges
+        (tensor([3., 3.]), ())
+    """
+    constants = {name: torch.as_tensor(value) for name, value in values.items()}
+    read = {name: _read(name, value) for name, value in constants.items()}
+    return _composed(model.graph.do(values), read, model)
+
+
+Read = tuple[Variable, nn.Module | Input]
+
+
+def _composed(graph: Graph, read: Mapping[str, Read], base: Model | None) -> Composed:
+    return Composed(graph, {name: cpd for name, (_, cpd) in read.items()}, base)
+
+
+def _read(name: str, cpd: CPD | Input) -> Read:
+    match cpd:
+        case Input():
+            return Variable(name, map="input"), cpd
+        case Distribution():
+            _refuse_learned(name, cpd)
+            return Variable(name), Constant(cpd)
+        case Tensor():
+            return Variable(name, map="deterministic"), Constant(cpd)
+        case Node(constant=Transform() as transform):
+            return cpd.variable(name, skip=1), Constant(transform)
+        case Node():
+            return cpd.variable(name), _module(name, cpd.function, cpd.modules)
+        case nn.Module():
+            return Variable(name, parameters_of(cpd.forward, name)), cpd
+        case _ if callable(cpd):
+            return Variable(name, parameters_of(cpd, name)), _module(name, cpd, {})
+    raise TypeError(f"{name}: expected a Distribution, function, module or Tensor, not {cpd!r}")
+
+
+def _module(
+    name: str, function: Callable[..., Outcome], modules: Mapping[str, nn.Module]
+) -> nn.Module:
+    if isinstance(function, nn.Module):
+        return function
+    _refuse_outside(name, function)
+    return Call(function, modules)
+
+
+def _refuse_learned(name: str, distribution: Distribution) -> None:
+    for key, value in vars(distribution).items():
+        if isinstance(value, Tensor) and value.requires_grad:
+            raise GraphError(
+                f"{name}: {key} of the {type(distribution).__name__} requires a gradient, but a"
+                " plain distribution registers no parameters; write a module whose forward()"
+                " returns the distribution"
+            )
+
+
+def _refuse_outside(name: str, function: Callable[..., object]) -> None:
+    if not inspect.isfunction(function):
+        return
+    scope = inspect.getclosurevars(function)
+    for key, value in (*scope.nonlocals.items(), *scope.globals.items()):
+        if isinstance(value, nn.Module | nn.Parameter):
+            raise GraphError(
+                f"{name}: its function uses {key!r} from outside, which would be neither trained,"
+                f" saved nor copied; pass it along: dg.rv(lambda ..., {key}: ..., {key}={key})"
+            )

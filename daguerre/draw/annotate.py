@@ -1,0 +1,130 @@
+"""Type beside arrows and at the feet of plates, where nothing strikes it."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import accumulate, pairwise
+
+from daguerre.draw.curves import Point, line
+from daguerre.draw.formula import Outline, formula
+from daguerre.draw.notation import Frame
+from daguerre.draw.picture import Box, PlacedFrame, PlacedNode, PlacedPath, PlacedType
+from daguerre.draw.terrain import Wall
+
+__all__ = ["centred", "framed", "labelled"]
+
+_SIZE = 17.0
+_BESIDE = 8.0  # pixels between a label and its arrow
+_INSET = 9.0  # from a plate's border to its label
+_PLACES = (0.5, 0.42, 0.58, 0.34, 0.66, 0.26, 0.74)
+
+
+def centred(source: str, outline: Outline, centre: Point) -> PlacedType:
+    """Set type in the middle of a node; a subscript hardly lifts the letter."""
+    drop = (outline.ascent - min(outline.descent, 0.2 * outline.ascent)) / 2
+    return PlacedType(source, outline, Point(centre.x - outline.width / 2, centre.y + drop))
+
+
+def framed(frame: Frame, box: Box, outline: Outline, paths: Sequence[PlacedPath]) -> PlacedFrame:
+    """Set the label of a plate at its lower right, or further left where an arrow leaves there.
+
+    Args:
+        frame: The plate.
+        box: Its border.
+        outline: Its label.
+        paths: All arrows, with their labels.
+    """
+    taken = [path.label.box for path in paths if path.label]
+    room = int(box.right - box.left - outline.width - 2 * _INSET)
+    points = [p for path in paths for p in _points(path)]
+    first: PlacedType | None = None
+    for shift in range(0, max(room, 1), 6):
+        x = box.right - _INSET - outline.width - shift
+        label = PlacedType(frame.label, outline, Point(x, box.bottom - _INSET - outline.descent))
+        first = first or label
+        near = _widened(label.box, 3.0)
+        if not any(map(near.holds, points)) and not any(map(near.meets, taken)):
+            return PlacedFrame(frame, box, label)
+    assert first is not None
+    return PlacedFrame(frame, box, first)
+
+
+def labelled(
+    paths: Sequence[PlacedPath], nodes: Sequence[PlacedNode], walls: Sequence[Wall]
+) -> list[PlacedPath]:
+    """Set the label of each arrow beside it, where it strikes least.
+
+    Args:
+        paths: All arrows.
+        nodes: All nodes.
+        walls: The plates; one that holds both ends of an arrow may still grow around its label.
+    """
+    taken = [node.box for node in nodes]
+    points = [p for path in paths for p in _points(path)]
+    result = []
+    for path in paths:
+        if path.arrow.label:
+            ends = {path.arrow.source, path.arrow.target}
+            borders = [wall.box for wall in walls if not ends <= wall.members]
+            best = min(_spots(path), key=lambda s: _struck(s.box, taken, points, borders))
+            taken.append(best.box)
+            path = replace(path, label=best)
+        result.append(path)
+    return result
+
+
+def _spots(path: PlacedPath) -> Iterator[PlacedType]:
+    """Propose places in order of liking: near the middle, outside a bow, else left or above."""
+    outline = formula(path.arrow.label, size=_SIZE)
+    points = path.curve.samples(1.0)
+    points += line(points[-1], path.tip).samples(1.0)[1:]
+    chord = points[0].to(points[-1])
+    middle = points[_index(points, 0.5)]
+    half = points[0].plus(chord, 0.5)
+    for share in _PLACES:
+        at = _index(points, share)
+        along = points[at].to(points[at + 1])
+        normal = Point(along.y / along.length, -along.x / along.length)
+        bow = normal.x * half.to(middle).x + normal.y * half.to(middle).y
+        outward = 1 if bow > 1 or (abs(bow) <= 1 and normal.x + normal.y < 0) else -1
+        for side in (outward, -outward):
+            yield _beside(
+                path.arrow.label, outline, points[at], Point(side * normal.x, side * normal.y)
+            )
+
+
+def _index(points: Sequence[Point], share: float) -> int:
+    """Return where a share of the length of a chain of points lies behind; never the last one."""
+    steps = [a.to(b).length for a, b in pairwise(points)]
+    behind = list(accumulate(steps))
+    return min(bisect_left(behind, share * behind[-1]), len(steps) - 1)
+
+
+def _beside(source: str, outline: Outline, at: Point, normal: Point) -> PlacedType:
+    away = _BESIDE + abs(normal.x) * outline.width / 2 + abs(normal.y) * outline.height / 2
+    x, y = at.plus(normal, away)
+    drop = (outline.ascent - outline.descent) / 2
+    return PlacedType(source, outline, Point(x - outline.width / 2, y + drop))
+
+
+def _struck(
+    box: Box, taken: Sequence[Box], points: Sequence[Point], borders: Sequence[Box]
+) -> float:
+    near = _widened(box, 3.0)
+    types = 50.0 * sum(near.meets(other) for other in taken)
+    walls = sum(near.meets(border) and not _inside(near, border) for border in borders)
+    return types + 20.0 * walls + 8.0 * sum(near.holds(p) for p in points)
+
+
+def _inside(box: Box, other: Box) -> bool:
+    return all(other.holds(corner) for corner in box.corners)
+
+
+def _widened(box: Box, margin: float) -> Box:
+    return Box.around(box.corners, margin=margin)
+
+
+def _points(path: PlacedPath) -> list[Point]:
+    return [*path.curve.samples(4.0), path.tip]

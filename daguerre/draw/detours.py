@@ -1,0 +1,133 @@
+"""Ways around: through the gaps of the rows between, along the free strips between rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from math import copysign
+
+from daguerre.draw.curves import Point
+from daguerre.draw.picture import Box
+from daguerre.draw.terrain import Wall
+from daguerre.draw.ways import End, Way, threaded
+
+__all__ = ["Plan", "detours"]
+
+_LANES = (0.0, -9.0, 9.0, -18.0, 18.0)
+_CHOICES = 3  # gaps of a row that are tried
+_NARROWEST = 18.0
+_STRAY = 40.0  # a way goes on straight rather than shift by less than this
+_OUTER = 28.0  # from the outermost node of a row to a way around it
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the routes start from.
+
+    Attributes:
+        ends: Each node by name.
+        bends: For each pair (upper, lower): the points that the layout kept free for it.
+        bands: Top and bottom of each row.
+        row: The row of each node that stands in one.
+    """
+
+    ends: Mapping[str, End]
+    bends: Mapping[tuple[str, str], tuple[Point, ...]]
+    bands: Sequence[tuple[float, float]]
+    row: Mapping[str, int]
+
+
+def detours(source: End, target: End, plan: Plan, walls: Sequence[Wall]) -> Iterator[Way]:
+    """Propose ways around all nodes; the last ones exist and are clear whatever stands where."""
+    if source.name not in plan.row or target.name not in plan.row:
+        return
+    i, j = plan.row[source.name], plan.row[target.name]
+    step = 1 if i <= j else -1
+    between = range(i + step, j, step) if i != j else range(0)
+    foreign = [w.box for w in walls if not w.members & {source.name, target.name}]
+    nodes = {r: _blocks(plan, r) for r in between}
+    blocks = {r: [*taken, *_walls(foreign, plan.bands[r])] for r, taken in nodes.items()}
+    for choice in range(_CHOICES if between else 0):
+        gaps = _gaps(source, target, blocks, choice)
+        points = [Point(x, _strip(plan, r, s)) for r, x in gaps.items() for s in (-step, step)]
+        for radius in (90.0, 40.0):
+            yield threaded(source, target, points, radius=radius)
+    for side, taken in product((step,) if i != j else (1, -1), (blocks, nodes)):
+        gaps = _gaps(source, target, taken, 0)
+        for lane in _LANES:
+            points = _corridor(source, target, plan, gaps, side, lane)
+            way = threaded(source, target, points, radius=28.0)
+            yield replace(way, bend=way.bend + 20.0 + abs(lane) / 4)
+
+
+def _corridor(
+    source: End, target: End, plan: Plan, gaps: Mapping[int, float], step: int, lane: float
+) -> list[Point]:
+    i, j = plan.row[source.name], plan.row[target.name]
+    inner = [
+        Point(x + lane / 3, _strip(plan, row, side) + lane)
+        for row, x in gaps.items()
+        for side in (-step, step)
+    ]
+    last = _strip(plan, j, -step if i != j else step)
+    first_x = _aside(source, inner[0].x if inner else target.centre.x)
+    last_x = _aside(target, inner[-1].x if inner else source.centre.x)
+    return [
+        Point(first_x, _strip(plan, i, step) + lane),
+        *inner,
+        Point(last_x, last + lane),
+    ]
+
+
+def _aside(end: End, towards: float) -> float:
+    """Leave a node a little to one side, away from the arrows that come straight."""
+    return end.centre.x + copysign(26.0, towards - end.centre.x)
+
+
+def _strip(plan: Plan, row: int, step: int) -> float:
+    """Return the y of the free strip below (step 1) or above (step -1) a row."""
+    top, bottom = plan.bands[row]
+    if step > 0:
+        is_last = row + 1 == len(plan.bands)
+        return bottom + _OUTER if is_last else (bottom + plan.bands[row + 1][0]) / 2
+    return top - _OUTER if row == 0 else (plan.bands[row - 1][1] + top) / 2
+
+
+def _walls(foreign: Sequence[Box], band: tuple[float, float]) -> list[tuple[float, float]]:
+    return [(b.left, b.right) for b in foreign if b.top < band[1] and band[0] < b.bottom]
+
+
+def _blocks(plan: Plan, row: int) -> list[tuple[float, float]]:
+    ends = (e for name, e in plan.ends.items() if plan.row.get(name) == row)
+    return [(e.centre.x - e.body.width, e.centre.x + e.body.width) for e in ends]
+
+
+def _gaps(
+    source: End, target: End, blocks: Mapping[int, Sequence[tuple[float, float]]], choice: int
+) -> dict[int, float]:
+    """Choose one gap in each row: the nearest to the straight line, or a further one."""
+    result: dict[int, float] = {}
+    x = source.centre.x
+    for count, (row, taken) in enumerate(blocks.items()):
+        ideal = x + (target.centre.x - x) / (len(blocks) - count + 1)
+        places = sorted(_places(taken), key=lambda place: abs(place - ideal))
+        best = places[min(choice, len(places) - 1)]
+        keeps = result and abs(best - x) < _STRAY and _is_free(x, taken)
+        x = result[row] = x if keeps else best
+    return result
+
+
+def _is_free(x: float, taken: Sequence[tuple[float, float]]) -> bool:
+    return all(x < left - _NARROWEST / 2 or x > right + _NARROWEST / 2 for left, right in taken)
+
+
+def _places(taken: Sequence[tuple[float, float]]) -> Iterator[float]:
+    edges = sorted(taken)
+    reach = edges[0][0]
+    yield reach - _OUTER
+    for left, right in edges:
+        if left - reach >= _NARROWEST:
+            yield (reach + left) / 2
+        reach = max(reach, right)
+    yield reach + _OUTER

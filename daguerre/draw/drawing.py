@@ -1,0 +1,159 @@
+"""The one entry: anything that has a figure becomes a Drawing, to be shown or saved."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from daguerre.draw import notation
+from daguerre.draw.notation import Figure
+from daguerre.draw.png import png
+from daguerre.draw.sheet import Sheet, sheet
+from daguerre.draw.svg import svg
+from daguerre.graph import Graph
+
+__all__ = ["Drawable", "Drawing", "draw"]
+
+
+@runtime_checkable
+class Drawable(Protocol):
+    """Anything that can be drawn: it has a method `figure`, as models and objectives have."""
+
+    def figure(self) -> Figure:
+        """Return the picture of this object, before layout."""
+        ...
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """One or more figures, laid out on one page.
+
+    Notebooks show it; `save` writes it.
+
+    Attributes:
+        sheet: The placed panels, which every writer prints.
+
+    Example:
+        >>> drawing = draw(Graph.from_edges([("z", "x")], deterministic=["x"]))
+        >>> drawing.svg.count("<circle"), drawing.png()[1:4]
+        (1, b'PNG')
+    """
+
+    sheet: Sheet
+
+    @cached_property
+    def svg(self) -> str:
+        """The drawing as an SVG document."""
+        return svg(self.sheet)
+
+    def png(self, scale: float = 2.0) -> bytes:
+        """Return the drawing as a PNG image.
+
+        Args:
+            scale: Image pixels for one pixel of the drawing.
+
+        Raises:
+            ValueError: A scale that is not positive or makes the image too large.
+        """
+        return png(self.svg, width=self.sheet.width, height=self.sheet.height, scale=scale)
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the drawing; the suffix says how. An old file stays whole until the new one is.
+
+        Args:
+            path: A name that ends in `.svg` or `.png`.
+
+        Returns:
+            The path.
+
+        Raises:
+            ValueError: Another suffix.
+            OSError: The folder is missing or cannot be written.
+        """
+        path = Path(path)
+        writers = {".svg": lambda: self.svg.encode(), ".png": self.png}
+        if path.suffix.lower() not in writers:
+            raise ValueError(
+                f"cannot save a drawing as {path.name!r}: the suffix {path.suffix!r} is none of "
+                f"{', '.join(writers)}"
+            )
+        _write(path, writers[path.suffix.lower()]())
+        return path
+
+    def _repr_svg_(self) -> str:
+        return self.svg
+
+    def _repr_mimebundle_(
+        self, include: Collection[str] | None = None, exclude: Collection[str] | None = None
+    ) -> dict[str, Any]:
+        words = "; ".join(panel.figure.title or "a graphical model" for panel in self.sheet.panels)
+        bundle = {"image/svg+xml": self.svg, "text/plain": f"Drawing of {words}"}
+        return {
+            kind: data
+            for kind, data in bundle.items()
+            if (not include or kind in include) and kind not in (exclude or ())
+        }
+
+
+def draw(*things: Graph | Figure | Drawable, titles: Sequence[str] = ()) -> Drawing:
+    """Draw graphs, figures, models or objectives, side by side.
+
+    Args:
+        things: What to draw, from left to right.
+        titles: Plain text above each; one for each thing, or none at all.
+
+    Raises:
+        GraphError: An empty graph, or plates that cross.
+        TypeError: Something that has no figure.
+        ValueError: Nothing to draw, or titles for another number of things.
+
+    Example:
+        >>> vae = Graph.from_edges([("z", "x")])
+        >>> gan = Graph.from_edges([("z", "x")], deterministic=["x"])
+        >>> len(draw(vae, gan, titles=["VAE", "GAN"]).sheet.panels)
+        2
+    """
+    if not things:
+        raise ValueError("nothing to draw: give draw at least one graph, model or objective")
+    if titles and len(titles) != len(things):
+        raise ValueError(f"draw got {len(titles)} titles for {len(things)} things")
+    figures = [_figure(thing) for thing in things]
+    if titles:
+        figures = [replace(f, title=t) for f, t in zip(figures, titles, strict=True)]
+    return Drawing(sheet(figures))
+
+
+def _figure(thing: Graph | Figure | Drawable) -> Figure:
+    if isinstance(thing, Figure):
+        return thing
+    if isinstance(thing, Graph):
+        return notation.figure(thing)
+    if isinstance(thing, Drawable):
+        return thing.figure()
+    raise TypeError(
+        f"cannot draw a {type(thing).__name__}: expected a Graph, a Figure, or an object "
+        "with a method figure(), such as a model or an objective"
+    )
+
+
+def _write(path: Path, data: bytes) -> None:
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        os.chmod(temporary, 0o666 & ~_mask())
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def _mask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,232 @@
+r"""LaTeX to outlines: a formula becomes one SVG path, so it looks the same on every machine.
+
+Formulas are set by ziamath in STIX Two Math. What it would set wrongly without a word (unknown
+commands, unbalanced braces, comments, colours) is an error here.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from types import ModuleType
+from typing import TYPE_CHECKING
+from xml.etree import ElementTree
+
+from daguerre.draw.markup import clean, element, number
+
+if TYPE_CHECKING:
+    from ziamath.zmath import Math
+
+__all__ = ["Outline", "formula", "formula_svg", "text"]
+
+_COMMAND = re.compile(r"\\[A-Za-z]+")
+_ESCAPED = re.compile(r"\\(?:[A-Za-z]+|.)", re.DOTALL)
+_FILLS = (None, "black")
+# ziamath slants every Greek letter but these variants, whose slanted signs are given outright.
+_SLANTED = {
+    r"\phi": "𝜙",
+    r"\epsilon": "𝜖",
+    r"\vartheta": "𝜗",
+    r"\varkappa": "𝜘",
+    r"\varrho": "𝜚",
+    r"\varpi": "𝜛",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """A line of type as a filled path whose origin is the left end of its baseline.
+
+    Attributes:
+        path: SVG path data, y downwards, in pixels.
+        width: Advance width in pixels.
+        ascent: Pixels above the baseline.
+        descent: Pixels below the baseline.
+    """
+
+    path: str
+    width: float
+    ascent: float
+    descent: float
+
+    @property
+    def height(self) -> float:
+        """Pixels from top to bottom."""
+        return self.ascent + self.descent
+
+
+@lru_cache(maxsize=4096)
+def formula(latex: str, *, size: float = 20.0) -> Outline:
+    r"""Set a LaTeX formula.
+
+    Args:
+        latex: The formula, without dollar signs.
+        size: Font size in pixels.
+
+    Raises:
+        ValueError: A command that cannot be set, unbalanced braces, a comment or a colour.
+
+    Example:
+        >>> outline = formula(r"p_\theta(x \mid z)", size=20)
+        >>> 60 < outline.width < 90
+        True
+    """
+    _check_braces(latex)
+    ziamath = _ziamath()
+    try:
+        math = ziamath.Latex(_COMMAND.sub(_slanted, latex), size=size)
+    except Exception as error:  # its parser raises bare subclasses of Exception
+        raise ValueError(f"cannot set the formula {_quoted(latex)}: {_reason(error)}") from error
+    for node in math.mathml.iter():
+        if unknown := _COMMAND.search(node.text or ""):
+            raise ValueError(
+                f"unknown LaTeX command {unknown.group()} in {_quoted(latex)}; "
+                r"use a standard one, or \mathrm{...} for words"
+            )
+    return _outline(math, latex)
+
+
+@lru_cache(maxsize=1024)
+def text(words: str, *, size: float = 18.0) -> Outline:
+    """Set plain words: no character has a meaning of its own.
+
+    Args:
+        words: One line of text.
+        size: Font size in pixels.
+
+    Example:
+        >>> text("100% $x$", size=10).width > 30
+        True
+    """
+    math = ElementTree.Element("math")
+    ElementTree.SubElement(math, "mtext").text = clean(" ".join(words.split())) or " "
+    return _outline(_ziamath().Math(math, size=size), words)
+
+
+def formula_svg(latex: str, *, size: float = 20.0) -> str:
+    r"""Set a LaTeX formula as an SVG element for the middle of a line of HTML.
+
+    Args:
+        latex: The formula, without dollar signs.
+        size: Font size in pixels.
+
+    Raises:
+        ValueError: As for `formula`.
+
+    Example:
+        >>> formula_svg("x^2").startswith('<svg class="formula"')
+        True
+    """
+    outline = formula(latex, size=size)
+    box = (0.0, -outline.ascent - 1, outline.width + 1, outline.height + 2)
+    return element(
+        "svg",
+        {
+            "class": "formula",
+            "role": "img",
+            "width": number(box[2]),
+            "height": number(box[3]),
+            "viewBox": " ".join(map(number, box)),
+            "style": f"vertical-align:{number(-outline.descent - 1)}px;overflow:visible",
+            "xmlns": "http://www.w3.org/2000/svg",
+        },
+        element("title", {}, text=latex),
+        element("path", {"fill": "currentColor", "d": outline.path}),
+    )
+
+
+def _ziamath() -> ModuleType:
+    with warnings.catch_warnings():  # it reads its font through a deprecated importlib function
+        warnings.simplefilter("ignore", DeprecationWarning)
+        import ziamath
+    return ziamath
+
+
+def _check_braces(latex: str) -> None:
+    plain = _ESCAPED.sub("", latex)
+    if not latex.strip():
+        raise ValueError("cannot set an empty formula")
+    if "%" in plain:
+        raise ValueError(rf"the formula {_quoted(latex)} has a bare %: write \% for the sign")
+    depth = 0
+    for character in plain:
+        depth += (character == "{") - (character == "}")
+        if depth < 0:
+            break
+    if depth:
+        raise ValueError(f"the braces of the formula {_quoted(latex)} do not balance")
+
+
+def _slanted(command: re.Match[str]) -> str:
+    return _SLANTED.get(command.group(), command.group())
+
+
+def _quoted(latex: str) -> str:
+    return repr(latex if len(latex) <= 80 else latex[:79] + "…")
+
+
+def _reason(error: Exception) -> str:
+    words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", type(error).__name__).lower()
+    return f"{words}: {error}" if str(error) else words
+
+
+def _outline(math: Math, source: str) -> Outline:
+    root = ElementTree.Element("svg")
+    math.drawon(root)
+    symbols = {symbol.get("id", ""): symbol for symbol in root.iter("symbol")}
+    width, height = math.getsize()
+    descent = -math.getyofst()
+    pieces = [p for child in _painted(root) for p in _piece(child, symbols, source)]
+    if not pieces:
+        return Outline("", 0.0, 0.0, 0.0)
+    return Outline(" ".join(pieces), width, height - descent, descent)
+
+
+def _painted(node: ElementTree.Element) -> Iterator[ElementTree.Element]:
+    for child in node:
+        if child.tag == "g":
+            yield from _painted(child)
+        elif child.tag != "symbol":
+            yield child
+
+
+def _piece(
+    node: ElementTree.Element, symbols: Mapping[str, ElementTree.Element], source: str
+) -> Iterator[str]:
+    plain = node.get("fill") in _FILLS and node.get("stroke") is None
+    if node.tag == "use" and plain:
+        yield from _glyph(node, symbols[node.get("href", "#")[1:]])
+    elif node.tag == "rect" and plain:
+        x, y, w, h = (number(float(node.get(key, 0))) for key in ("x", "y", "width", "height"))
+        yield f"M{x} {y}h{w}v{h}h-{w}Z"
+    elif node.tag == "path" and plain:
+        yield _moved(node.get("d", ""), 0.0, 0.0, 1.0)
+    else:
+        raise ValueError(
+            f"the formula {_quoted(source)} uses colour, a box or a strike, which cannot be set; "
+            "write it without"
+        )
+
+
+def _glyph(use: ElementTree.Element, symbol: ElementTree.Element) -> Iterator[str]:
+    left, top, _, height = map(float, symbol.get("viewBox", "").split())
+    scale = float(use.get("height", 0)) / height
+    x, y = float(use.get("x", 0)) - left * scale, float(use.get("y", 0)) - top * scale
+    for path in symbol.iter("path"):
+        yield _moved(path.get("d", ""), x, y, scale)
+
+
+def _moved(path: str, x: float, y: float, scale: float) -> str:
+    pieces: list[str] = []
+    offsets = (x, y)
+    place = 0  # even: an x coordinate
+    for token in path.split():
+        if token.isalpha():
+            pieces.append(token)
+        else:
+            pieces.append(number(float(token) * scale + offsets[place % 2]))
+            place += 1
+    return re.sub(r"(?<=[A-Z]) | (?=[A-Z])", "", " ".join(pieces))

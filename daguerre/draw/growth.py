@@ -1,0 +1,61 @@
+"""Plates grow sideways around the arrows and labels that belong to them, where there is room."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from daguerre.draw.picture import Box, PlacedNode, PlacedPath
+from daguerre.draw.place import PAD
+from daguerre.draw.plates import Nesting
+from daguerre.draw.terrain import Wall
+
+__all__ = ["grown"]
+
+_AIR = 8.0  # from a border to an arrow inside or a stranger outside
+
+
+def grown(
+    walls: Sequence[Wall], nest: Nesting, nodes: Sequence[PlacedNode], paths: Sequence[PlacedPath]
+) -> list[Wall]:
+    """Widen plates until what joins their members lies inside; strangers stay outside.
+
+    Args:
+        walls: The plates as the columns set them.
+        nest: Which plate lies in which.
+        nodes: All nodes.
+        paths: All arrows, with their labels.
+    """
+    result = list(walls)
+    for plate in sorted(range(len(walls)), key=lambda p: -nest.depth(p)):
+        inner = [result[p].box for p, parent in enumerate(nest.parent) if parent == plate]
+        held = [Box.around(box.corners, margin=PAD) for box in inner]
+        held += [_widened(box) for box in _own(result[plate], paths)]
+        family = {p for p in range(len(walls)) if plate in nest.around(p)} | {*nest.around(plate)}
+        strangers = [n.box for n in nodes if n.node.name not in result[plate].members]
+        strangers += [wall.box for p, wall in enumerate(result) if p not in family]
+        box = _stretched(result[plate].box, held, strangers, _AIR + PAD * nest.depth(plate))
+        result[plate] = Wall(box, result[plate].members)
+    return result
+
+
+def _own(wall: Wall, paths: Sequence[PlacedPath]) -> Iterator[Box]:
+    for path in paths:
+        if {path.arrow.source, path.arrow.target} <= wall.members:
+            yield Box.around(path.curve.samples())
+            if path.label:
+                yield path.label.box
+
+
+def _stretched(box: Box, held: Sequence[Box], strangers: Sequence[Box], margin: float) -> Box:
+    level = [s for s in strangers if s.top < box.bottom + _AIR and box.top < s.bottom + _AIR]
+    left = min([box.left, *(h.left for h in held)])
+    right = max([box.right, *(h.right for h in held)])
+    if any(s.right + margin > left and s.left < box.left for s in level):
+        left = box.left
+    if any(s.left - margin < right and s.right > box.right for s in level):
+        right = box.right
+    return Box(left, box.top, right, box.bottom)
+
+
+def _widened(box: Box) -> Box:
+    return Box.around(box.corners, margin=_AIR)

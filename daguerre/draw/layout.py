@@ -1,0 +1,139 @@
+"""From a figure to a picture: rows, order, columns, ways, type. No randomness, no clock."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from daguerre.draw.annotate import centred, framed, labelled
+from daguerre.draw.bodies import body_for
+from daguerre.draw.curves import Point
+from daguerre.draw.detours import Plan
+from daguerre.draw.formula import Outline, formula
+from daguerre.draw.growth import grown
+from daguerre.draw.layers import Layers, layers
+from daguerre.draw.notation import Figure, Node
+from daguerre.draw.order import ordered_rows
+from daguerre.draw.picture import Box, Picture, PlacedFrame, PlacedNode, PlacedPath
+from daguerre.draw.place import Places, place
+from daguerre.draw.ranks import satellites
+from daguerre.draw.routes import routes
+from daguerre.draw.terrain import Terrain, Wall
+from daguerre.draw.ways import End
+
+__all__ = ["layout"]
+
+_SIZE = 21.0  # of the type in nodes
+_SMALL = 16.0  # of the type in critics and at plates
+_BESIDE = 64.0  # from a critic to what stands left of it
+_MARGIN = 3.0
+
+
+def layout(figure: Figure) -> Picture:
+    """Lay out a figure.
+
+    Generative arrows point down and decide the rows; inference and adversarial arrows are then
+    led around what stands there; critics stand to the right of what they look at.
+
+    Args:
+        figure: What to draw.
+
+    Returns:
+        Numbers alone: equal figures give equal pictures.
+
+    Raises:
+        GraphError: Plates that cross.
+        ValueError: A label that cannot be set.
+
+    References:
+        Sugiyama, Tagawa and Toda (1981); Gansner, Koutsofios, North and Vo (1993).
+
+    Example:
+        >>> from daguerre.draw.notation import figure
+        >>> from daguerre.graph import Graph
+        >>> z, x = layout(figure(Graph.from_edges([("z", "x")]))).nodes
+        >>> z.centre.x == x.centre.x and z.centre.y < x.centre.y
+        True
+    """
+    type_of = {n.name: _type(n) for n in figure.nodes}
+    body_of = {n.name: body_for(n.shape, type_of[n.name]) for n in figure.nodes}
+    skeleton = layers(figure)
+    plate_types = [formula(frame.label, size=_SMALL) for frame in figure.frames]
+    bodies = [body_of[name] for name in skeleton.names]
+    places = place(skeleton, ordered_rows(skeleton), bodies, plate_types)
+    centre_of = dict(zip(skeleton.names, places.points, strict=False))
+    ends = {name: End(name, centre_of[name], body_of[name]) for name in skeleton.names}
+    axis = Box.around(centre_of.values())
+    for node in figure.nodes:
+        if node.name in satellites(figure):
+            centre = _beside(figure, node, ends, places.boxes)
+            ends[node.name] = End(node.name, centre, body_of[node.name])
+    members = [frozenset(frame.members) for frame in figure.frames]
+    walls = [Wall(box, names) for box, names in zip(places.boxes, members, strict=True)]
+    nodes = [_placed(n, ends[n.name], type_of[n.name]) for n in figure.nodes]
+    paths = labelled(_paths(figure, skeleton, places, ends, walls), nodes, walls)
+    walls = grown(walls, skeleton.nesting, nodes, paths)
+    frames = [
+        framed(frame, wall.box, outline, paths)
+        for frame, wall, outline in zip(figure.frames, walls, plate_types, strict=True)
+    ]
+    frames.sort(key=lambda frame: -len(frame.frame.members))
+    return Picture(
+        _bounds(nodes, paths, frames),
+        tuple(nodes),
+        tuple(paths),
+        tuple(frames),
+        (axis.left + axis.right) / 2,
+        axis.bottom,
+    )
+
+
+def _type(node: Node) -> Outline:
+    return formula(node.label, size=_SMALL if node.shape == "critic" else _SIZE)
+
+
+def _placed(node: Node, end: End, outline: Outline) -> PlacedNode:
+    return PlacedNode(node, end.centre, end.body, centred(node.label, outline, end.centre))
+
+
+def _beside(figure: Figure, critic: Node, ends: Mapping[str, End], boxes: Sequence[Box]) -> Point:
+    """Return a place to the right of all that stands at the height of the critic's inputs."""
+    pairs = [{a.source, a.target} for a in figure.arrows if critic.name in (a.source, a.target)]
+    seen = [ends[name].centre.y for pair in pairs for name in sorted(pair) if name in ends]
+    y = (min(seen) + max(seen)) / 2
+    top, bottom = min(seen) - 40.0, max(seen) + 40.0
+    rights = [e.centre.x + e.body.width for e in ends.values() if top < e.centre.y < bottom]
+    rights += [box.right for box in boxes if box.top < bottom and top < box.bottom]
+    return Point(max(rights) + _BESIDE, y)
+
+
+def _paths(
+    figure: Figure,
+    skeleton: Layers,
+    places: Places,
+    ends: Mapping[str, End],
+    walls: Sequence[Wall],
+) -> list[PlacedPath]:
+    plan = Plan(
+        ends,
+        {pair: tuple(places.points[v] for v in c[1:-1]) for pair, c in skeleton.chains.items()},
+        places.bands,
+        dict(zip(skeleton.names, skeleton.row, strict=False)),
+    )
+    terrain = Terrain(
+        {name: end.centre for name, end in ends.items()},
+        {name: end.body for name, end in ends.items()},
+        walls,
+    )
+    ways = routes(figure.arrows, plan, terrain)
+    return [PlacedPath(a, way.curve, way.tip) for a, way in zip(figure.arrows, ways, strict=True)]
+
+
+def _bounds(
+    nodes: Sequence[PlacedNode], paths: Sequence[PlacedPath], frames: Sequence[PlacedFrame]
+) -> Box:
+    boxes = [node.box for node in nodes] + [node.label.box for node in nodes]
+    boxes += [frame.box for frame in frames]
+    boxes += [path.label.box for path in paths if path.label]
+    points = [corner for box in boxes for corner in box.corners]
+    points += [point for path in paths for point in path.curve.samples()]
+    return Box.around(points, margin=_MARGIN)

@@ -1,0 +1,258 @@
+r"""What a picture of a model says: nodes, arrows with three independent flags, plates, a cost.
+
+The notation follows Hu, Yang, Salakhutdinov and Xing (2018, arXiv 1706.00550):
+
+| flag | values | drawn as |
+|---|---|---|
+| `inference` | generation / inference | solid / dashed line |
+| `deterministic` | density / deterministic map | filled / hollow head |
+| `adversarial` | no / used with its reverse | black / blue |
+
+A figure holds no geometry; `daguerre.draw.layout` places it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from daguerre.draw.labels import index, label, plate_label
+from daguerre.graph import Graph, GraphError, Variable, did_you_mean
+
+__all__ = [
+    "Arrow",
+    "Figure",
+    "Frame",
+    "Node",
+    "Shape",
+    "figure",
+    "with_caption",
+    "with_critic",
+    "with_inference",
+    "with_labels",
+]
+
+Shape = Literal["random", "deterministic", "constant", "critic"]
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One variable.
+
+    Attributes:
+        name: What arrows and frames call it; unique in its figure.
+        label: LaTeX.
+        shape: `"random"` is a circle, `"deterministic"` a diamond, `"constant"` (also an input)
+            bare type, `"critic"` the small circle of what a discriminator tells.
+        observed: Whether the node is shaded.
+    """
+
+    name: str
+    label: str
+    shape: Shape = "random"
+    observed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Arrow:
+    """One conditional, from a parent to its child; two nodes may share several.
+
+    Attributes:
+        source: Name of the parent.
+        target: Name of the child.
+        inference: Dashed: part of an inference process.
+        deterministic: Hollow head: the child is a function of its parents.
+        adversarial: Blue: used together with its reverse.
+        label: LaTeX beside the arrow, or nothing.
+    """
+
+    source: str
+    target: str
+    inference: bool = False
+    deterministic: bool = False
+    adversarial: bool = False
+    label: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A plate: a box around the nodes that are repeated together."""
+
+    name: str
+    label: str
+    members: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A picture before it is laid out.
+
+    Attributes:
+        nodes: The variables, unique by name.
+        arrows: The conditionals.
+        frames: The plates.
+        title: Plain text above the picture.
+        caption: LaTeX of the cost, set under the picture.
+
+    Raises:
+        GraphError: No node, a name twice, an arrow or a frame that names an unknown node,
+            a frame without members.
+    """
+
+    nodes: tuple[Node, ...]
+    arrows: tuple[Arrow, ...] = ()
+    frames: tuple[Frame, ...] = ()
+    title: str = ""
+    caption: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.nodes:
+            raise GraphError("a figure needs at least one node: the graph has no variables")
+        names = [node.name for node in self.nodes]
+        for name in names:
+            if names.count(name) > 1:
+                raise GraphError(f"node {name!r} is in the figure twice; names are unique")
+        for arrow in self.arrows:
+            _check_known((arrow.source, arrow.target), names, "an arrow")
+        for frame in self.frames:
+            if not frame.members:
+                raise GraphError(f"the plate {frame.name!r} has no members; leave it out")
+            _check_known(frame.members, names, f"the plate {frame.name!r}")
+
+    def __contains__(self, name: object) -> bool:
+        return any(node.name == name for node in self.nodes)
+
+
+def figure(graph: Graph, *, observed: Iterable[str] = (), title: str = "") -> Figure:
+    """Picture a model: solid arrows, hollow heads into deterministic variables, plates as frames.
+
+    Args:
+        graph: The model.
+        observed: Names of the variables to shade.
+        title: Plain text above the picture.
+
+    Raises:
+        GraphError: An empty graph, or an observed name that it does not have.
+
+    Example:
+        >>> gan = figure(Graph.from_edges([("z", "x")], deterministic=["x"]), observed=["x"])
+        >>> gan.arrows[0] == Arrow("z", "x", deterministic=True)
+        True
+    """
+    shaded = {graph[name].name for name in observed}
+    nodes = (replace(_node(graph, v), observed=v.name in shaded) for v in graph.variables)
+    held = {
+        p.name: tuple(v.name for v in graph.variables if p.name in v.plates) for p in graph.plates
+    }
+    frames = (Frame(p.name, plate_label(p), held[p.name]) for p in graph.plates if held[p.name])
+    arrows = [
+        Arrow(p, v.name, deterministic=_is_map(v)) for v in graph.variables for p in v.parents
+    ]
+    lagged = [
+        Arrow(lag.variable, v.name, deterministic=_is_map(v), label=f"t - {lag.steps}")
+        for v in graph.variables
+        for lag in v.lags
+    ]
+    return Figure(tuple(nodes), (*arrows, *lagged), tuple(frames), title)
+
+
+def with_inference(figure: Figure, graph: Graph) -> Figure:
+    """Add the arrows of an inference model, dashed.
+
+    Variables of its own that the figure lacks become nodes; its inputs bring no arrow.
+
+    Args:
+        figure: The picture of the model.
+        graph: The inference model q.
+
+    Example:
+        >>> vae = figure(Graph.from_edges([("z", "x")]), observed=["x"])
+        >>> q = Graph.from_edges([("x", "z")], inputs=["x"])
+        >>> with_inference(vae, q).arrows[1].inference
+        True
+    """
+    own = (_node(graph, v) for v in graph.variables if v.name not in figure)
+    arrows = (
+        Arrow(parent, v.name, inference=True, deterministic=_is_map(v))
+        for v in graph.variables
+        for parent in v.parents
+    )
+    return replace(figure, nodes=(*figure.nodes, *own), arrows=(*figure.arrows, *arrows))
+
+
+def with_critic(figure: Figure, inputs: Iterable[str], *, label: str = "y") -> Figure:
+    """Add the critic as the auxiliary it is: a small node, told from each input by a blue arrow.
+
+    The critic infers where its input comes from, the data or the model, so its arrows are dashed.
+
+    Args:
+        figure: The picture of the model.
+        inputs: Names of the variables that the critic sees.
+        label: LaTeX of the node.
+
+    Raises:
+        GraphError: An input that the figure does not have.
+
+    Example:
+        >>> gan = figure(Graph.from_edges([("z", "x")], deterministic=["x"]))
+        >>> with_critic(gan, ["x"]).nodes[-1]
+        Node(name='critic', label='y', shape='critic', observed=False)
+    """
+    taken = sum(node.name.startswith("critic") for node in figure.nodes)
+    node = Node(f"critic_{taken + 1}" if taken else "critic", label, "critic")
+    arrows = (Arrow(name, node.name, inference=True, adversarial=True) for name in inputs)
+    return replace(figure, nodes=(*figure.nodes, node), arrows=(*figure.arrows, *arrows))
+
+
+def with_caption(figure: Figure, latex: str) -> Figure:
+    """Set a cost under the picture, in LaTeX."""
+    return replace(figure, caption=latex)
+
+
+def with_labels(figure: Figure, labels: Mapping[tuple[str, str], str]) -> Figure:
+    r"""Write distributions beside their arrows.
+
+    Args:
+        figure: The picture.
+        labels: `{(source, target): LaTeX}`.
+
+    Raises:
+        GraphError: A pair that no arrow joins.
+
+    Example:
+        >>> vae = figure(Graph.from_edges([("z", "x")]))
+        >>> with_labels(vae, {("z", "x"): r"p_\theta"}).arrows[0].label
+        'p_\\theta'
+    """
+    pairs = [(arrow.source, arrow.target) for arrow in figure.arrows]
+    for source, target in labels:
+        if (source, target) not in pairs:
+            known = ", ".join(f"{a} -> {b}" for a, b in pairs) or "there are none"
+            raise GraphError(f"no arrow {source} -> {target} to label; known: {known}")
+    arrows = (
+        replace(arrow, label=labels.get((arrow.source, arrow.target), arrow.label))
+        for arrow in figure.arrows
+    )
+    return replace(figure, arrows=tuple(arrows))
+
+
+def _node(graph: Graph, variable: Variable) -> Node:
+    shapes: dict[str, Shape] = {"stochastic": "random", "input": "constant"}
+    plates = {plate.name: plate for plate in graph.plates}
+    indices = [index(plates[name]) for name in variable.plates]
+    return Node(
+        variable.name,
+        label(variable.name, indices),
+        shapes.get(variable.map, "deterministic"),
+    )
+
+
+def _is_map(variable: Variable) -> bool:
+    return variable.map == "deterministic"
+
+
+def _check_known(names: Iterable[str], known: list[str], what: str) -> None:
+    for name in names:
+        if name not in known:
+            raise GraphError(f"{what} names the unknown node {name!r}{did_you_mean(name, known)}")

@@ -1,0 +1,91 @@
+"""The way of every arrow: generative ones first, the rest around what is there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from daguerre.draw.curves import Point, turned
+from daguerre.draw.detours import Plan, detours
+from daguerre.draw.notation import Arrow
+from daguerre.draw.ports import ports
+from daguerre.draw.terrain import Terrain
+from daguerre.draw.ways import End, Way, bowed, loop, straight, threaded
+
+__all__ = ["routes"]
+
+_ANGLES = (34, 26, 44, 18, 56, 12, 62, 68, 75, 82)
+_TURN = 0.5  # radians by which a straight way may miss the middle of its target
+_GOOD = 12.0  # a way this cheap is taken without looking further
+
+
+def routes(arrows: Sequence[Arrow], plan: Plan, terrain: Terrain) -> list[Way]:
+    """Choose a way for each arrow.
+
+    Args:
+        arrows: All arrows of the figure.
+        plan: The places of the nodes, and the room kept for long arrows.
+        terrain: Obstacles; each chosen way is laid on it.
+    """
+    aims = ports(
+        [(a, plan.ends[a.source], plan.ends[a.target]) for a in arrows if _falls(a, plan)]
+    )
+    chosen: dict[int, Way] = {}
+    for i in sorted(range(len(arrows)), key=lambda i: _turn(arrows[i], plan)):
+        arrow = arrows[i]
+        chosen[i] = _cheapest(arrow, plan, terrain, aims.get(arrow))
+        terrain.lay(chosen[i].curve, chosen[i].tip, arrow.source, arrow.target)
+    return [chosen[i] for i in range(len(arrows))]
+
+
+def _falls(arrow: Arrow, plan: Plan) -> bool:
+    return plan.bends.get((arrow.source, arrow.target)) == () and not arrow.inference
+
+
+def _turn(arrow: Arrow, plan: Plan) -> tuple[bool, bool, float]:
+    """Sort arrows: generative before inference, short before long."""
+    length = plan.ends[arrow.source].centre.to(plan.ends[arrow.target].centre).length
+    return arrow.inference, (arrow.source, arrow.target) not in plan.bends, length
+
+
+def _cheapest(arrow: Arrow, plan: Plan, terrain: Terrain, port: Point | None) -> Way:
+    source, target = plan.ends[arrow.source], plan.ends[arrow.target]
+    if _falls(arrow, plan):  # a fan looks best straight, however narrow
+        for way in (straight(source, target, port=port), straight(source, target)):
+            if terrain.is_clear(way.curve, arrow.source, arrow.target):
+                return way
+    best, least = None, 0.0
+    for way in _candidates(source, target, plan, terrain):
+        cost = way.bend + terrain.cost(way.curve, way.tip, arrow.source, arrow.target)
+        if best is None or cost < least:
+            best, least = way, cost
+        if least < _GOOD and best.bend <= way.bend:
+            break
+    assert best is not None
+    return best
+
+
+def _candidates(source: End, target: End, plan: Plan, terrain: Terrain) -> Iterator[Way]:
+    if source.name == target.name:
+        yield loop(source, 1.0)
+        yield loop(source, -1.0)
+        return
+    yield straight(source, target)
+    for angle in (_TURN, -_TURN) if (source.name, target.name) in plan.bends else ():
+        inward = turned(target.centre.to(source.centre), angle)
+        yield replace(straight(source, target, port=inward), bend=1.5)
+    yield from _kept(source, target, plan)
+    sign = 1 if source.centre.y < target.centre.y else -1
+    for angle in _ANGLES:
+        yield bowed(source, target, sign * angle)
+        yield bowed(source, target, -sign * angle)
+    yield from detours(source, target, plan, terrain.walls)
+
+
+def _kept(source: End, target: End, plan: Plan) -> Iterator[Way]:
+    """Go through the points that the layout kept free, downwards or upwards."""
+    points = plan.bends.get((source.name, target.name), ())
+    points = points or plan.bends.get((target.name, source.name), ())[::-1]
+    for swerve in (0.0, _TURN, -_TURN) if points else ():
+        for radius in (400.0, 24.0):
+            yield threaded(source, target, points, radius=radius, swerve=swerve)

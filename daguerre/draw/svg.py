@@ -1,0 +1,198 @@
+"""Print a sheet as SVG: plain shapes and outlines, no fonts, no scripts, no references.
+
+Colours and widths are presentation attributes, so a page may restyle everything through the
+classes `plate`, `arrow` (`inference`, `deterministic`, `adversarial`), `node` (`observed`, and the
+name of the shape), `title`, `caption`, and find everything through `data-*`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from daguerre.draw.bodies import Body
+from daguerre.draw.curves import Curve, Point
+from daguerre.draw.markup import element, number
+from daguerre.draw.notation import Figure
+from daguerre.draw.picture import PlacedFrame, PlacedNode, PlacedPath, PlacedType
+from daguerre.draw.sheet import Panel, Sheet
+
+__all__ = ["svg"]
+
+INK, PAPER, SHADE, BLUE, BORDER = "#1b1b22", "#ffffff", "#d9dde3", "#1d4ed8", "#767a85"
+_LINE, _BOLD, _THIN = "1.6", "2.2", "1.3"
+_HALF_HEAD = 4.7
+_DASHES = "6.5 4.5"
+
+
+def svg(sheet: Sheet) -> str:
+    """Write a sheet as one SVG document.
+
+    Args:
+        sheet: The placed panels.
+    """
+    size = {"width": number(sheet.width), "height": number(sheet.height)}
+    root = {
+        "xmlns": "http://www.w3.org/2000/svg",
+        "class": "daguerre",
+        "role": "img",
+        **size,
+        "viewBox": f"0 0 {size['width']} {size['height']}",
+    }
+    title = "; ".join(_described(panel.figure) for panel in sheet.panels)
+    page = element("rect", {"class": "page", **size, "fill": PAPER})
+    panels = "".join(map(_panel, sheet.panels))
+    return element("svg", root, element("title", {}, text=title), page, panels) + "\n"
+
+
+def _described(figure: Figure) -> str:
+    names = ", ".join(node.name[:60] for node in figure.nodes if node.shape != "critic")
+    return f"{figure.title or 'Graphical model'}: {names}"
+
+
+def _panel(panel: Panel) -> str:
+    picture = panel.picture
+    shift = {"transform": f"translate({_pair(panel.offset)})"}
+    content = (
+        element("g", {"class": "plates"}, *map(_frame, picture.frames)),
+        element("g", {"class": "arrows"}, *map(_arrow, picture.paths)),
+        element("g", {"class": "nodes"}, *map(_node, picture.nodes)),
+    )
+    return element(
+        "g",
+        {"class": "panel"},
+        _type(panel.title, "title"),
+        element("g", shift, *content),
+        _type(panel.caption, "caption"),
+    )
+
+
+def _frame(placed: PlacedFrame) -> str:
+    box = placed.box
+    border = {
+        "x": number(box.left),
+        "y": number(box.top),
+        "width": number(box.right - box.left),
+        "height": number(box.bottom - box.top),
+        "rx": "10",
+        "fill": "none",
+        "stroke": BORDER,
+        "stroke-width": _THIN,
+    }
+    group = {"class": "plate", "data-name": placed.frame.name}
+    return element("g", group, element("rect", border), _type(placed.label, "label"))
+
+
+def _arrow(placed: PlacedPath) -> str:
+    arrow = placed.arrow
+    flags = ("inference", "deterministic", "adversarial")
+    colour = BLUE if arrow.adversarial else INK
+    line = {
+        "d": _curve(placed.curve),
+        "fill": "none",
+        "stroke": colour,
+        "stroke-width": _BOLD if arrow.adversarial else _LINE,
+    }
+    if arrow.inference:
+        line["stroke-dasharray"] = _DASHES
+    head = {"d": _head(placed), "fill": colour}
+    if arrow.deterministic:
+        head |= {
+            "fill": PAPER,
+            "stroke": colour,
+            "stroke-width": _LINE,
+            "stroke-linejoin": "miter",
+        }
+    group = {
+        "class": " ".join(["arrow", *(flag for flag in flags if getattr(arrow, flag))]),
+        "data-source": arrow.source,
+        "data-target": arrow.target,
+    }
+    return element(
+        "g", group, element("path", line), element("path", head), _type(placed.label, "label")
+    )
+
+
+def _head(placed: PlacedPath) -> str:
+    base, tip = placed.curve.points[-1], placed.tip
+    along = base.to(tip)
+    unit = Point(along.x / along.length, along.y / along.length)
+    across = Point(-unit.y, unit.x)
+    half = _HALF_HEAD
+    if placed.arrow.deterministic:  # its outline must end where a filled head ends
+        tip, half = tip.plus(unit, -1.7), half + 0.2
+    left, right = base.plus(across, half), base.plus(across, -half)
+    return f"M{_pair(left)}L{_pair(tip)}L{_pair(right)}Z"
+
+
+def _node(placed: PlacedNode) -> str:
+    node = placed.node
+    group = {
+        "class": " ".join(["node", node.shape, *(["observed"] if node.observed else [])]),
+        "data-name": node.name,
+    }
+    title = element("title", {}, text=node.name)
+    return element("g", group, title, *_outline(placed), _type(placed.label, "label"))
+
+
+def _outline(placed: PlacedNode) -> Iterator[str]:
+    shape, body = placed.node.shape, placed.body
+    if shape == "constant" and not placed.node.observed:
+        return
+    small = shape == "critic"
+    paint = {
+        "fill": SHADE if placed.node.observed else PAPER,
+        "stroke": BLUE if small else INK,
+        "stroke-width": _THIN if small else _LINE,
+    }
+    if body.pointed:
+        yield element("path", {"d": _diamond(placed.centre, body), **paint})
+    elif body.stretch:
+        yield element("rect", {**_pill(placed), "rx": number(body.radius), **paint})
+    else:
+        x, y = map(number, placed.centre)
+        yield element("circle", {"cx": x, "cy": y, "r": number(body.radius), **paint})
+
+
+def _diamond(centre: Point, body: Body) -> str:
+    corners = [
+        Point(-body.width, 0),
+        Point(-body.stretch, -body.radius),
+        Point(body.stretch, -body.radius),
+        Point(body.width, 0),
+        Point(body.stretch, body.radius),
+        Point(-body.stretch, body.radius),
+    ]
+    distinct = dict.fromkeys(_pair(centre.plus(corner)) for corner in corners)
+    return f"M{'L'.join(distinct)}Z"
+
+
+def _pill(placed: PlacedNode) -> dict[str, str]:
+    box = placed.box
+    return {
+        "x": number(box.left),
+        "y": number(box.top),
+        "width": number(box.right - box.left),
+        "height": number(box.bottom - box.top),
+    }
+
+
+def _type(placed: PlacedType | None, kind: str) -> str:
+    if placed is None or not placed.outline.path:
+        return ""
+    place = f"translate({_pair(placed.origin)})"
+    return element(
+        "path",
+        {"class": kind, "transform": place, "fill": INK, "d": placed.outline.path},
+    )
+
+
+def _curve(curve: Curve) -> str:
+    points = curve.points
+    if curve.is_straight:
+        return f"M{_pair(points[0])}L{_pair(points[-1])}"
+    steps = (f"C{_pair(b)} {_pair(c)} {_pair(d)}" for _, b, c, d in curve.pieces)
+    return f"M{_pair(points[0])}{''.join(steps)}"
+
+
+def _pair(point: Point) -> str:
+    return f"{number(point.x)} {number(point.y)}"

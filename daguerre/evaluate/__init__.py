@@ -1,0 +1,1 @@
+"""Measures of models: bounds for densities, two-sample measures for samples, pictures."""

@@ -1,0 +1,291 @@
+"""Models: ordinary `nn.Module`s whose decorated methods are the CPDs of a directed graph.
+
+The parameter names of a CPD are the parents, so `def x(self, z)` is p(x | z), and the graph is
+known when the class is created: a wrong name is an error of the class, not of the tenth epoch.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    Concatenate,
+    Generic,
+    Never,
+    ParamSpec,
+    TypeVar,
+    overload,
+)
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution, Transform
+
+from daguerre.graph import Graph, GraphError, Kind, Map, Variable
+from daguerre.joint import Factor, Joint, as_joint
+from daguerre.program import Step
+from daguerre.shapes import Shape, shape_table, trace_shapes
+from daguerre.table import Table
+
+__all__ = ["Input", "Model", "Node", "bijection", "deterministic", "parameters_of", "rv"]
+
+P = ParamSpec("P")
+R_co = TypeVar("R_co", bound="Distribution | Tensor | Transform", covariant=True)
+
+
+class Node(Generic[P, R_co]):
+    """A declared CPD: what `rv`, `deterministic` and `bijection` make of a function.
+
+    On an instance it is the bound function, so `model.x(z)` returns what the method returns.
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., R_co],
+        map_: Map,
+        *,
+        of: str | None = None,
+        modules: Mapping[str, nn.Module] | None = None,
+        constant: Transform | None = None,
+    ) -> None:
+        self.function, self.of, self.constant = function, of, constant
+        self.map: Map = map_
+        self.modules = dict(modules or {})
+        self.place = _place(function)
+        self.__doc__ = function.__doc__
+
+    def variable(self, name: str, *, skip: int = 0) -> Variable:
+        """Read the variable off the signature, without its first `skip` parameters."""
+        parents = parameters_of(self.function, f"{name} ({self.place})")[skip:]
+        parents = tuple(p for p in parents if p not in self.modules)
+        if self.of is not None:
+            parents = tuple(dict.fromkeys((self.of, *parents)))
+        return Variable(name, parents, self.map, self.of)
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> Node[P, R_co]: ...
+    @overload
+    def __get__(self, instance: Any, owner: type) -> Callable[P, R_co]: ...
+    def __get__(self, instance: Any, owner: type) -> Any:
+        return self if instance is None else self.function.__get__(instance, owner)
+
+
+def _place(function: Callable[..., object]) -> str:
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    return f"{code.co_filename}:{code.co_firstlineno}" if code else type(function).__name__
+
+
+def parameters_of(function: Callable[..., object], what: str) -> tuple[str, ...]:
+    """Return the parameter names of a CPD; each is a parent.
+
+    Raises:
+        GraphError: A default, `*args` or `**kwargs`, which cannot name a parent.
+    """
+    parameters = inspect.signature(function).parameters.values()
+    for p in parameters:
+        if p.kind not in (p.POSITIONAL_OR_KEYWORD, p.POSITIONAL_ONLY) or p.default is not p.empty:
+            raise GraphError(
+                f"{what}: the parameters of a CPD are its parents, so `{p}` cannot be one;"
+                " keep constants on self"
+            )
+    return tuple(p.name for p in parameters)
+
+
+def rv(function: Callable[Concatenate[Any, P], R_co], **modules: nn.Module) -> Node[P, R_co]:
+    """Declare a prescribed random variable: the CPD returns a `torch` Distribution.
+
+    As a decorator it turns a method into p(name | parameters). In `dg.model(...)` it wraps a
+    function; keyword modules are bound to the parameters of the same name, registered and trained:
+    `dg.rv(lambda z, net: Bernoulli(logits=net(z)), net=mlp)`.
+    """
+    return Node(function, "stochastic", modules=modules)
+
+
+def deterministic(
+    function: Callable[Concatenate[Any, P], R_co], **modules: nn.Module
+) -> Node[P, R_co]:
+    """Declare a deterministic variable: the CPD is a Dirac, the function returns a Tensor."""
+    return Node(function, "deterministic", modules=modules)
+
+
+@overload
+def bijection(of: str, transform: Transform) -> Node[[], Transform]: ...
+@overload
+def bijection(
+    of: str,
+) -> Callable[[Callable[Concatenate[Any, P], R_co]], Node[P, R_co]]: ...
+def bijection(of: str, transform: Transform | None = None) -> Any:
+    r"""Declare a deterministic variable that keeps a density by change of variables.
+
+    $\log p(x) = \log p(z) - \log |\det \partial x / \partial z|$ for $x = T(z)$. The decorated
+    method returns the Transform T; it takes the other parents, if any, and not the variable that
+    T is applied to. `x = dg.bijection("z", ExpTransform())` declares a fixed one.
+
+    Args:
+        of: The parent that T is applied to and that its inverse recovers.
+        transform: A fixed `torch.distributions.Transform`; leave out to decorate a method.
+    """
+    if transform is not None:
+        return Node(lambda _: transform, "deterministic", of=of, constant=transform)
+    return lambda function: Node(function, "deterministic", of=of)
+
+
+def check_names(declared: Iterable[str]) -> None:
+    """Refuse names that `nn.Module` and `Model` already use.
+
+    Raises:
+        GraphError: A reserved or private name.
+    """
+    reserved = {*dir(Model), "training"}
+    for name in declared:
+        if name in reserved or name.startswith("_"):
+            raise GraphError(f"{name!r} is a reserved name of torch.nn.Module; use another")
+
+
+def _variable(name: str, node: Node[..., Any] | Input) -> Variable:
+    if isinstance(node, Input):
+        return Variable(name, map="input")
+    return node.variable(name, skip=1)
+
+
+def _places(declared: Mapping[str, Node[..., Any] | Input], message: str) -> str:
+    """Add where each CPD that the message names was declared."""
+    named = [n for n, node in declared.items() if f"{n!r}" in message or f" {n} " in message]
+    nodes = [(n, node.place) for n in named if isinstance(node := declared[n], Node)]
+    return "".join(f"\n  {name} is declared at {place}" for name, place in nodes)
+
+
+class Input:
+    """Declare a variable that is always given, with its event shape where it is known.
+
+    Args:
+        shape: Sizes of the event; none if the shape is to be found from the other model.
+        dtype: Type of the values.
+    """
+
+    def __init__(self, *shape: int, dtype: torch.dtype | None = None) -> None:
+        self.shape = shape or None
+        self.dtype = dtype or torch.float32
+
+
+class Model(nn.Module):
+    r"""A directed graphical model: an `nn.Module` whose decorated methods are its CPDs.
+
+    $p(v) = \prod_i p(v_i \mid \mathrm{pa}(v_i))$; deterministic variables are Diracs.
+
+    Attributes:
+        graph: The graph, known for the class.
+
+    Raises:
+        GraphError: When the class is created: an unknown parent, a cycle, a reserved name, a CPD
+            overridden by something else.
+
+    Example:
+        >>> class Coin(Model):
+        ...     @rv
+        ...     def z(self):
+        ...         return torch.distributions.Normal(torch.zeros(2), 1.0)
+        ...     @deterministic
+        ...     def x(self, z):
+        ...         return z.sum(1)
+        >>> Coin.graph, Coin().kind("x"), Coin().sample(3)["x"].shape
+        (Graph(-> z; z => x), 'implicit', torch.Size([3]))
+    """
+
+    graph: Graph = Graph(())
+    _declared: ClassVar[dict[str, Node[..., Any] | Input]] = {}
+
+    def __init_subclass__(cls, **kwargs: object) -> None:
+        super().__init_subclass__(**kwargs)
+        declared: dict[str, Node[..., Any] | Input] = {}
+        for base in reversed(cls.__mro__):
+            for name, value in vars(base).items():
+                if isinstance(value, Node | Input):
+                    declared[name] = value
+                elif name in declared:
+                    raise GraphError(
+                        f"{cls.__name__}.{name} overrides the variable {name!r} by"
+                        f" {type(value).__name__}; declare it with @dg.rv, @dg.deterministic or"
+                        " dg.Input()"
+                    )
+        cls._declared = declared
+        try:
+            check_names(declared)
+            cls.graph = Graph(_variable(name, node) for name, node in declared.items())
+        except GraphError as error:
+            raise GraphError(f"{cls.__name__}: {error}{_places(declared, str(error))}") from None
+
+    if TYPE_CHECKING:  # without this, nn.Module tells type checkers that every name exists
+
+        def __getattr__(self, name: Never) -> Any: ...  # type: ignore[override]
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in self._declared:
+            raise GraphError(
+                f"{name!r} is a variable of {type(self).__name__}; name the"
+                f" {type(value).__name__} otherwise (self.{name}_net = ...)"
+            )
+        super().__setattr__(name, value)
+
+    def steps(self) -> tuple[Step, ...]:
+        """Return the steps that run this model, with the CPDs bound to its parameters."""
+        return tuple(
+            Step(self.graph[name], None, "input")
+            if isinstance(node, Input)
+            else Step(self.graph[name], getattr(self, name), node.place)
+            for name, node in self._declared.items()
+        )
+
+    def inputs(self) -> dict[str, Input]:
+        """Return the declared inputs."""
+        return {n: node for n, node in self._declared.items() if isinstance(node, Input)}
+
+    def kind(self, name: str) -> Kind:
+        """Return `"input"`, `"prescribed"`, `"deterministic"` or `"implicit"`, as derived."""
+        return self.graph.kind(name)
+
+    def sample(
+        self, n: int | None = None, given: Mapping[str, Tensor] | None = None
+    ) -> dict[str, Tensor]:
+        """Draw every variable, parents first; see `Joint.sample`.
+
+        Returns:
+            `{name: Tensor[n, *event]}`.
+        """
+        return as_joint(self).sample(n, given)
+
+    def rsample(
+        self, n: int | None = None, given: Mapping[str, Tensor] | None = None
+    ) -> dict[str, Tensor]:
+        """Draw as `sample` does, with gradients through the draws."""
+        return as_joint(self).sample(n, given, pathwise=True)
+
+    def log_prob(self, values: Mapping[str, Tensor]) -> Tensor:
+        """Return the joint log-density in nats, shape `[n]`; see `Joint.log_prob`."""
+        return as_joint(self).log_prob(values)
+
+    def shapes(self, **inputs: tuple[int, ...]) -> Table:
+        """Return the table of all variables with kind, shape, type and place of declaration.
+
+        Args:
+            inputs: Event shapes of inputs whose declaration does not tell them.
+
+        Raises:
+            GraphError: A CPD fails on these shapes; found with fake tensors, before any data.
+        """
+        given = {n: Shape(i.shape, i.dtype) for n, i in self.inputs().items() if i.shape}
+        for name, event in inputs.items():
+            given[self.graph[name].name] = Shape(tuple(event))
+        program = as_joint(self).program
+        return shape_table(program, trace_shapes(program, given))
+
+    def __getitem__(self, names: str | Iterable[str]) -> Joint:
+        """Restrict to a marginal: `model["x"]` or `model["x", "y"]`."""
+        return as_joint(self)[names]
+
+    def __mul__(self, other: Factor | Joint) -> Joint:
+        """Multiply into a joint; an input of one side may be a variable of the other."""
+        return as_joint(self) * other

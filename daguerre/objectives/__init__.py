@@ -1,0 +1,20 @@
+"""Costs: divergences between joints, the games they make, and the recipes people name."""
+
+from daguerre.objectives.adversarial import JS, MINIMAX, NON_SATURATING, GameLoss
+from daguerre.objectives.density import KL
+from daguerre.objectives.objective import Objective, Player
+from daguerre.objectives.recipes import elbo, gan, nll, objectives_for
+
+__all__ = [
+    "JS",
+    "KL",
+    "MINIMAX",
+    "NON_SATURATING",
+    "GameLoss",
+    "Objective",
+    "Player",
+    "elbo",
+    "gan",
+    "nll",
+    "objectives_for",
+]

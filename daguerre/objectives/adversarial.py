@@ -1,0 +1,207 @@
+r"""Divergences from samples: a critic tells the two sides apart, the model plays against it.
+
+The critic is no part of any graph: it is an auxiliary of the cost, with a player of its own. Its
+output s is a logit, D = sigmoid(s). At the optimum D* = a / (a + b) and the value of the game is
+$V = 2\,\mathrm{JSD}(a, b) - \log 4$ (Goodfellow et al. 2014, arXiv 1406.2661).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import softplus
+
+from daguerre.draw.labels import label
+from daguerre.graph import GraphError, InadmissibleError
+from daguerre.joint import Factor, Joint, as_joint
+from daguerre.objectives.objective import Divergence, Objective, Player, Term
+from daguerre.objectives.sides import expectation, modules_of, pair_shapes, shared_names
+from daguerre.program import draw
+
+__all__ = ["JS", "MINIMAX", "NON_SATURATING", "Adversarial", "GameLoss"]
+
+
+@dataclass(frozen=True)
+class GameLoss:
+    """What critic and model minimise, per example, as functions of the critic's logits.
+
+    Attributes:
+        name: As people call it.
+        real: The critic's loss on draws of the first side, of the logit s.
+        fake: The critic's loss on draws of the second side, of the logit s.
+        model: The model's loss on its own draws, of the logit s; on the first side, where that
+            has parameters too, the same of -s.
+        formulas: The three in LaTeX, of D.
+    """
+
+    name: str
+    real: Callable[[Tensor], Tensor]
+    fake: Callable[[Tensor], Tensor]
+    model: Callable[[Tensor], Tensor]
+    formulas: tuple[str, str, str]
+
+
+_CRITIC = (r"-\log D", r"-\log(1 - D)")
+
+NON_SATURATING = GameLoss(
+    "non-saturating",
+    lambda s: softplus(-s),
+    softplus,
+    lambda s: softplus(-s),
+    (*_CRITIC, r"-\log D"),
+)
+MINIMAX = GameLoss(
+    "minimax",
+    lambda s: softplus(-s),
+    softplus,
+    lambda s: -softplus(s),
+    (*_CRITIC, r"\log(1 - D)"),
+)
+
+
+def JS(  # noqa: N802 - the field's name
+    a: Factor | Joint, b: Factor | Joint, *, critic: nn.Module, loss: GameLoss = NON_SATURATING
+) -> Objective:
+    r"""Return the Jensen-Shannon divergence of two joints, estimated by a critic from samples.
+
+    Needs samples of both sides and no density; the model's draws carry pathwise gradients.
+
+    Args:
+        a: The first ("real") side, such as `dg.data("x")` or `dg.data("x") * q`.
+        b: The second side, such as `p["x"]` or `p`.
+        critic: A module that takes the shared variables, in the order of b, each `[n, *event]`,
+            and returns logits `[n]` or `[n, 1]` that are high on the first side.
+        loss: What the two players minimise: `NON_SATURATING` or `MINIMAX`.
+
+    Raises:
+        InadmissibleError: A draw that needs a gradient has none.
+        GraphError: The sides differ in variables or shapes, or the critic does not fit them.
+
+    References:
+        Goodfellow et al. (2014, arXiv 1406.2661). Dumoulin et al. (2017, arXiv 1606.00704) for
+        joints over (x, z).
+
+    Example:
+        >>> import daguerre as dg
+        >>> from torch.distributions import Normal
+        >>> p = dg.model(z=Normal(torch.zeros(2), 1.0), x=dg.deterministic(lambda z: 2 * z))
+        >>> game = JS(dg.data("x"), p["x"], critic=dg.nn.mlp(2, 8, 1))
+        >>> sorted(game.losses(torch.zeros(5, 2)))
+        ['critic', 'model']
+    """
+    return Objective(((1.0, Adversarial(as_joint(a), as_joint(b), critic, loss)),))
+
+
+@final
+class Adversarial(Divergence):
+    """A divergence between two joints that a critic estimates from their samples."""
+
+    def __init__(self, a: Joint, b: Joint, critic: nn.Module, loss: GameLoss) -> None:
+        if not isinstance(critic, nn.Module):
+            raise TypeError(f"the critic must be an nn.Module with parameters, not {critic!r}")
+        self.a, self.b, self.critic, self.game = a, b, critic, loss
+        self.players = (Player("critic", (critic,)), Player("model", modules_of(b, a)))
+        self.names = shared_names(a, b, "JS")
+        for side, other in ((a, b), (b, a)):
+            if extra := [n for n in side.names if n not in (*self.names, *other.graph.inputs)]:
+                raise GraphError(
+                    f"the two sides of JS are over different variables: {', '.join(extra)} is on"
+                    f" one side only; restrict it with [{', '.join(map(repr, self.names))}]"
+                )
+        self._real_learns = _has_parameters(a)
+        self._learns = tuple(side for side in (a, b) if _has_parameters(side))
+        if b.data:
+            raise InadmissibleError("JS takes the data as its first side: JS(data, p, critic=...)")
+        self.shapes = pair_shapes(a, b, pathwise=self._learns)
+        self._sides = {True: (a.program, a.given), False: (b.program, b.given)}
+
+    def loss(self, player: str, n: int, given: Mapping[str, Tensor]) -> Tensor:
+        """Return the batch mean of the player's loss; the other player is held fixed."""
+        if player == "critic":
+            with torch.no_grad():
+                real = self._draw(n, given, real=True, pathwise=False)
+                fake = self._draw(n, given, real=False, pathwise=False)
+            on_real, on_fake = self._logits(real), self._logits(fake)
+            return self.game.real(on_real).mean() + self.game.fake(on_fake).mean()
+        fake = self._draw(n, given, real=False, pathwise=True)
+        loss = self.game.model(self._logits(fake)).mean()
+        if self._real_learns:
+            real = self._draw(n, given, real=True, pathwise=True)
+            loss = loss + self.game.model(-self._logits(real)).mean()
+        return loss
+
+    def _draw(
+        self, n: int, given: Mapping[str, Tensor], *, real: bool, pathwise: bool
+    ) -> list[Tensor]:
+        program, names = self._sides[real]
+        values = draw(program, n, {k: given[k] for k in names}, pathwise=pathwise).values
+        return [values[name] for name in self.names]
+
+    def _logits(self, values: list[Tensor]) -> Tensor:
+        assert self.critic is not None
+        logits = self.critic(*values)
+        n = values[0].shape[0]
+        if logits.shape not in ((n,), (n, 1)):
+            raise GraphError(
+                f"the critic must return one logit per example, [{n}] or [{n}, 1];"
+                f" it returned {list(logits.shape)}"
+            )
+        return logits.reshape(n)
+
+    def ledger(self) -> tuple[Term, ...]:
+        """Say what each player estimates."""
+        what = f"JS over {', '.join(self.names)}"
+        drawn = " and ".join(
+            f"pathwise through {', '.join(n for n in side.graph.order if n not in side.given)}"
+            for side in self._learns
+        )
+        return (
+            Term(
+                "critic",
+                f"{what}: log D* = log a / (a + b)",
+                "classification, from samples",
+                "a logit",
+            ),
+            Term(
+                "model",
+                f"{what}, {self.game.name}",
+                drawn or "nothing to learn",
+                "samples only: no density is asked for",
+            ),
+        )
+
+    def latex(self) -> dict[str, str]:
+        """Return the losses of critic and model."""
+        real, fake, model = self.game.formulas
+        a, b = (
+            expectation(side, shapes, symbol)
+            for side, shapes, symbol in (
+                (self.a, self.shapes.a, "q"),
+                (self.b, self.shapes.b, "p"),
+            )
+        )
+
+        def average(side: Joint, over: str, formula: str) -> str:
+            at = ", ".join(_argument(side, name) for name in self.names)
+            inside = formula.replace("D", rf"D_\psi({at})")
+            return rf"\mathbb{{E}}_{{{over}}}\left[{inside}\right]"
+
+        return {
+            "critic": f"{average(self.a, a, real)} + {average(self.b, b, fake)}",
+            "model": average(self.b, b, model),
+        }
+
+
+def _argument(side: Joint, name: str) -> str:
+    """Write a variable in LaTeX, a deterministic one as the generator's output `G(z)`."""
+    if side.graph[name].map != "deterministic":
+        return label(name)
+    return rf"G_\theta({', '.join(map(label, side.graph.parents(name)))})"
+
+
+def _has_parameters(side: Joint) -> bool:
+    return any(p.requires_grad for m in modules_of(side) for p in m.parameters())

@@ -1,0 +1,56 @@
+"""Closed-form KL divergences between pairs of distribution families: a registry of rules.
+
+Rules are looked up when an objective is built, so that a training step calls a plain function
+and nothing is dispatched (or compiled) while it runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, Independent, Normal, TransformedDistribution
+from torch.distributions.kl import _dispatch_kl  # the public front end dispatches at every call
+
+from daguerre.families import StandardNormal
+
+__all__ = ["Rule", "closed_form"]
+
+Rule = Callable[..., Tensor]
+
+
+def _normal_normal(a: Normal, b: Normal) -> Tensor:
+    ratio, shift = a.scale / b.scale, (a.loc - b.loc) / b.scale
+    return 0.5 * torch.addcmul(ratio * ratio - 1, shift, shift) - ratio.log()
+
+
+def _normal_standard(a: Normal, b: StandardNormal) -> Tensor:
+    return 0.5 * torch.addcmul(a.scale * a.scale - 1, a.loc, a.loc) - a.scale.log()
+
+
+_RULES: dict[tuple[type, type], Rule] = {
+    (Normal, Normal): _normal_normal,
+    (Normal, StandardNormal): _normal_standard,
+}
+
+
+def closed_form(a: type[Distribution], b: type[Distribution]) -> Rule | None:
+    """Return the function that computes KL(a || b) elementwise `[n, ...]`, or None.
+
+    Wrapped distributions (Independent, TransformedDistribution) have none here: whether their
+    pair has one depends on what they wrap.
+
+    Example:
+        >>> from torch.distributions import Laplace, Normal, StudentT
+        >>> closed_form(Normal, Normal) is not None, closed_form(Laplace, StudentT)
+        (True, None)
+    """
+    if (a, b) in _RULES:
+        return _RULES[a, b]
+    if issubclass(a, Independent | TransformedDistribution) or issubclass(
+        b, Independent | TransformedDistribution
+    ):
+        return None
+    rule = _dispatch_kl(a, b)
+    return None if rule is NotImplemented else rule

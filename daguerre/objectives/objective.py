@@ -1,0 +1,233 @@
+"""Objectives: weighted sums of divergences between joints, played by one player or several.
+
+An objective is a game. Each player owns parameters and minimises its own loss: a VAE has one
+player, a GAN two. Everything else (trainer, ledger, formula, picture) is derived from that.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from daguerre.draw.notation import Figure, figure, with_caption, with_critic, with_inference
+from daguerre.graph import GraphError, did_you_mean
+from daguerre.joint import Empirical, Joint, batch_size
+from daguerre.locate import located
+from daguerre.objectives.sides import PairShapes
+from daguerre.program import validation
+from daguerre.table import Table
+
+__all__ = ["Batch", "Divergence", "Objective", "Player", "Term"]
+
+Batch = Mapping[str, Tensor] | Tensor | int
+
+
+class Term(NamedTuple):
+    """One row of the ledger: a term, who minimises it, how it is estimated, and why so."""
+
+    player: str
+    term: str
+    estimator: str
+    why: str
+
+
+@dataclass(frozen=True, eq=False)
+class Player:
+    """A player of the game: a name and the modules whose parameters it moves."""
+
+    name: str
+    modules: tuple[nn.Module, ...]
+
+    def parameters(self) -> list[nn.Parameter]:
+        """Return the trainable parameters of the player, each once."""
+        parameters = (p for m in self.modules for p in m.parameters() if p.requires_grad)
+        return list(dict.fromkeys(parameters))
+
+
+class Divergence(ABC):
+    """One term of an objective: a divergence between two joints, with an estimator.
+
+    Attributes:
+        a: The first side, such as the data with an inference model.
+        b: The second side, such as the model.
+        names: The variables that both are over.
+        shapes: What is known of the variables of each side without data.
+        players: Who plays, and with which modules.
+        critic: The auxiliary network that estimates the divergence, if any.
+    """
+
+    a: Joint
+    b: Joint
+    names: tuple[str, ...]
+    shapes: PairShapes
+    players: tuple[Player, ...]
+    critic: nn.Module | None = None
+
+    @abstractmethod
+    def loss(self, player: str, n: int, given: Mapping[str, Tensor]) -> Tensor:
+        """Return the scalar that a player minimises, for a batch of n."""
+
+    @abstractmethod
+    def ledger(self) -> tuple[Term, ...]:
+        """Say how each term is estimated."""
+
+    @abstractmethod
+    def latex(self) -> Mapping[str, str]:
+        """Return what each player minimises, in LaTeX."""
+
+    @property
+    def given(self) -> tuple[str, ...]:
+        """The variables that a batch must hold."""
+        return tuple(
+            dict.fromkeys((*self.a.given, *(n for n in self.b.given if n not in self.a.names)))
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Objective:
+    """A weighted sum of divergences. Objectives add, and scale by numbers.
+
+    Attributes:
+        parts: Pairs (weight, divergence).
+    """
+
+    parts: tuple[tuple[float, Divergence], ...]
+
+    def __add__(self, other: Objective) -> Objective:
+        if not isinstance(other, Objective):
+            raise TypeError(f"an objective adds to an objective, not to {other!r}")
+        return Objective((*self.parts, *other.parts))
+
+    def __mul__(self, weight: float) -> Objective:
+        if isinstance(weight, bool) or not isinstance(weight, int | float) or weight != weight:
+            raise TypeError(f"an objective scales by a number, not by {weight!r}")
+        return Objective(tuple((w * weight, part) for w, part in self.parts))
+
+    __rmul__ = __mul__
+
+    @cached_property
+    def players(self) -> tuple[Player, ...]:
+        """The players of all parts; those of the same name are one."""
+        modules: dict[str, dict[nn.Module, None]] = {}
+        for _, part in self.parts:
+            for player in part.players:
+                modules.setdefault(player.name, {}).update(dict.fromkeys(player.modules))
+        return tuple(Player(name, tuple(found)) for name, found in modules.items())
+
+    @cached_property
+    def given(self) -> tuple[str, ...]:
+        """The variables that a batch must hold."""
+        return tuple(dict.fromkeys(n for _, part in self.parts for n in part.given))
+
+    def losses(self, batch: Batch, *, players: Iterable[str] | None = None) -> dict[str, Tensor]:
+        """Return the scalar loss that each player minimises, in nats where it is a density.
+
+        Args:
+            batch: `{name: Tensor[n, *event]}`, a Tensor where one variable is observed, or the
+                number n of draws where none is.
+            players: Only these players; all by default. A player's gradient is taken by its own
+                parameters alone: `torch.autograd.grad(loss, player.parameters())`.
+
+        Raises:
+            GraphError: A missing or misspelt key, a wrong shape, an unknown player.
+        """
+        n, given = self.read(batch)
+        known = [p.name for p in self.players]
+        for player in (wanted := known if players is None else list(players)):
+            if player not in known:
+                raise GraphError(f"no player {player!r}{did_you_mean(player, known)}")
+        with located(), validation(enabled=False):
+            return {player: self.loss(player, n, given) for player in wanted}
+
+    def loss(self, player: str, n: int, given: Mapping[str, Tensor]) -> Tensor:
+        """Return the loss of one player on a batch that has been read; this is what compiles."""
+        total: Tensor | None = None
+        for weight, part in self.parts:
+            if any(p.name == player for p in part.players):
+                loss = part.loss(player, n, given)
+                loss = loss if weight == 1 else weight * loss
+                total = loss if total is None else total + loss
+        assert total is not None, "every player comes from a part"
+        return total
+
+    def read(self, batch: Batch) -> tuple[int, dict[str, Tensor]]:
+        """Check a batch against the variables and shapes of the objective.
+
+        Raises:
+            GraphError: A missing or misspelt key, a wrong shape.
+        """
+        if isinstance(batch, int):
+            batch, n = {}, batch
+        else:
+            n = None
+        if isinstance(batch, Tensor):
+            if len(self.given) != 1:
+                raise GraphError(f"a batch is a dict with the keys {', '.join(self.given)} here")
+            batch = {self.given[0]: batch}
+        for name in self.given:
+            if name not in batch:
+                hint = did_you_mean(name, batch)
+                raise GraphError(f"the data lacks {name!r}, which the objective observes{hint}")
+        given = {name: batch[name] for name in self.given}
+        n = batch_size(given, n)
+        for _, part in self.parts:
+            _check_shapes(part, given)
+        return n, given
+
+    def explain(self) -> Table:
+        """Return the ledger: player, term, estimator and why, one row per term."""
+        rows = [
+            (row.player, f"{weight:g} * {row.term}" if weight != 1 else row.term, *row[2:])
+            for weight, part in self.parts
+            for row in part.ledger()
+        ]
+        return Table(("player", "term", "estimator", "why"), tuple(rows))
+
+    def latex(self) -> str:
+        r"""Return the game in LaTeX, one minimisation per player, joined by `\\qquad`."""
+        lines: dict[str, str] = {}
+        for weight, part in self.parts:
+            for player, term in part.latex().items():
+                term = term if weight == 1 else rf"{weight:g}\,{term}"
+                lines[player] = f"{lines[player]} + {term}" if player in lines else term
+        marks = {name: _parameters(self.parts, name) for name in lines}
+        return r" \qquad ".join(rf"\min_{{{marks[k]}}}\; {v}" for k, v in lines.items())
+
+    def figure(self) -> Figure:
+        """Return what is to be drawn: model, inference model, critic and cost."""
+        observed = {n for _, part in self.parts for n in part.a.data}
+        first = self.parts[0][1]
+        picture = figure(first.b.graph, observed=observed)
+        for _, part in self.parts:
+            for factor in part.a.factors:
+                if not isinstance(factor, Empirical):
+                    picture = with_inference(picture, factor.graph)
+            if part.critic is not None:
+                picture = with_critic(picture, part.names)
+        return with_caption(picture, self.latex())
+
+
+def _parameters(parts: tuple[tuple[float, Divergence], ...], player: str) -> str:
+    if player == "critic":
+        return r"\psi"
+    learns_q = any(isinstance(f, nn.Module) for _, part in parts for f in part.a.factors)
+    return r"\theta, \phi" if learns_q else r"\theta"
+
+
+def _check_shapes(part: Divergence, given: Mapping[str, Tensor]) -> None:
+    for name, value in given.items():
+        shape = part.shapes.b.get(name) or part.shapes.a.get(name)
+        if shape is not None and tuple(value.shape[1:]) != shape.event:
+            step = next(
+                s for side in (part.b, part.a) for s in side.program.steps if s.name == name
+            )
+            raise GraphError(
+                f"{step}: the model gives {name} the event shape {list(shape.event)}, but the"
+                f" data has {list(value.shape[1:])}; nothing is broadcast: change the CPD or the"
+                " data"
+            )

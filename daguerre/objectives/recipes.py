@@ -1,0 +1,186 @@
+"""The costs people name, each a few lines on top of the algebra of divergences."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from torch import nn
+
+from daguerre.graph import Graph, GraphError, InadmissibleError, did_you_mean
+from daguerre.joint import Empirical
+from daguerre.model import Model
+from daguerre.objectives.adversarial import JS, NON_SATURATING, GameLoss
+from daguerre.objectives.density import KL
+from daguerre.objectives.objective import Objective
+from daguerre.table import Table
+
+__all__ = ["elbo", "gan", "nll", "objectives_for"]
+
+
+def elbo(p: Model, q: Model, *, observed: Iterable[str] | None = None) -> Objective:
+    r"""Return the negative evidence lower bound, the cost of a variational autoencoder.
+
+    $$-\mathrm{ELBO} = \mathbb{E}_{q(z \mid x)}[\log q(z \mid x) - \log p(x, z)]$$
+
+    It is `KL(data * q, p)` up to the entropy of the data; its loss is in nats per example.
+
+    Args:
+        p: The model; every variable that is observed must have a density.
+        q: The inference model of the latents, given what is observed.
+        observed: Variables of p that the data holds. By default q's inputs and p's leaves that q
+            does not draw.
+
+    Raises:
+        InadmissibleError: An observed variable is implicit, or a latent has no pathwise gradient.
+        GraphError: q lacks a latent of p, invents one, or does not fit its shapes.
+
+    References:
+        Kingma and Welling (2014, arXiv 1312.6114); Rezende et al. (2014, arXiv 1401.4082).
+
+    Example:
+        >>> import torch, daguerre as dg
+        >>> from torch.distributions import Normal
+        >>> p = dg.model(z=Normal(0.0, 1.0), x=lambda z: Normal(z, 1.0))
+        >>> q = dg.model(x=dg.Input(), z=lambda x: Normal(x / 2, 0.5**0.5))
+        >>> torch.manual_seed(0); loss = elbo(p, q).losses(torch.full([100_000], 2.0))
+        <torch._C.Generator object at ...>
+        >>> round(loss["model"].item(), 2)  # the bound is tight: -log N(2; 0, 2)
+        2.27
+    """
+    names = _observed(p.graph, observed, latent=q.graph)
+    _check_names(p.graph, q.graph, names)
+    given = [n for n in q.graph.inputs if n in p.graph.inputs]
+    inputs = [n for n in p.graph.inputs if n not in given]
+    return KL(Empirical((*names, *given, *inputs)) * q, p)
+
+
+def nll(p: Model, *, observed: Iterable[str] | None = None) -> Objective:
+    r"""Return the negative log-likelihood, `KL(data, p)` up to the entropy of the data.
+
+    Args:
+        p: A model all of whose random variables are observed, or recovered from what is observed
+            by declared bijections.
+        observed: Variables that the data holds; by default all that nothing else determines.
+
+    Raises:
+        InadmissibleError: A variable is implicit, or latent and must be integrated out.
+
+    Example:
+        >>> import torch, daguerre as dg
+        >>> from torch.distributions import ExpTransform, Normal
+        >>> p = dg.model(z=Normal(0.0, 1.0), x=dg.bijection("z", ExpTransform()))
+        >>> round(nll(p).losses(torch.tensor([2.0]))["model"].item(), 6)
+        1.852312
+    """
+    graph = p.graph
+    recovered = {v.inverts for v in graph.variables if v.inverts}
+    default = [n for n in graph.names if n not in recovered and _is_output(graph, n)]
+    names = tuple(graph[n].name for n in (default if observed is None else observed))
+    return KL(Empirical((*names, *graph.inputs)), p[(*names, *graph.inputs)])
+
+
+def gan(
+    p: Model,
+    critic: nn.Module,
+    *,
+    observed: Iterable[str] | None = None,
+    loss: GameLoss = NON_SATURATING,
+) -> Objective:
+    """Return the game of a generative adversarial network, `JS(data, p[observed])`.
+
+    Args:
+        p: The model; only samples of what is observed are needed.
+        critic: A module from the observed variables (then p's inputs) to logits `[n]` or `[n, 1]`.
+        observed: Variables that the data holds; by default the leaves of p.
+        loss: `NON_SATURATING`, or `MINIMAX`, which saturates and is for teaching.
+
+    Raises:
+        InadmissibleError: An observed variable is drawn without a pathwise gradient.
+
+    References:
+        Goodfellow et al. (2014, arXiv 1406.2661).
+    """
+    names = _observed(p.graph, observed, latent=None)
+    both = (*names, *p.graph.inputs)
+    return JS(Empirical(both), p[both], critic=critic, loss=loss)
+
+
+def objectives_for(p: Model, q: Model | None = None, critic: nn.Module | None = None) -> Table:
+    """Return every cost with whether p admits it, and why not where it does not.
+
+    Args:
+        p: The model.
+        q: An inference model; without one, costs that need it say so.
+        critic: A critic; without one, costs that need it say so.
+
+    Example:
+        >>> import daguerre as dg
+        >>> from torch.distributions import Normal
+        >>> p = dg.model(z=Normal(0.0, 1.0), x=dg.deterministic(lambda z: z.tanh()))
+        >>> [(row["cost"], row["admissible"]) for row in objectives_for(p)]
+        [('nll', 'no'), ('elbo', 'no'), ('gan', 'yes')]
+    """
+    game = critic if critic is not None else _AnyCritic()
+    costs: dict[str, tuple[str, Callable[[], Objective]]] = {
+        "nll": ("KL(data, p)", lambda: nll(p, observed=p.graph.leaves)),
+        "elbo": ("KL(data * q, p)", lambda: elbo(p, _needed(q, p))),
+        "gan": ("JS(data, p) + critic", lambda: gan(p, game)),
+    }
+
+    def row(name: str) -> tuple[str, str, str, str]:
+        what, build = costs[name]
+        try:
+            build()
+        except GraphError as error:
+            return name, what, "no", str(error).splitlines()[0]
+        return name, what, "yes", "needs samples only" if name == "gan" else "densities exist"
+
+    return Table(("cost", "is", "admissible", "why"), tuple(row(name) for name in costs))
+
+
+class _AnyCritic(nn.Module):
+    """Stands for whatever critic a user would bring."""
+
+
+def _needed(q: Model | None, p: Model) -> Model:
+    if q is None:
+        for name in p.graph.leaves:
+            p[name].density_plan()  # an implicit leaf is the better reason
+        latent = [n for n in p.graph.names if n not in p.graph.leaves]
+        raise InadmissibleError(f"needs an inference model q for {', '.join(latent)}")
+    return q
+
+
+def _is_output(graph: Graph, name: str) -> bool:
+    return graph[name].map == "stochastic" or (not graph.children(name) and name in graph.leaves)
+
+
+def _observed(
+    graph: Graph, observed: Iterable[str] | None, latent: Graph | None
+) -> tuple[str, ...]:
+    """Return the observed variables of a model, by default its leaves."""
+    if observed is not None:
+        return tuple(graph[n].name for n in observed)
+    drawn = {n for n in latent.names if n not in latent.inputs} if latent is not None else set()
+    given = latent.inputs if latent is not None else ()
+    names = [n for n in graph.names if n in (*graph.leaves, *given) and n not in graph.inputs]
+    return tuple(n for n in names if n not in drawn)
+
+
+def _check_names(p: Graph, q: Graph, observed: tuple[str, ...]) -> None:
+    """Check that q draws every latent of p from what is observed, and nothing else."""
+    for name in q.inputs:
+        if name not in p:
+            raise GraphError(f"q is given {name!r}, which p lacks{did_you_mean(name, p.names)}")
+    recovered = {v.inverts for g in (p, q) for v in g.variables if v.inverts}
+    latent = [n for n in p.names if p[n].map == "stochastic" and n not in (*observed, *recovered)]
+    missing = [n for n in latent if n not in q]
+    for name in q.names:
+        if name not in (*p.names, *recovered) and q[name].map == "stochastic":
+            hint = did_you_mean(name, missing or p.names)
+            raise GraphError(f"q draws {name!r}, which is no variable of p{hint}")
+    if missing:
+        raise GraphError(
+            f"q lacks {', '.join(missing)}, latent in p; give q a CPD for it, or, if the data"
+            f" holds it, name it in observed=(...)"
+        )

@@ -1,0 +1,143 @@
+"""What the two sides of a divergence share: variables, shapes, parameters, and LaTeX."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from torch import nn
+
+from daguerre.draw.labels import label
+from daguerre.graph import GraphError
+from daguerre.joint import Empirical, Joint
+from daguerre.model import Input, Model
+from daguerre.program import DensityPlan, Step, density_plan
+from daguerre.shapes import Shape, trace_shapes
+
+__all__ = [
+    "PairShapes",
+    "conditional",
+    "expectation",
+    "integrates_out",
+    "modules_of",
+    "pair_shapes",
+    "shared_names",
+]
+
+
+def shared_names(a: Joint, b: Joint, what: str) -> tuple[str, ...]:
+    """Return the variables that both sides are over, in the order of b.
+
+    Raises:
+        GraphError: The sides are over different variables; says which.
+    """
+    inputs = {*a.graph.inputs, *b.graph.inputs}
+    names = tuple(n for n in b.names if n in a.names and n not in inputs)
+    only_a = [n for n in a.names if n not in b.names]
+    only_b = [n for n in b.names if n not in a.names and n not in inputs]
+    if not names:
+        raise GraphError(
+            f"the two sides of {what} share no variable: {', '.join(only_a)} against"
+            f" {', '.join(only_b)}"
+        )
+    return names
+
+
+def integrates_out(side: Joint, names: Iterable[str], what: str) -> DensityPlan:
+    """Plan the density of `names` on one side; its other variables must follow from them.
+
+    Raises:
+        GraphError: A random variable of this side that the other side lacks.
+        InadmissibleError: The density does not exist or needs an integral.
+    """
+    names = tuple(names)
+    plan = density_plan(side.graph, names)
+    implied = {*names, *(name for name, _ in plan.moves), *side.graph.inputs}
+    for name in side.names:
+        if side.graph[name].map == "stochastic" and name not in implied:
+            raise GraphError(
+                f"the two sides of {what} are over different variables: {name} is on one side"
+                f" only; restrict it with [{', '.join(map(repr, names))}], or give the other side"
+                f" {name}"
+            )
+    return plan
+
+
+class PairShapes(NamedTuple):
+    """The shapes of the variables on each side of a divergence, as far as known."""
+
+    a: dict[str, Shape]
+    b: dict[str, Shape]
+
+
+def pair_shapes(a: Joint, b: Joint, *, pathwise: tuple[Joint, ...]) -> PairShapes:
+    """Find the shapes of both sides with fake tensors and check that they agree.
+
+    Args:
+        a: The side whose data has no shape of its own: it takes the shapes of b.
+        b: The side of the model.
+        pathwise: The sides whose draws must carry gradients.
+
+    Raises:
+        GraphError: A CPD that fails on the shapes of the other side, or a variable that has
+            different event shapes on the two sides.
+        InadmissibleError: A draw that must carry a gradient cannot.
+    """
+    declared = {n: Shape(i.shape, i.dtype) for n, i in _inputs(a, b).items() if i.shape}
+    inputs = {n: s for n, s in declared.items() if n in b.graph.inputs}
+    of_b = trace_shapes(b.program, inputs, pathwise=b in pathwise)
+    for name in declared.keys() & of_b.keys():
+        _check_same(b.program.by_name[name], declared[name], of_b[name], "declared with dg.Input")
+    known = declared | of_b
+    of_a = trace_shapes(
+        a.program, {n: known[n] for n in a.given if n in known}, pathwise=a in pathwise
+    )
+    for name in of_a.keys() & of_b.keys():
+        _check_same(
+            b.program.by_name[name], of_a[name], of_b[name], "drawn by the inference model"
+        )
+    return PairShapes(of_a, of_b)
+
+
+def _inputs(*sides: Joint) -> dict[str, Input]:
+    models = [f for side in sides for f in side.factors if isinstance(f, Model)]
+    return {name: one for model in models for name, one in model.inputs().items()}
+
+
+def _check_same(step: Step, one: Shape, other: Shape, how: str) -> None:
+    if one.event != other.event:
+        raise GraphError(
+            f"{step}: the model gives {step.name} the event shape {list(other.event)}, but as"
+            f" {how} it has {list(one.event)}; nothing is broadcast: make the two equal"
+        )
+
+
+def modules_of(*sides: Joint) -> tuple[nn.Module, ...]:
+    """Return the models among the factors of some joints, each once."""
+    factors = (factor for side in sides for factor in side.factors)
+    return tuple(dict.fromkeys(f for f in factors if isinstance(f, nn.Module)))
+
+
+# LaTeX. The model's distributions are p with parameters theta, those of the other side q, phi.
+
+
+def conditional(side: Joint, name: str, shapes: Mapping[str, Shape], symbol: str) -> str:
+    r"""Write one factor: `q_\phi(z \mid x)`, or `p(z)` where there are no parameters."""
+    parents = [label(p) for p in side.graph.parents(name)]
+    index = {"p": r"_\theta", "q": r"_\phi"}[symbol]
+    shape = shapes.get(name)
+    fixed = not parents and (shape is None or not shape.learned)
+    bar = rf" \mid {', '.join(parents)}" if parents else ""
+    return f"{symbol}{'' if fixed else index}({label(name)}{bar})"
+
+
+def expectation(side: Joint, shapes: Mapping[str, Shape], symbol: str) -> str:
+    r"""Write what is averaged over, such as `p_{\mathrm{data}}(x)\, q_\phi(z \mid x)`."""
+    data = [label(n) for f in side.factors if isinstance(f, Empirical) for n in f.names]
+    factors = [rf"p_{{\mathrm{{data}}}}({', '.join(data)})"] if data else []
+    factors += [
+        conditional(side, n, shapes, symbol)
+        for n in side.graph.order
+        if side.graph[n].map == "stochastic" and n not in side.data
+    ]
+    return r"\, ".join(factors)

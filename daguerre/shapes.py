@@ -1,0 +1,153 @@
+"""Shapes before data: the whole graph is run once on tensors that have no contents."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+from torch.distributions.constraints import Constraint
+
+from daguerre.graph import GraphError
+from daguerre.locate import located
+from daguerre.program import Outcome, Program, Step, is_learned, realise, validation
+from daguerre.table import Table
+
+__all__ = ["Shape", "shape_table", "trace_shapes"]
+
+BATCH = 10_007  # a prime that no event has: a CPD that loses the batch cannot go unnoticed
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What the CPD of a variable gives, as far as it is known without data.
+
+    Attributes:
+        event: The event shape, without the batch.
+        dtype: Type of the values.
+        cpd: Class of what the CPD returns; None for inputs and data.
+        learned: Whether a gradient reaches the parameters of the CPD's distribution.
+        support: The values that the distribution allows, where that is known without data.
+    """
+
+    event: tuple[int, ...]
+    dtype: torch.dtype = torch.float32
+    cpd: type | None = None
+    learned: bool = False
+    support: Constraint | None = None
+
+    def __str__(self) -> str:
+        return f"[{', '.join(['n', *map(str, self.event)])}]"
+
+
+def trace_shapes(
+    program: Program, given: Mapping[str, Shape], *, pathwise: bool = False
+) -> dict[str, Shape]:
+    """Run the steps on fake tensors and return the shape of every variable that can be known.
+
+    A variable stays unknown below an input of unknown shape, or where the code of its CPD looks
+    at the contents of a tensor.
+
+    Args:
+        program: The steps to run.
+        given: Shapes of inputs and data.
+        pathwise: Whether draws must carry gradients, as in training.
+
+    Raises:
+        InadmissibleError: A draw that must carry a gradient cannot.
+        GraphError: A CPD fails on these shapes or loses the batch dimension: variable, edge,
+            layer, file and line.
+    """
+    # imported here: it is slow to load, and a model can be declared without it
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    device = _device(program)
+    try:
+        with (
+            _quiet(),
+            located(),
+            validation(enabled=False),
+            torch.enable_grad(),
+            FakeTensorMode(allow_non_fake_inputs=True),
+            torch.device(device),
+        ):
+            return _run(program, given, pathwise=pathwise)
+    except (GraphError, TypeError) as error:
+        raise type(error)(str(error).replace(str(BATCH), "n")) from None
+
+
+def _run(program: Program, given: Mapping[str, Shape], *, pathwise: bool) -> dict[str, Shape]:
+    from torch._subclasses.fake_tensor import (
+        DataDependentOutputException,
+        DynamicOutputShapeException,
+    )
+
+    shapes = dict(given)
+    values = {k: torch.empty(BATCH, *s.event, dtype=s.dtype) for k, s in given.items()}
+    for step in program.steps:
+        if step.name in values or step.cpd is None or not {*values} >= {*step.variable.parents}:
+            continue
+        try:
+            outcome = step.outcome(values)
+            values[step.name] = realise(step, outcome, values, BATCH, pathwise=pathwise)
+        except (DataDependentOutputException, DynamicOutputShapeException):
+            continue
+        shapes[step.name] = _shape(step, outcome, values[step.name])
+    return shapes
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep torch from logging an error that is going to be raised with a better message."""
+    logger = logging.getLogger("torch._subclasses.fake_tensor")
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
+
+
+def _device(program: Program) -> torch.device:
+    owners = (getattr(step.cpd, "__self__", None) for step in program.steps)
+    models = (owner for owner in owners if isinstance(owner, torch.nn.Module))
+    return next((p.device for m in models for p in m.parameters()), torch.device("cpu"))
+
+
+def _shape(step: Step, outcome: Outcome, value: Tensor) -> Shape:
+    if value.dim() == 0 or value.shape[0] != BATCH:
+        raise GraphError(
+            f"{step}: the CPD returned the shape {list(value.shape)}; its first dimension must be"
+            f" the batch, [n, ...], because {step.name} has parents"
+        )
+    learned = isinstance(outcome, Distribution) and is_learned(outcome)
+    event = tuple(value.shape[1:])
+    return Shape(event, value.dtype, type(outcome), learned, _support(outcome))
+
+
+def _support(outcome: Outcome) -> Constraint | None:
+    if not isinstance(outcome, Distribution):
+        return None
+    try:
+        support = outcome.support
+    except NotImplementedError:
+        return None  # a family that declares none
+    bounds = vars(support).values() if support is not None else ()
+    return None if any(isinstance(b, Tensor) for b in bounds) else support
+
+
+def shape_table(program: Program, shapes: Mapping[str, Shape]) -> Table:
+    """Lay out the shapes of a program for people: variable, parents, kind, shape, type, CPD."""
+
+    def row(step: Step) -> tuple[str, ...]:
+        shape = shapes.get(step.name)
+        shown = (str(shape), str(shape.dtype).removeprefix("torch.")) if shape else ("?", "?")
+        cpd = shape.cpd.__name__ if shape and shape.cpd else "given" if step.cpd is None else "?"
+        kind = program.graph.kind(step.name)
+        return step.name, ", ".join(step.variable.parents) or "-", kind, *shown, cpd, step.place
+
+    columns = ("variable", "parents", "kind", "shape", "dtype", "CPD", "declared at")
+    return Table(columns, tuple(row(step) for step in program.steps))

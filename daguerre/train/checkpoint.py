@@ -1,0 +1,196 @@
+"""Weights and graphs on disk: safetensors with a JSON header. Nothing is ever executed.
+
+One file holds the tensors of one or several modules and, in its header, the graph of each model,
+so that a file tells what it is without the code that made it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from daguerre.graph import Graph, GraphError, Lag, Plate, Variable, did_you_mean
+from daguerre.model import Model
+
+__all__ = ["Saved", "atomically", "load", "save"]
+
+FORMAT = 1
+
+Modules = nn.Module | Mapping[str, nn.Module]
+
+
+@dataclass(frozen=True, eq=False)
+class Saved:
+    """What a file holds.
+
+    Attributes:
+        tensors: Per module, its tensors by name.
+        graphs: Per model, its graph.
+        notes: What was saved beside them: JSON values.
+    """
+
+    tensors: dict[str, dict[str, Tensor]]
+    graphs: dict[str, Graph]
+    notes: dict[str, Any]
+
+
+def save(
+    modules: Modules, path: str | os.PathLike[str], *, notes: dict[str, Any] | None = None
+) -> None:
+    """Write modules to one safetensors file, atomically: the old one stays until the new is whole.
+
+    Args:
+        modules: A model, or `{name: module}` for several, such as a model and its critic.
+        path: The file; its folder must exist.
+        notes: JSON values to keep beside the weights.
+
+    Raises:
+        FileNotFoundError: The folder does not exist.
+        TypeError: Something else than modules, or notes that are not JSON.
+
+    Example:
+        >>> import daguerre as dg, tempfile
+        >>> net = dg.nn.mlp(2, 3)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save(net, f"{folder}/net.safetensors")
+        ...     saved = load(f"{folder}/net.safetensors", into=net)
+        >>> sorted(saved.tensors["model"])
+        ['0.bias', '0.weight']
+    """
+    from safetensors.torch import save as to_bytes
+
+    named = _named(modules)
+    tensors = {
+        f"{module}/{name}": tensor.detach().cpu().contiguous().clone()
+        for module, one in named.items()
+        for name, tensor in one.state_dict().items()
+    }
+    graphs = {name: _as_json(m.graph) for name, m in named.items() if isinstance(m, Model)}
+    header = {"format": FORMAT, "modules": [*named], "graphs": graphs, "notes": notes or {}}
+    content = to_bytes(tensors, {"daguerre": json.dumps(header)})
+    atomically(path, lambda temporary: temporary.write_bytes(content))
+
+
+def load(path: str | os.PathLike[str], *, into: Modules | None = None) -> Saved:
+    """Read a file that `save` wrote and, with `into`, set the weights of modules, all or none.
+
+    Args:
+        path: The file.
+        into: A model, or `{name: module}` with the names it was saved under.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file is truncated or foreign.
+        GraphError: The weights belong to another model; says how it differs. Nothing is changed.
+    """
+    saved = _read(Path(path))
+    if into is not None:
+        _set(saved, _named(into), Path(path))
+    return saved
+
+
+def atomically(path: str | os.PathLike[str], write: Callable[[Path], object]) -> None:
+    """Write a file under a temporary name, flush it to disk, and move it into place.
+
+    Raises:
+        FileNotFoundError: The folder does not exist.
+    """
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"the folder {path.parent} does not exist")
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    temporary = Path(name)
+    try:
+        os.close(handle)
+        write(temporary)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _named(modules: Modules) -> dict[str, nn.Module]:
+    named = {"model": modules} if isinstance(modules, nn.Module) else modules
+    if not isinstance(named, Mapping) or not all(isinstance(m, nn.Module) for m in named.values()):
+        raise TypeError(f"expected a module or {{name: module}}, not {modules!r}")
+    return dict(named)
+
+
+def _read(path: Path) -> Saved:
+    from safetensors import SafetensorError, safe_open
+
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}")
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = json.loads((file.metadata() or {})["daguerre"])
+            flat = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - no mapping
+        if header["format"] != FORMAT:
+            raise ValueError(f"{path} has format {header['format']}; this version reads {FORMAT}")
+        graphs = {name: _from_json(graph) for name, graph in header["graphs"].items()}
+        tensors: dict[str, dict[str, Tensor]] = {name: {} for name in header["modules"]}
+        for key, tensor in flat.items():
+            module, _, name = key.partition("/")
+            tensors[module][name] = tensor
+        return Saved(tensors, graphs, header["notes"])
+    except SafetensorError as error:
+        raise ValueError(f"{path} is truncated or no safetensors file: {error}") from error
+    except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} was not written by daguerre.save: {error!r}") from error
+
+
+def _set(saved: Saved, modules: Mapping[str, nn.Module], path: Path) -> None:
+    for name, module in modules.items():
+        if name not in saved.tensors:
+            raise GraphError(f"{path} holds no module {name!r}{did_you_mean(name, saved.tensors)}")
+        _check_same(name, module, saved, path)
+    with torch.no_grad():
+        for name, module in modules.items():
+            for key, tensor in module.state_dict().items():
+                tensor.copy_(saved.tensors[name][key])
+
+
+def _check_same(name: str, module: nn.Module, saved: Saved, path: Path) -> None:
+    graph = saved.graphs.get(name)
+    if graph is not None and isinstance(module, Model) and graph != module.graph:
+        raise GraphError(f"{path} holds {graph} as {name!r}, but the model has {module.graph}")
+    here = {k: (tuple(t.shape), t.dtype) for k, t in module.state_dict().items()}
+    there = {k: (tuple(t.shape), t.dtype) for k, t in saved.tensors[name].items()}
+    for key in dict.fromkeys((*here, *there)):
+        if here.get(key) != there.get(key):
+            raise GraphError(
+                f"{path}: {key} of {name!r} is {_text(there.get(key))} in the file and"
+                f" {_text(here.get(key))} in the module; the weights belong to another model"
+            )
+
+
+def _text(entry: tuple[tuple[int, ...], torch.dtype] | None) -> str:
+    return (
+        "absent" if entry is None else f"{list(entry[0])} {str(entry[1]).removeprefix('torch.')}"
+    )
+
+
+def _as_json(graph: Graph) -> dict[str, Any]:
+    return {
+        "variables": [asdict(v) for v in graph.variables],
+        "plates": [asdict(p) for p in graph.plates],
+    }
+
+
+def _from_json(entry: dict[str, Any]) -> Graph:
+    def variable(v: dict[str, Any]) -> Variable:
+        lags = tuple(Lag(**lag) for lag in v["lags"])
+        fields = {**v, "parents": tuple(v["parents"]), "plates": tuple(v["plates"]), "lags": lags}
+        return Variable(**fields)
+
+    return Graph(map(variable, entry["variables"]), (Plate(**p) for p in entry["plates"]))

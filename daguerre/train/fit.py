@@ -1,0 +1,188 @@
+"""One loop for all games."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from daguerre.graph import did_you_mean
+from daguerre.objectives.objective import Objective
+from daguerre.train.batches import Batches, Data, read_data
+from daguerre.train.history import History
+from daguerre.train.optimizers import Adam, Optimizer
+from daguerre.train.progress import Progress
+from daguerre.train.step import Step
+
+__all__ = ["fit"]
+
+T = TypeVar("T")
+
+WORTH_COMPILING = 20_000  # updates; below that, compiling costs more time than it saves
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A player's turn in a pass: the step it takes, and how often."""
+
+    step: Step
+    updates: int
+
+
+def fit(  # noqa: PLR0913 - options of one loop, all optional and by keyword
+    objective: Objective,
+    data: Data,
+    *,
+    epochs: float | None = None,
+    steps: int | None = None,
+    batch_size: int = 128,
+    lr: float | Mapping[str, float] | None = None,
+    optimizer: Optimizer | Mapping[str, Optimizer] | None = None,
+    updates: Mapping[str, int] | None = None,
+    compile: bool | None = None,  # noqa: A002 - torch's word for it
+    seed: int = 0,
+    progress: bool = True,
+) -> History:
+    """Play a game on data until the given number of epochs or steps; parameters move in place.
+
+    In each step every player moves, in the order of `objective.players` (critics first), on the
+    same batch; where a player moves several times a step, its further moves take further batches.
+    Batches are drawn without replacement, reshuffled every epoch, and all of one size.
+
+    Args:
+        objective: What is minimised, such as `dg.elbo(p, q)`.
+        data: `{name: Tensor[N, *event]}`, or a Tensor where one variable is observed.
+        epochs: Passes through the data; 1 by default.
+        steps: Passes through the players, instead of epochs.
+        batch_size: Rows in a batch; at most N.
+        lr: Learning rate, for all players or by player; that of the optimiser by default.
+        optimizer: How players move, for all or by player: `dg.Adam()` by default.
+        updates: How often a player moves in a step, by player; once by default.
+        compile: Whether each player's step is compiled into one graph; by default where the
+            number of updates makes it worth while.
+        seed: Of the order of the data and of all draws; the global generator is left alone.
+        progress: Whether to show a bar with the losses, where there is a terminal.
+
+    Returns:
+        The losses of every step. After Ctrl-C, those until then; what was trained is kept.
+
+    Raises:
+        GraphError: Data that lacks a variable or has a wrong shape.
+        ValueError: Data with NaN or outside the support of a CPD; an option out of range.
+
+    Example:
+        >>> import daguerre as dg
+        >>> from torch.distributions import Normal
+        >>> class Mean(dg.Model):
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.mean = nn.Parameter(torch.zeros(()))
+        ...     @dg.rv
+        ...     def x(self):
+        ...         return Normal(self.mean, 1.0)
+        >>> p = Mean()
+        >>> history = fit(dg.nll(p), torch.full([64], 2.0), steps=200, lr=0.1, progress=False)
+        >>> round(p.mean.item(), 2), len(history)
+        (2.0, 200)
+    """
+    given = read_data(objective, data)
+    _check_positive(epochs=epochs, steps=steps, batch_size=batch_size)
+    if epochs is not None and steps is not None:
+        raise ValueError("say how long in epochs or in steps, not in both")
+    batches = Batches(given, batch_size, seed)
+    total = steps or max(1, round((epochs or 1) * batches.per_epoch))
+    names = [p.name for p in objective.players]
+    moves = _by_player(names, updates, "updates", 1)
+    rules = {n: _rule(n, names, optimizer, lr) for n in names}
+    wanted = total * sum(moves.values()) >= WORTH_COMPILING if compile is None else compile
+    turns = [Turn(Step(objective, n, optimizer=rules[n], compile=wanted), moves[n]) for n in names]
+    modules = [m for p in objective.players for m in p.modules]
+    with _training(modules), torch.random.fork_rng(devices=_cuda(given)):
+        torch.manual_seed(seed)
+        return _play(turns, batches, total, show=progress)
+
+
+def _play(turns: Sequence[Turn], batches: Batches, total: int, *, show: bool) -> History:
+    """Run the passes; every loss stays a tensor until somebody looks at it."""
+    losses: dict[str, list[Tensor]] = {turn.step.player.name: [] for turn in turns}
+    start, interrupted = time.perf_counter(), False
+    with Progress(total, show=show) as bar:
+        try:
+            for _ in range(total):
+                batch = next(batches)
+                for turn in turns:
+                    loss = turn.step(batch)
+                    for _ in range(turn.updates - 1):
+                        loss = turn.step(next(batches))
+                    losses[turn.step.player.name].append(loss)
+                bar.advance(losses)
+        except KeyboardInterrupt:
+            interrupted = True
+    done = min(len(values) for values in losses.values())
+    used = done * max(1, sum(turn.updates - 1 for turn in turns) + 1)
+    return History(
+        {n: _column(v[:done]) for n, v in losses.items()},
+        steps=done,
+        epochs=used / batches.per_epoch,
+        seconds=time.perf_counter() - start,
+        compiled=all(turn.step.compiled for turn in turns),
+        interrupted=interrupted,
+    )
+
+
+def _column(losses: list[Tensor]) -> Tensor:
+    return torch.stack(losses).float().cpu() if losses else torch.zeros(0)
+
+
+def _rule(
+    player: str,
+    players: Sequence[str],
+    optimizer: Optimizer | Mapping[str, Optimizer] | None,
+    lr: float | Mapping[str, float] | None,
+) -> Optimizer:
+    rule = _by_player(players, optimizer, "optimizer", Adam())[player]
+    rate = _by_player(players, lr, "lr", None)[player]
+    if rate is None:
+        return rule
+    _check_positive(lr=rate)
+    return replace(rule, lr=rate)  # type: ignore[type-var]
+
+
+def _by_player(
+    players: Sequence[str], value: T | Mapping[str, T] | None, what: str, default: T
+) -> dict[str, T]:
+    """Spread an option over the players: one value for all, or one by name."""
+    if not isinstance(value, Mapping):
+        return dict.fromkeys(players, default if value is None else value)
+    for name in value:
+        if name not in players:
+            raise ValueError(f"{what} names {name!r}, no player here{did_you_mean(name, players)}")
+    return {name: value.get(name, default) for name in players}
+
+
+def _check_positive(**options: float | None) -> None:
+    for name, value in options.items():
+        if value is not None and not value > 0:
+            raise ValueError(f"{name} must be positive, not {value}")
+
+
+def _cuda(given: Mapping[str, Tensor]) -> list[torch.device]:
+    return list({v.device for v in given.values() if v.device.type == "cuda"})
+
+
+@contextmanager
+def _training(modules: Sequence[nn.Module]) -> Iterator[None]:
+    """Put modules into training mode and give each submodule its own mode back."""
+    before = {m: m.training for module in modules for m in module.modules()}
+    for module in modules:
+        module.train()
+    try:
+        yield
+    finally:
+        for module, mode in before.items():
+            module.training = mode

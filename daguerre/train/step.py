@@ -1,0 +1,158 @@
+"""One player's training step: loss, gradients and update as one function, compiled or not."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from functools import cache
+from typing import final
+
+import torch
+from torch import Tensor
+
+from daguerre.locate import located
+from daguerre.objectives.objective import Batch, Objective, Player
+from daguerre.program import validation
+from daguerre.train.optimizers import Adam, Optimizer
+
+__all__ = ["Step"]
+
+_OPTIONS: dict[str, str | int | bool | Callable[..., object]] = {
+    "fallback_random": True,  # torch's own generator: the numbers of the eager step
+    "size_asserts": False,  # shapes were checked before data was seen
+    "alignment_asserts": False,
+    "cpp_wrapper": True,  # a third less overhead per call on small nets
+}
+
+
+@final
+class Step:
+    """A training step of one player, to be called with batches.
+
+    It computes the player's loss, its gradient by the player's parameters alone, and moves them.
+    Compiled, all three are one graph without a break.
+
+    Args:
+        objective: The game.
+        player: Who moves; the only player by default.
+        optimizer: How.
+        compile: Whether to compile; without a C++ compiler the step says so and runs eagerly.
+
+    Example:
+        >>> import daguerre as dg
+        >>> from torch.distributions import Normal
+        >>> p = dg.model(x=dg.rv(lambda h: Normal(h[:, 0], 1.0)), h=dg.Input(1))
+        >>> p = dg.replace(p, h=dg.deterministic(lambda net: net.bias, net=torch.nn.Linear(1, 1)))
+        >>> step = Step(dg.nll(p, observed=["x"]), compile=False)
+        >>> x = torch.full([4], 3.0)
+        >>> bool(step(x) > step(x))
+        True
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        player: str | None = None,
+        *,
+        optimizer: Optimizer | None = None,
+        compile: bool = True,  # noqa: A002 - torch's word for it
+    ) -> None:
+        self.objective = objective
+        self.player = _player(objective, player)
+        self.optimizer: Optimizer = optimizer or Adam()
+        self.parameters: list[Tensor] = [*self.player.parameters()]
+        if not self.parameters:
+            raise ValueError(f"player {self.player.name!r} has no trainable parameters")
+        self.state = self.optimizer.start(self.parameters)
+        self.compiled = compile and can_compile(self.parameters[0].device)
+        self._seen: dict[object, int] = {}
+        with validation(enabled=False):  # torch.compile turns it off for the process
+            self._run = _compiled(self._update) if self.compiled else self._update
+
+    def __call__(self, batch: Batch) -> Tensor:
+        """Take one step on a batch and return the loss before it, detached.
+
+        Raises:
+            GraphError: A missing or misspelt key, a wrong shape; nothing has moved then.
+        """
+        key = _shapes(batch)
+        with validation(enabled=False):
+            if key in self._seen:
+                n, given = self._seen[key], self._named(batch)
+                return self._run(n, given)
+            n, given = self.objective.read(batch)
+            with located(), _tracing():
+                loss = self._run(n, given)
+            self._seen[key] = n
+            return loss
+
+    def _named(self, batch: Batch) -> Mapping[str, Tensor]:
+        """Name the tensors of a batch whose shapes have been seen."""
+        names = self.objective.given
+        if isinstance(batch, Tensor):
+            return {names[0]: batch}
+        return {} if isinstance(batch, int) else {name: batch[name] for name in names}
+
+    def _update(self, n: int, given: Mapping[str, Tensor]) -> Tensor:
+        loss = self.objective.loss(self.player.name, n, given)
+        gradients = torch.autograd.grad(loss, self.parameters, allow_unused=True)
+        with torch.no_grad():
+            self._move(gradients)
+        return loss.detach()
+
+    def _move(self, gradients: tuple[Tensor | None, ...]) -> None:
+        """Update the parameters that the loss reaches."""
+        if all(g is not None for g in gradients):
+            self.optimizer.update(self.parameters, list(gradients), self.state)  # type: ignore[arg-type]
+            return
+        used = [i for i, g in enumerate(gradients) if g is not None]
+        state = {
+            k: [v[i] for i in used] if len(v) == len(gradients) else v
+            for k, v in self.state.items()
+        }
+        found = [g for g in gradients if g is not None]
+        self.optimizer.update([self.parameters[i] for i in used], found, state)
+
+
+def _player(objective: Objective, name: str | None) -> Player:
+    players = {p.name: p for p in objective.players}
+    if name is None and len(players) == 1:
+        return next(iter(players.values()))
+    if name not in players:
+        raise ValueError(f"player {name!r} is none of {', '.join(players)}")
+    return players[name]
+
+
+def _compiled(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    return torch.compile(function, fullgraph=True, dynamic=False, options=_OPTIONS)
+
+
+def _shapes(batch: Batch) -> object:
+    """Return what a batch must have in common with another to need no further check."""
+    if isinstance(batch, int):
+        return batch
+    if isinstance(batch, Tensor):
+        return batch.shape
+    return tuple((name, value.shape) for name, value in batch.items())
+
+
+def _tracing() -> AbstractContextManager[object]:
+    """Let the compiler see through `torch.autograd.grad` while it compiles."""
+    return torch._dynamo.config.patch(trace_autograd_ops=True)
+
+
+@cache
+def can_compile(device: torch.device) -> bool:
+    """Whether code can be compiled for a device; says so once where it cannot."""
+    if device.type != "cpu":
+        return True
+    from torch._inductor.cpp_builder import get_cpp_compiler
+    from torch._inductor.exc import InvalidCxxCompiler
+
+    try:
+        get_cpp_compiler()
+    except InvalidCxxCompiler:
+        warnings.warn("no C++ compiler was found: training steps run eagerly", stacklevel=2)
+        return False
+    return True

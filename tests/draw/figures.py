@@ -1,0 +1,116 @@
+"""Figures that several tests draw, and Hypothesis strategies for random ones."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hypothesis import strategies as st
+
+from daguerre.draw import (
+    Arrow,
+    Figure,
+    Frame,
+    Node,
+    figure,
+    with_caption,
+    with_critic,
+    with_inference,
+    with_labels,
+)
+from daguerre.draw.notation import Shape
+from daguerre.graph import Graph
+
+__all__ = ["DRAWN", "figures"]
+
+ENCODER = Graph.from_edges([("x", "z")], inputs=["x"])
+DECODER = Graph.from_edges([("z", "x")])
+GENERATOR = Graph.from_edges([("z", "x")], deterministic=["x"])
+UNITS = [[f"{letter}_{i}" for i in range(n)] for letter, n in (("x", 4), ("h", 5), ("y", 3))]
+
+
+def _vae() -> Figure:
+    vae = with_inference(figure(DECODER, observed=["x"], title="VAE"), ENCODER)
+    vae = with_labels(vae, {("z", "x"): r"p_\theta(x \mid z)", ("x", "z"): r"q_\phi(z \mid x)"})
+    return with_caption(vae, r"\mathbb{E}_{q}\left[\log p_\theta(x \mid z)\right]")
+
+
+def _mixed() -> Figure:
+    model = Graph.from_edges(
+        [
+            *(("alpha", "beta"), ("y", "z"), ("z", "h"), ("z", "s"), ("beta", "s")),
+            *(("h", "x"), ("s", "x"), ("theta", "x"), ("y", "c"), ("c", "s")),
+        ],
+        deterministic=["h"],
+        inputs=["alpha", "theta"],
+        plates={"n": ["y", "z", "h", "s", "x"], "t": ["s"], "k": ["beta"]},
+    )
+    q = Graph.from_edges([("x", "z"), ("x", "y"), ("x", "d")], inputs=["x"], deterministic=["d"])
+    return with_critic(with_inference(figure(model, observed=["x", "y"]), q), ["x", "d"])
+
+
+def _units() -> Figure:
+    x, h, y = UNITS
+    edges = [(a, b) for a in x for b in h] + [(a, b) for a in h for b in y]
+    return figure(Graph.from_edges(edges, deterministic=h + y, inputs=x))
+
+
+def _bayes() -> Figure:
+    return figure(Graph.from_edges([("c", f"x_{i}") for i in range(8)]))
+
+
+def _chain() -> Figure:
+    model = Graph.from_edges(
+        [("z", "x"), ("a", "z")],
+        lagged=[("z", "z", 1), ("x", "a", 1)],
+        plates={"n": ["z", "x", "a"]},
+    )
+    return figure(model, observed=["x"])
+
+
+def _hierarchy() -> Figure:
+    q = Graph.from_edges([("x", "z_1"), ("x", "z_2"), ("z_1", "z_2")], inputs=["x"])
+    return with_inference(figure(Graph.from_edges([("z_2", "z_1"), ("z_1", "x")])), q)
+
+
+def _wide() -> Figure:
+    edges = [("token_embedding", "attention_weights"), ("attention_weights", "next_token")]
+    maps, inputs = ["attention_weights"], ["token_embedding"]
+    return figure(Graph.from_edges(edges, deterministic=maps, inputs=inputs))
+
+
+DRAWN: dict[str, Figure] = {
+    "vae": _vae(),
+    "gan": with_critic(figure(GENERATOR, observed=["x"], title="GAN"), ["x"]),
+    "ali": with_critic(with_inference(figure(GENERATOR), ENCODER), ["x", "z"]),
+    "hierarchy": _hierarchy(),
+    "mixed": _mixed(),
+    "units": _units(),
+    "bayes": _bayes(),
+    "chain": _chain(),
+    "wide": _wide(),
+    "alone": Figure((Node("x", "x"),)),
+}
+
+
+@st.composite
+def figures(draw: st.DrawFn, largest: int = 8) -> Figure:
+    """Make figures with any shapes, flags, cycles, loops and nested plates."""
+    count = draw(st.integers(1, largest))
+    names = [f"v{i}" for i in range(count)]
+    all_shapes: list[Shape] = ["random", "deterministic", "constant", "critic"]
+    shapes = st.sampled_from(all_shapes)
+    labels = st.sampled_from(["x", "z_{1}", r"\theta", r"\mathrm{weights}", r"\mathrm{h}_{12,n}"])
+    nodes = [Node(n, draw(labels), draw(shapes), draw(st.booleans())) for n in names]
+    ends = st.tuples(st.integers(0, count - 1), st.integers(0, count - 1))
+    arrows = [
+        Arrow(names[a], names[b], *draw(st.tuples(st.booleans(), st.booleans(), st.booleans())))
+        for a, b in draw(st.lists(ends, max_size=2 * count))
+    ]
+    placed = [n.name for n in nodes if n.shape != "critic"]
+    frames: list[Frame] = []
+    for i in range(draw(st.integers(0, 3))):
+        members = draw(st.sets(st.sampled_from(placed), min_size=1)) if placed else set()
+        others = [set(f.members) for f in frames]
+        if members and all(members <= o or o <= members or not members & o for o in others):
+            frames.append(Frame(f"p{i}", f"N_{{{i}}}", tuple(sorted(members))))
+    return replace(Figure(tuple(nodes), tuple(arrows)), frames=tuple(frames))

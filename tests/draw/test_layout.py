@@ -1,0 +1,215 @@
+"""What every picture must satisfy, on drawn examples and on random figures."""
+
+import random
+from itertools import combinations, pairwise
+from math import hypot
+
+import pytest
+from figures import DRAWN, figures
+from hypothesis import HealthCheck, given, settings
+
+from daguerre.draw import Figure, Frame, Node, draw, figure, layout
+from daguerre.draw.picture import Picture, PlacedNode
+from daguerre.graph import Graph, GraphError
+
+every = pytest.mark.parametrize("picture", [layout(f) for f in DRAWN.values()], ids=list(DRAWN))
+
+
+def crossings(nodes: tuple[PlacedNode, ...]) -> list[tuple[str, str]]:
+    """List pairs of nodes whose bounding boxes overlap."""
+    pairs = combinations(nodes, 2)
+    return [(a.node.name, b.node.name) for a, b in pairs if a.box.meets(b.box)]
+
+
+def check_nodes(picture: Picture) -> None:
+    assert crossings(picture.nodes) == []
+    for node in picture.nodes:
+        for x in (node.label.box.left, node.label.box.right):
+            for y in (node.label.box.top, node.label.box.bottom):
+                assert node.body.distance(x - node.centre.x, y - node.centre.y) < 1.0
+
+
+def check_frames(picture: Picture) -> None:
+    for frame in picture.frames:
+        for node in picture.nodes:
+            if node.node.name in frame.frame.members:
+                assert all(frame.box.holds(corner) for corner in node.box.corners)
+            else:
+                assert not frame.box.meets(node.box)
+        assert all(frame.box.holds(corner) for corner in frame.label.box.corners)
+    for a, b in combinations(picture.frames, 2):  # outer ones come first
+        if set(b.frame.members) <= set(a.frame.members):
+            assert all(a.box.holds(corner) for corner in b.box.corners)
+        else:
+            assert not a.box.meets(b.box)
+
+
+def check_paths(picture: Picture) -> None:
+    nodes = {node.node.name: node for node in picture.nodes}
+    for path in picture.paths:
+        target, source = nodes[path.arrow.target], nodes[path.arrow.source]
+        dx, dy = target.centre.to(path.tip)
+        assert abs(target.body.distance(dx, dy)) < 0.01
+        dx, dy = source.centre.to(path.curve.points[0])
+        assert abs(source.body.distance(dx, dy)) < 0.01
+        for other in picture.nodes:
+            if other.node.name not in (path.arrow.source, path.arrow.target):
+                points = [*path.curve.samples(3.0), path.tip]
+                away = (other.body.distance(*other.centre.to(point)) for point in points)
+                assert min(away) > 1.5, (path.arrow, other.node.name)
+
+
+def check_page(picture: Picture) -> None:
+    for node in picture.nodes:
+        assert all(picture.box.holds(corner) for corner in node.box.corners)
+    for path in picture.paths:
+        assert all(picture.box.holds(point) for point in path.curve.samples())
+
+
+@every
+def test_nodes_do_not_overlap_and_hold_their_labels(picture):
+    check_nodes(picture)
+
+
+@every
+def test_plates_hold_their_members_and_nothing_else(picture):
+    check_frames(picture)
+
+
+@every
+def test_arrows_touch_their_ends_and_miss_all_other_nodes(picture):
+    check_paths(picture)
+
+
+@every
+def test_everything_is_on_the_page(picture):
+    check_page(picture)
+
+
+@every
+def test_labels_of_arrows_strike_no_node_and_no_other_label(picture):
+    labels = [path.label.box for path in picture.paths if path.label]
+    labels += [frame.label.box for frame in picture.frames]
+    assert not any(a.meets(b) for a, b in combinations(labels, 2))
+    assert not any(label.meets(node.box) for label in labels for node in picture.nodes)
+
+
+@every
+def test_no_two_arrows_of_a_pair_run_on_top_of_each_other(picture):
+    for one, other in combinations(picture.paths, 2):
+        if {one.arrow.source, one.arrow.target} == {other.arrow.source, other.arrow.target}:
+            a, b = one.curve.samples(2.0), other.curve.samples(2.0)
+            middle = a[len(a) // 2]
+            assert min(middle.to(point).length for point in b) > 6.0
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(figures())
+def test_random_figures_keep_every_rule(fig):
+    picture = layout(fig)
+    check_nodes(picture)
+    check_frames(picture)
+    check_paths(picture)
+    check_page(picture)
+    assert layout(fig) == picture
+
+
+def test_generative_arrows_point_down():
+    for name in ("vae", "gan", "ali", "hierarchy", "mixed", "units", "bayes"):
+        place = {node.node.name: node.centre for node in layout(DRAWN[name]).nodes}
+        for arrow in DRAWN[name].arrows:
+            if not arrow.inference:
+                assert place[arrow.source].y < place[arrow.target].y
+
+
+def test_inference_does_not_move_the_model():
+    alone = layout(figure(Graph.from_edges([("z_2", "z_1"), ("z_1", "x")])))
+    joined = layout(DRAWN["hierarchy"])
+    assert [n.centre for n in alone.nodes] == [n.centre for n in joined.nodes]
+
+
+def test_chains_are_vertical_and_parents_centred():
+    z2, z1, x = layout(DRAWN["hierarchy"]).nodes
+    assert z2.centre.x == z1.centre.x == x.centre.x
+    parent, *children = layout(DRAWN["bayes"]).nodes
+    centres = [child.centre.x for child in children]
+    assert parent.centre.x == (min(centres) + max(centres)) / 2
+
+
+def test_rows_of_units_are_centred_and_have_no_overlapping_heads():
+    picture = layout(DRAWN["units"])
+    rows: dict[float, list[float]] = {}
+    for node in picture.nodes:
+        rows.setdefault(node.centre.y, []).append(node.centre.x)
+    middles = {(min(xs) + max(xs)) / 2 for xs in rows.values()}
+    assert len(rows) == 3
+    assert max(middles) - min(middles) <= 1.0
+    for a, b in combinations(picture.paths, 2):
+        if a.arrow.target == b.arrow.target:
+            assert a.tip.to(b.tip).length > 7.0
+
+
+def test_the_critic_stands_to_the_right_of_what_it_looks_at():
+    z, x, critic = layout(DRAWN["gan"]).nodes
+    assert critic.centre.x > x.centre.x
+    assert critic.centre.y == x.centre.y
+    assert z.centre.x == x.centre.x
+    z, x, critic = layout(DRAWN["ali"]).nodes
+    assert critic.centre.y == (z.centre.y + x.centre.y) / 2
+
+
+def test_an_auxiliary_of_the_encoder_stands_between_x_and_z():
+    from daguerre.draw import with_inference
+
+    q = Graph.from_edges([("x", "h"), ("h", "z")], inputs=["x"], deterministic=["h"])
+    z, x, h = layout(with_inference(figure(Graph.from_edges([("z", "x")])), q)).nodes
+    assert z.centre.y < h.centre.y < x.centre.y
+    assert z.centre.x == x.centre.x != h.centre.x
+
+
+def test_shared_baseline_of_panels():
+    panels = draw(DRAWN["vae"], DRAWN["hierarchy"], DRAWN["gan"]).sheet.panels
+    assert len({panel.offset.y + panel.picture.baseline for panel in panels}) == 1
+    assert all(
+        a.offset.x + a.picture.box.right < b.offset.x + b.picture.box.left
+        for a, b in pairwise(panels)
+    )
+
+
+def test_a_graph_of_two_hundred_nodes_keeps_every_rule():
+    rng = random.Random(0)
+    pairs = [(i, j) for i in range(200) for j in range(i + 1, min(200, i + 12))]
+    edges = [(f"v_{i}", f"v_{j}") for i, j in pairs if rng.random() < 0.12]
+    picture = layout(figure(Graph.from_edges(edges, nodes=[f"v_{i}" for i in range(200)])))
+    check_nodes(picture)
+    check_paths(picture)
+
+
+def test_the_layout_has_no_more_crossings_than_needed():
+    """K(2, 2) cannot be drawn in two rows without one crossing; a matching needs none."""
+    matching = Graph.from_edges([("a", "d"), ("b", "c"), ("e", "f")], nodes=list("abecdf"))
+    place = {n.node.name: n.centre.x for n in layout(figure(matching)).nodes}
+    pairs = sorted((place[a], place[b]) for a, b in matching.edges)
+    assert [b for _, b in pairs] == sorted(b for _, b in pairs)
+
+
+def test_crossing_plates_are_refused_by_name():
+    graph = Graph.from_edges([("x", "y"), ("y", "z")], plates={"i": ["x", "y"], "j": ["y", "z"]})
+    with pytest.raises(GraphError, match="plates 'i' and 'j' cross: both hold 'y'"):
+        draw(graph)
+
+
+def test_equal_plates_nest():
+    nodes = (Node("x", "x"), Node("y", "y"))
+    frames = (Frame("a", "A", ("x",)), Frame("b", "B", ("x",)))
+    outer, inner = layout(Figure(nodes, frames=frames)).frames
+    assert (outer.frame.name, inner.frame.name) == ("a", "b")
+    assert all(outer.box.holds(corner) for corner in inner.box.corners)
+
+
+def test_a_lagged_arrow_is_a_loop_with_its_label():
+    picture = layout(DRAWN["chain"])
+    loop = next(p for p in picture.paths if p.arrow.source == p.arrow.target)
+    assert loop.label is not None
+    assert loop.label.source == "t - 1"
+    assert hypot(*loop.curve.points[0].to(loop.tip)) > 10
