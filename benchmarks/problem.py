@@ -1,4 +1,4 @@
-"""The work that every contestant does: one Bernoulli VAE, its first weights and one batch.
+"""The work that every contestant does: one Bernoulli VAE, its first weights and its batches.
 
 The nets are those of the VAE example of PyTorch: one hidden layer of ReLU units on each side, a
 Gaussian q(z | x) with its log-variance as an output, logits for the pixels, Adam. Only numpy is
@@ -30,6 +30,7 @@ class Problem:
         latent: Size of z.
         batch_size: Observations a step.
         lr: Adam's learning rate.
+        turn: Steps that are timed together, the same number for every contestant.
     """
 
     pixels: int
@@ -37,17 +38,23 @@ class Problem:
     latent: int
     batch_size: int = 128
     lr: float = 1e-3
+    turn: int = 400
 
     @property
     def title(self) -> str:
         return f"{self.pixels}-{self.hidden}-{self.latent}"
 
     @cached_property
-    def batch(self) -> Array:
-        """Binary observations `[batch_size, pixels]`, float32; each pixel has its own rate."""
+    def batches(self) -> Array:
+        """Binary observations `[64, batch_size, pixels]`, float32; each pixel has its own rate.
+
+        A single batch would be learnt by heart: Adam's moments then decay into denormal numbers,
+        which slow the later steps down.
+        """
         random = np.random.default_rng(0)
         rates = random.uniform(size=self.pixels)
-        return (random.uniform(size=(self.batch_size, self.pixels)) < rates).astype(np.float32)
+        shape = (64, self.batch_size, self.pixels)
+        return (random.uniform(size=shape) < rates).astype(np.float32)
 
     @cached_property
     def weights(self) -> dict[str, Layer]:
@@ -68,4 +75,4 @@ class Problem:
         return {name: layer(*size) for name, size in zip(LAYERS, sizes, strict=True)}
 
 
-PROBLEMS = {"small": Problem(64, 64, 8), "large": Problem(784, 400, 20)}
+PROBLEMS = {"small": Problem(64, 64, 8), "large": Problem(784, 400, 20, turn=30)}

@@ -1,7 +1,7 @@
 """Run contestants side by side: each in its own process, all on one core, taking turns.
 
-Turns are short and go round, so what else the machine does hits all alike, and a ratio is taken
-between turns of one round.
+Turns are short, go round, and are the same training steps for all; what else the machine does hits
+all alike, and a ratio is taken between turns of one round.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from pathlib import Path
 from statistics import fmean, median, quantiles
 from tempfile import TemporaryDirectory
 from typing import Any
+
+from problem import PROBLEMS
 
 __all__ = ["Entry", "Plan", "Worker", "run"]
 
@@ -35,12 +37,10 @@ class Plan:
 
     Attributes:
         rounds: Turns of each contestant.
-        seconds: Rough length of a turn.
         lessons: Training steps before the timing, after which all losses must agree.
     """
 
     rounds: int = 15
-    seconds: float = 0.15
     lessons: int = 200
 
 
@@ -127,22 +127,21 @@ def run(problem: str, contestants: Iterable[str], plan: Plan) -> dict[str, Entry
             entries[name] = Entry(ready["version"], cold, ready["setup"], ready["loss"])
             workers.append(worker)
             print(f"{name}: ready", file=sys.stderr)
-        sizes = {w.name: _teach(w, entries[w.name], plan) for w in workers}
+        for worker in workers:
+            entries[worker.name].last = _teach(worker, plan.lessons)
         for turn in range(plan.rounds):
-            _round(_rotated(workers, turn), entries, sizes)
+            _round(_rotated(workers, turn), entries, PROBLEMS[problem].turn)
     return entries
 
 
-def _teach(worker: Worker, entry: Entry, plan: Plan) -> int:
-    """Take the lessons, note the loss, and return the number of steps that fills a turn."""
-    taken = worker.take(plan.lessons - 21)  # the first was taken in the set-up
-    entry.last = fmean(worker.take(1)["loss"] for _ in range(20))
-    return max(3, round(plan.seconds / taken["seconds"] * (plan.lessons - 21)))
+def _teach(worker: Worker, lessons: int) -> float:
+    """Take the lessons, of which the set-up took the first; return the mean of the last losses."""
+    worker.take(lessons - 21)
+    return fmean(worker.take(1)["loss"] for _ in range(20))
 
 
-def _round(workers: list[Worker], entries: Mapping[str, Entry], sizes: Mapping[str, int]) -> None:
+def _round(workers: list[Worker], entries: Mapping[str, Entry], steps: int) -> None:
     for worker in workers:
-        steps = sizes[worker.name]
         entries[worker.name].times.append(worker.take(steps)["seconds"] / steps * 1e6)
 
 

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
+from math import isfinite
 from pathlib import Path
 
 from contestants import HAND_WRITTEN, OURS
@@ -35,9 +36,9 @@ def disagreement(entries: Mapping[str, Entry], tolerance: float = 0.05) -> str |
     for when in ("first", "last"):
         losses = {name: getattr(entry, when) for name, entry in entries.items()}
         low, high = min(losses.values()), max(losses.values())
-        if not low > 0 or high / low > 1 + tolerance:
+        if not all(map(isfinite, losses.values())) or high > low * (1 + tolerance):
             shown = ", ".join(f"{name} {loss:.3f}" for name, loss in losses.items())
-            return f"the {when} losses differ by more than {tolerance:.0%}: {shown}"
+            return f"the {when} losses are not finite and within {tolerance:.0%}: {shown}"
     return None
 
 

@@ -21,13 +21,13 @@ __all__ = ["main"]
 def main() -> None:
     """Race, check, print."""
     arguments = _arguments()
-    plan = Plan(rounds=arguments.rounds, seconds=arguments.seconds)
+    plan = Plan(rounds=arguments.rounds)
     races = {p: run(p, arguments.contestant, plan) for p in arguments.problem}
     for problem, entries in races.items():
         if (reason := disagreement(entries)) is not None:
             raise SystemExit(f"{problem}: {reason}")
     print(circumstances(["torch", "jax", "numpy"]))
-    print(f"* one thread on one core, {plan.rounds} rounds of {plan.seconds:g} s each")
+    print(f"* one thread on one core, {plan.rounds} rounds")
     for problem, entries in races.items():
         sizes = PROBLEMS[problem]
         print(f"\nVAE {sizes.title}, batch {sizes.batch_size}:\n\n{race_table(entries)}")
@@ -38,7 +38,6 @@ def _arguments() -> Namespace:
     parser.add_argument("--problem", nargs="+", choices=PROBLEMS, default=[*PROBLEMS])
     parser.add_argument("--contestant", nargs="+", choices=CONTESTANTS, default=[*CONTESTANTS])
     parser.add_argument("--rounds", type=int, default=Plan.rounds)
-    parser.add_argument("--seconds", type=float, default=Plan.seconds, help="length of a turn")
     return parser.parse_args()
 
 

@@ -7,7 +7,9 @@ and runs it fast.
 
 from daguerre import nn
 from daguerre.compose import do, model, replace
+from daguerre.draw import draw
 from daguerre.empirical import data
+from daguerre.evaluate import Scores, evaluate
 from daguerre.families import StandardNormal
 from daguerre.graph import Graph, GraphError, InadmissibleError, Plate
 from daguerre.joint import Joint
@@ -25,6 +27,8 @@ from daguerre.objectives import (
     objectives_for,
 )
 from daguerre.train import SGD, Adam, History, RMSprop, Saved, Step, fit, load, save
+
+__version__ = "0.1.0"
 
 __all__ = [
     "JS",
@@ -45,13 +49,16 @@ __all__ = [
     "Plate",
     "RMSprop",
     "Saved",
+    "Scores",
     "StandardNormal",
     "Step",
     "bijection",
     "data",
     "deterministic",
     "do",
+    "draw",
     "elbo",
+    "evaluate",
     "fit",
     "gan",
     "load",

@@ -172,13 +172,15 @@ def _read(name: str, cpd: CPD | Input) -> Read:
             _refuse_learned(name, cpd)
             return Variable(name), Constant(cpd)
         case Tensor():
+            _refuse_learned(name, cpd)
             return Variable(name, map="deterministic"), Constant(cpd)
         case Node(constant=Transform() as transform):
+            _refuse_learned(name, transform)
             return cpd.variable(name, skip=1), Constant(transform)
         case Node():
             return cpd.variable(name), _module(name, cpd.function, cpd.modules)
         case nn.Module():
-            return Variable(name, parameters_of(cpd.forward, name)), cpd
+            return Variable(name, parameters_of(cpd, name)), cpd
         case _ if callable(cpd):
             return Variable(name, parameters_of(cpd, name)), _module(name, cpd, {})
     raise TypeError(f"{name}: expected a Distribution, function, module or Tensor, not {cpd!r}")
@@ -193,22 +195,38 @@ def _module(
     return Call(function, modules)
 
 
-def _refuse_learned(name: str, distribution: Distribution) -> None:
-    for key, value in vars(distribution).items():
-        if isinstance(value, Tensor) and value.requires_grad:
-            raise GraphError(
-                f"{name}: {key} of the {type(distribution).__name__} requires a gradient, but a"
-                " plain distribution registers no parameters; write a module whose forward()"
-                " returns the distribution"
-            )
+def _refuse_learned(name: str, constant: Outcome) -> None:
+    if _is_learned(constant):
+        raise GraphError(
+            f"{name}: the {type(constant).__name__} requires a gradient, but a plain value"
+            " registers no parameters, so it would be neither trained nor saved; write a module"
+            " whose forward() returns it"
+        )
+
+
+def _is_learned(value: object) -> bool:
+    match value:
+        case Tensor():
+            return value.requires_grad
+        case Distribution() | Transform():
+            return any(map(_is_learned, vars(value).values()))
+        case list() | tuple():
+            return any(map(_is_learned, value))
+    return False
 
 
 def _refuse_outside(name: str, function: Callable[..., object]) -> None:
+    if inspect.ismethod(function) and isinstance(function.__self__, nn.Module):
+        raise GraphError(
+            f"{name}: a method leaves its {type(function.__self__).__name__} behind, which would"
+            f" be neither trained, saved nor copied; pass it along:"
+            f" dg.rv(lambda ..., net: net.{function.__name__}(...), net=net)"
+        )
     if not inspect.isfunction(function):
         return
     scope = inspect.getclosurevars(function)
     for key, value in (*scope.nonlocals.items(), *scope.globals.items()):
-        if isinstance(value, nn.Module | nn.Parameter):
+        if isinstance(value, nn.Module) or (isinstance(value, Tensor) and value.requires_grad):
             raise GraphError(
                 f"{name}: its function uses {key!r} from outside, which would be neither trained,"
                 f" saved nor copied; pass it along: dg.rv(lambda ..., {key}: ..., {key}={key})"

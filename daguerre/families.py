@@ -7,10 +7,10 @@ from typing import Any, final
 
 import torch
 from torch import Tensor
-from torch.distributions import Bernoulli, Distribution, Normal
+from torch.distributions import Bernoulli, Distribution, Normal, constraints
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-__all__ = ["StandardNormal", "surprisal"]
+__all__ = ["StandardNormal", "support", "surprisal"]
 
 
 @final
@@ -50,6 +50,24 @@ def _bernoulli(distribution: Bernoulli, value: Tensor) -> Tensor:
 
 
 _RULES: dict[type[Distribution], Callable[[Any, Tensor], Tensor]] = {Bernoulli: _bernoulli}
+
+
+def support(distribution: Distribution) -> constraints.Constraint | None:
+    """Return the values that a distribution can score; None where it declares none.
+
+    That of a Bernoulli is the whole of [0, 1]: intensities are data too, and cross-entropy
+    scores them.
+
+    Example:
+        >>> support(Bernoulli(logits=torch.zeros(2)))
+        Interval(lower_bound=0.0, upper_bound=1.0)
+    """
+    if isinstance(distribution, Bernoulli):
+        return constraints.unit_interval
+    try:
+        return distribution.support
+    except NotImplementedError:
+        return None
 
 
 def surprisal(distribution: Distribution, value: Tensor) -> Tensor:

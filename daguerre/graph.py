@@ -261,8 +261,9 @@ class Graph:
         if variable.inverts is None:
             return "implicit"
         rest = [p for p in variable.parents if p != variable.inverts]
-        known = all(self.kind(p) in ("input", "deterministic", "prescribed") for p in rest)
-        return self.kind(variable.inverts) if known else "implicit"
+        known = all(self.kind(p) != "implicit" for p in rest)
+        has_density = known and self.kind(variable.inverts) == "prescribed"
+        return "prescribed" if has_density else "implicit"
 
     # Rewriting: each returns a new graph
 

@@ -13,18 +13,22 @@ from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
+from torch.distributions import Distribution
 
+from daguerre.families import support
 from daguerre.graph import Graph, GraphError, InadmissibleError, Variable
 from daguerre.locate import located
 from daguerre.program import (
     DensityPlan,
     Program,
     Step,
+    Trace,
     complete,
     density_plan,
     draw,
     negative_log_density,
     obstacle,
+    validation,
 )
 
 __all__ = ["Empirical", "Factor", "Joint", "as_joint", "batch_size"]
@@ -185,15 +189,19 @@ class Joint:
                 f" is missing (given: {', '.join(values) or 'nothing'}); a marginal is"
                 " model[names].log_prob(values)"
             )
-        plan = density_plan(graph, names)
+        constants = [x for x in self.names if x in values and graph.kind(x) == "deterministic"]
+        plan = density_plan(graph, names, constants)
         known = {k: v for k, v in values.items() if k in names or k in graph.inputs}
         program = self.program
-        with located():
-            trace = complete(program, plan, known, {})
+        with located(), validation(enabled=False):  # NaN in, NaN out; supports are checked below
+            trace = complete(program, plan, known, {}, n)
             terms = [negative_log_density(program.by_name[name], trace) for name in plan.terms]
-        for name in values.keys() & trace.values.keys() - known.keys():
-            _check_agreement(name, values[name], trace.values[name])
-        return -torch.stack([t.expand(n) for t in terms]).sum(0)
+        if not torch.compiler.is_compiling():  # nothing else reads the contents of a tensor
+            for name in values.keys() & trace.values.keys() - known.keys():
+                _check_agreement(name, values[name], trace.values[name])
+            for name in plan.terms:
+                _check_support(program.by_name[name], trace)
+        return -torch.stack([t.expand(n) for t in terms]).sum(0) if terms else torch.zeros(n)
 
     def __mul__(self, other: Factor | Joint) -> Joint:
         product = (*self.factors, *as_joint(other).factors)
@@ -212,8 +220,10 @@ def batch_size(values: Values, n: int | None = None) -> int:
     """Return the common first dimension of all values, which must be `n` where that is given.
 
     Raises:
-        GraphError: Nothing tells the size, a value without a batch dimension, two sizes.
+        GraphError: Nothing tells the size, a value without a batch dimension, two sizes, no size.
     """
+    if n is not None and (not isinstance(n, int | torch.SymInt) or n < 0):
+        raise GraphError(f"n is the number of draws, 0 or more, not {n!r}")
     sizes = {} if n is None else {"n": n}
     for name, value in values.items():
         if not isinstance(value, Tensor) or value.dim() == 0:
@@ -234,7 +244,7 @@ def _is_implied(joint: Joint, name: str, values: Values) -> bool:
         InadmissibleError: The variable is implicit and nothing that has a density depends on it.
     """
     graph = joint.graph
-    if any(graph[c].inverts == name and c in values for c in graph.children(name)):
+    if _is_recovered(joint, name, values):
         return True
     match graph.kind(name):
         case "prescribed":
@@ -246,17 +256,46 @@ def _is_implied(joint: Joint, name: str, values: Values) -> bool:
     return True
 
 
+def _is_recovered(joint: Joint, name: str, values: Values) -> bool:
+    """Whether a chain of declared bijections leads back to a variable from one that is scored."""
+    return any(
+        (child in values and child in joint.names) or _is_recovered(joint, child, values)
+        for child in joint.graph.children(name)
+        if joint.graph[child].inverts == name
+    )
+
+
 def _check_agreement(name: str, given: Tensor, implied: Tensor) -> None:
     if given.shape != implied.shape:
         raise GraphError(
             f"{name} has shape {list(given.shape)}, but its parents imply {list(implied.shape)}"
         )
-    if not torch.allclose(given, implied, rtol=1e-4, atol=1e-5):
+    if not torch.allclose(given, implied, rtol=1e-4, atol=1e-5, equal_nan=True):
         gap = (given - implied).abs().max().item()
         raise GraphError(
             f"{name} is a function of other variables, but the given value differs from what they"
             f" imply by up to {gap:.3g}; leave it out, or give values that belong together"
         )
+
+
+def _check_support(step: Step, trace: Trace) -> None:
+    """Refuse values that a family would score wrongly; rows with NaN are let through."""
+    value, outcome = trace.values[step.name], trace.outcomes[step.name]
+    allowed = support(outcome) if isinstance(outcome, Distribution) else None
+    if allowed is None or not len(value):  # torch cannot check events of an empty batch
+        return
+    bad = ~_rows(allowed.check(value)).all(1) & ~_rows(value.isnan()).any(1)
+    if bad.any():
+        row = int(bad.nonzero()[0])
+        raise GraphError(
+            f"{step}: the support of its {type(outcome).__name__} is {allowed}, but row {row} of"
+            f" {step.name} lies outside: {value[row].tolist()}; rescale the values, or return"
+            " another family"
+        )
+
+
+def _rows(x: Tensor) -> Tensor:
+    return x.unsqueeze(-1).flatten(1)
 
 
 def as_joint(thing: Factor | Joint) -> Joint:
@@ -267,6 +306,6 @@ def as_joint(thing: Factor | Joint) -> Joint:
     """
     if isinstance(thing, Joint):
         return thing
-    if isinstance(thing, Factor):
+    if isinstance(thing, Factor) and not isinstance(thing, type):
         return Joint((thing,), thing.graph.names)
     raise TypeError(f"expected a dg.Model, dg.data(...) or a product of them, not {thing!r}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
+from types import MethodType
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -70,7 +71,7 @@ class Node(Generic[P, R_co]):
     @overload
     def __get__(self, instance: Any, owner: type) -> Callable[P, R_co]: ...
     def __get__(self, instance: Any, owner: type) -> Any:
-        return self if instance is None else self.function.__get__(instance, owner)
+        return self if instance is None else MethodType(self.function, instance)
 
 
 def _place(function: Callable[..., object]) -> str:
@@ -82,9 +83,18 @@ def parameters_of(function: Callable[..., object], what: str) -> tuple[str, ...]
     """Return the parameter names of a CPD; each is a parent.
 
     Raises:
-        GraphError: A default, `*args` or `**kwargs`, which cannot name a parent.
+        GraphError: A default, `*args` or `**kwargs`, which cannot name a parent; a built-in
+            function, which names none.
     """
-    parameters = inspect.signature(function).parameters.values()
+    if isinstance(function, nn.Module):
+        function = function.forward
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except ValueError:
+        raise GraphError(
+            f"{what}: the parameters of a CPD are its parents, but those of {function} are not"
+            " known to Python; wrap it in a function that names them: lambda z: ..."
+        ) from None
     for p in parameters:
         if p.kind not in (p.POSITIONAL_OR_KEYWORD, p.POSITIONAL_ONLY) or p.default is not p.empty:
             raise GraphError(
@@ -127,8 +137,18 @@ def bijection(of: str, transform: Transform | None = None) -> Any:
     Args:
         of: The parent that T is applied to and that its inverse recovers.
         transform: A fixed `torch.distributions.Transform`; leave out to decorate a method.
+
+    Raises:
+        TypeError: `of` is not a name, or the fixed transform is not a Transform.
     """
+    if not isinstance(of, str):
+        raise TypeError(f'name the parent that is mapped: @dg.bijection("z"), not of={of!r}')
     if transform is not None:
+        if not isinstance(transform, Transform):
+            raise TypeError(
+                f"dg.bijection({of!r}, ...) takes a torch Transform such as ExpTransform(), not"
+                f" {transform!r}"
+            )
         return Node(lambda _: transform, "deterministic", of=of, constant=transform)
     return lambda function: Node(function, "deterministic", of=of)
 
@@ -139,7 +159,7 @@ def check_names(declared: Iterable[str]) -> None:
     Raises:
         GraphError: A reserved or private name.
     """
-    reserved = {*dir(Model), "training"}
+    reserved = {*dir(Model), "base", "training"}  # base: what a rewritten model keeps below it
     for name in declared:
         if name in reserved or name.startswith("_"):
             raise GraphError(f"{name!r} is a reserved name of torch.nn.Module; use another")

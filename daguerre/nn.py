@@ -20,6 +20,7 @@ def mlp(*sizes: int, activation: type[nn.Module] = nn.ReLU) -> nn.Sequential:
         ValueError: Fewer than two sizes.
 
     Example:
+        >>> import torch
         >>> mlp(8, 128, 64)(torch.zeros(5, 8)).shape
         torch.Size([5, 64])
     """

@@ -24,6 +24,7 @@ __all__ = [
     "Program",
     "Step",
     "Trace",
+    "check_batch",
     "complete",
     "density_plan",
     "draw",
@@ -120,8 +121,23 @@ def draw(program: Program, n: int, given: Values, *, pathwise: bool) -> Trace:
     for step in program.steps:
         if step.name not in trace.values:
             outcome = trace.outcomes[step.name] = step.outcome(trace.values)
-            trace.values[step.name] = realise(step, outcome, trace.values, n, pathwise=pathwise)
+            value = realise(step, outcome, trace.values, n, pathwise=pathwise)
+            trace.values[step.name] = check_batch(step, value, n)
     return trace
+
+
+def check_batch(step: Step, value: Tensor, n: int) -> Tensor:
+    """Return the value of a variable if its first dimension is the batch.
+
+    Raises:
+        GraphError: The CPD has lost the batch dimension.
+    """
+    if value.dim() == 0 or value.shape[0] != n:
+        raise GraphError(
+            f"{step}: the CPD returned the shape {list(value.shape)}; its first dimension must be"
+            f" the batch, [{n}, ...], because {step.name} has parents"
+        )
+    return value
 
 
 def realise(step: Step, outcome: Outcome, values: Values, n: int, *, pathwise: bool) -> Tensor:
@@ -198,26 +214,38 @@ class DensityPlan:
     terms: tuple[str, ...]
 
 
-def density_plan(graph: Graph, names: Iterable[str]) -> DensityPlan:
+def density_plan(graph: Graph, names: Iterable[str], implied: Iterable[str] = ()) -> DensityPlan:
     """Plan the joint density of `names`, with everything else implied by them.
 
     A declared bijection is inverted and scored by change of variables; variables that are not
     ancestors of `names` integrate to one and are left out.
 
+    Args:
+        graph: The graph.
+        names: The variables whose density it is.
+        implied: Deterministic variables that are filled in as well, though they add nothing.
+
     Raises:
         InadmissibleError: The density does not exist or needs an integral; says which and why.
     """
     names = tuple(graph[n].name for n in names)
-    relevant = {*names, *graph.ancestors(names)}
+    implied = (*names, *implied)
+    relevant = {*implied, *graph.ancestors(implied)}
     known = {*names, *(n for n in relevant if n in graph.inputs)}
     moves: list[tuple[str, str | None]] = []
     while move := next(_moves(graph, relevant, known), None):
         moves.append(move)
         known.add(move[0])
     inverted = {source for _, source in moves if source}
+    for name in names:  # what can never have a density comes before what is only missing
+        if graph[name].map == "deterministic" and name not in inverted:
+            raise InadmissibleError(obstacle(graph, name))
     for name in graph.order:
-        if name in relevant and (why := _obstacle(graph, name, known, inverted, names)):
-            raise InadmissibleError(why)
+        if name in relevant and graph[name].map == "stochastic" and name not in known:
+            raise InadmissibleError(
+                f"the density of {', '.join(names)} needs an integral over {name}, which is"
+                f" latent; use dg.elbo(p, q) with a q for {name}, or ask for the joint with {name}"
+            )
     scored = [n for n in graph.order if n in relevant and graph[n].map == "stochastic"]
     return DensityPlan(names, tuple(moves), (*scored, *sorted(inverted, key=graph.order.index)))
 
@@ -233,19 +261,6 @@ def _moves(graph: Graph, relevant: set[str], known: set[str]) -> Iterator[tuple[
             yield name, None
         if name in known and v.inverts and unknown == [v.inverts]:
             yield v.inverts, name
-
-
-def _obstacle(
-    graph: Graph, name: str, known: set[str], inverted: set[str], names: tuple[str, ...]
-) -> str | None:
-    if name in names and graph[name].map == "deterministic" and name not in inverted:
-        return obstacle(graph, name)
-    if name not in known and graph[name].map == "stochastic":
-        return (
-            f"the density of {', '.join(names)} needs an integral over {name}, which is latent;"
-            f" use dg.elbo(p, q) with a q for {name}, or ask for the joint with {name}"
-        )
-    return None
 
 
 def obstacle(graph: Graph, name: str) -> str | None:
@@ -265,28 +280,33 @@ def obstacle(graph: Graph, name: str) -> str | None:
 
 
 def complete(
-    program: Program, plan: DensityPlan, values: Values, outcomes: Mapping[str, Outcome]
+    program: Program,
+    plan: DensityPlan,
+    values: Values,
+    outcomes: Mapping[str, Outcome],
+    n: int | None = None,
 ) -> Trace:
     """Fill in what the plan implies and call every CPD that contributes to the density.
 
     Outcomes that are passed in (from the draw that made the values) are not computed again.
+    The batch size `n` may be left out where there are values.
     """
     trace = Trace(dict(values), dict(outcomes))
     for name, source in plan.moves:
         if name not in trace.values:
-            trace.values[name] = _fill(program, name, source, trace)
+            trace.values[name] = _fill(program, name, source, trace, n)
     for name in plan.terms:
         if name not in trace.outcomes:
             trace.outcomes[name] = program.by_name[name].outcome(trace.values)
     return trace
 
 
-def _fill(program: Program, name: str, source: str | None, trace: Trace) -> Tensor:
+def _fill(program: Program, name: str, source: str | None, trace: Trace, n: int | None) -> Tensor:
     step = program.by_name[source or name]
     outcome = trace.outcomes[step.name] = step.outcome(trace.values)
     if source is not None and isinstance(outcome, Transform):
         return outcome.inv(trace.values[source])  # type: ignore[return-value]
-    n = next(iter(trace.values.values())).shape[0]
+    n = next(iter(trace.values.values())).shape[0] if n is None else n
     return realise(step, outcome, trace.values, n, pathwise=True)
 
 
@@ -330,7 +350,9 @@ class validation:  # noqa: N801 - a context manager, called as a function
 
     def __enter__(self) -> None:
         self.before = Distribution._validate_args
-        Distribution._validate_args = self.enabled
+        if self.before != self.enabled:  # code being compiled can read the switch, not set it
+            Distribution._validate_args = self.enabled
 
     def __exit__(self, *error: object) -> None:
-        Distribution._validate_args = self.before
+        if Distribution._validate_args != self.before:
+            Distribution._validate_args = self.before

@@ -14,7 +14,7 @@ from torch.distributions.constraints import Constraint
 
 from daguerre.graph import GraphError
 from daguerre.locate import located
-from daguerre.program import Outcome, Program, Step, is_learned, realise, validation
+from daguerre.program import Outcome, Program, Step, check_batch, is_learned, realise, validation
 from daguerre.table import Table
 
 __all__ = ["Shape", "shape_table", "trace_shapes"]
@@ -118,14 +118,11 @@ def _device(program: Program) -> torch.device:
 
 
 def _shape(step: Step, outcome: Outcome, value: Tensor) -> Shape:
-    if value.dim() == 0 or value.shape[0] != BATCH:
-        raise GraphError(
-            f"{step}: the CPD returned the shape {list(value.shape)}; its first dimension must be"
-            f" the batch, [n, ...], because {step.name} has parents"
-        )
+    check_batch(step, value, BATCH)
     learned = isinstance(outcome, Distribution) and is_learned(outcome)
     event = tuple(value.shape[1:])
-    return Shape(event, value.dtype, type(outcome), learned, _support(outcome))
+    kind = Tensor if isinstance(outcome, Tensor) else type(outcome)  # not FakeTensor
+    return Shape(event, value.dtype, kind, learned, _support(outcome))
 
 
 def _support(outcome: Outcome) -> Constraint | None:

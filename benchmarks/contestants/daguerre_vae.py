@@ -8,7 +8,7 @@ from torch.distributions import Bernoulli, Normal
 
 import daguerre as dg
 from contestants import Step
-from contestants.torch_nets import batch, decoder, encoder
+from contestants.torch_nets import batches, decoder, encoder
 from daguerre.train.optimizers import Adam
 from daguerre.train.step import Step as TrainingStep
 from problem import Problem
@@ -49,12 +49,12 @@ class Encoder(dg.Model):
 
 def eager(problem: Problem) -> Step:
     """The step as it runs without a compiler."""
-    return _on_batch(problem, compiled=False)
+    return _steps(problem, compiled=False)
 
 
 def compiled(problem: Problem) -> Step:
     """Loss, gradients and update as one compiled graph, which is the default."""
-    return _on_batch(problem, compiled=True)
+    return _steps(problem, compiled=True)
 
 
 def fit(problem: Problem, data: Tensor, *, steps: int, compiled: bool) -> None:
@@ -70,8 +70,8 @@ def fit(problem: Problem, data: Tensor, *, steps: int, compiled: bool) -> None:
     )
 
 
-def _on_batch(problem: Problem, *, compiled: bool) -> Step:
+def _steps(problem: Problem, *, compiled: bool) -> Step:
     objective = dg.elbo(Decoder(problem), Encoder(problem))
     step = TrainingStep(objective, optimizer=Adam(lr=problem.lr), compile=compiled)
-    x = batch(problem)
-    return lambda: step(x)
+    xs = batches(problem)
+    return lambda: step(next(xs))

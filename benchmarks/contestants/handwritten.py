@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from contestants import Step
-from contestants.torch_nets import batch, decoder, encoder
+from contestants.torch_nets import batches, decoder, encoder
 from problem import Problem
 
 __all__ = ["VAE", "compiled", "eager", "fit"]
@@ -33,12 +33,12 @@ class VAE(nn.Module):
 
 def eager(problem: Problem) -> Step:
     """Plain eager PyTorch with fused Adam."""
-    return _on_batch(problem, compiled=False)
+    return _steps(problem, compiled=False)
 
 
 def compiled(problem: Problem) -> Step:
     """The loss compiled, fused Adam outside: the fastest of the usual ways to compile a step."""
-    return _on_batch(problem, compiled=True)
+    return _steps(problem, compiled=True)
 
 
 def fit(problem: Problem, data: Tensor, *, steps: int, compiled: bool) -> None:
@@ -49,9 +49,9 @@ def fit(problem: Problem, data: Tensor, *, steps: int, compiled: bool) -> None:
         step(data[rows])
 
 
-def _on_batch(problem: Problem, *, compiled: bool) -> Step:
-    x, step = batch(problem), _step(problem, compiled=compiled)
-    return lambda: step(x)
+def _steps(problem: Problem, *, compiled: bool) -> Step:
+    xs, step = batches(problem), _step(problem, compiled=compiled)
+    return lambda: step(next(xs))
 
 
 def _step(problem: Problem, *, compiled: bool) -> Callable[[Tensor], Tensor]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import cycle
+
 import jax
 import numpyro
 from jax import numpy as jnp
@@ -52,12 +54,12 @@ def _step(problem: Problem, *, donate: bool) -> Step:
         return state, loss / problem.batch_size
 
     update = jax.jit(update, donate_argnums=(0,) if donate else ())
-    x = jnp.asarray(problem.batch)
-    state = svi.init(jax.random.PRNGKey(0), x)
+    xs = cycle([jnp.asarray(x) for x in problem.batches])
+    state = svi.init(jax.random.PRNGKey(0), next(xs))
 
     def step() -> jax.Array:
         nonlocal state
-        state, loss = update(state, x)
+        state, loss = update(state, next(xs))
         return loss
 
     return step

@@ -9,7 +9,7 @@ from pixyz.models import VAE
 from torch import Tensor
 
 from contestants import Step
-from contestants.torch_nets import batch, decoder, encoder
+from contestants.torch_nets import batches, decoder, encoder
 from problem import Problem
 
 __all__ = ["eager"]
@@ -51,6 +51,6 @@ def eager(problem: Problem) -> Step:
         optimizer=torch.optim.Adam,
         optimizer_params={"lr": problem.lr},
     )
-    x = batch(problem)
+    xs = batches(problem)
     # Pixyz keeps results by the identity of tensors: the same object twice is an error
-    return lambda: model.train({"x": x.detach()}).detach()
+    return lambda: model.train({"x": next(xs).detach()}).detach()

@@ -12,7 +12,7 @@ from pyro.infer import SVI, TraceMeanField_ELBO
 from torch import Tensor
 
 from contestants import Step
-from contestants.torch_nets import batch, decoder, encoder
+from contestants.torch_nets import batches, decoder, encoder
 from problem import Problem
 
 __all__ = ["eager"]
@@ -37,5 +37,5 @@ def eager(problem: Problem) -> Step:
             pyro.sample("z", dist.Normal(mean, torch.exp(0.5 * log_variance)).to_event(1))
 
     svi = SVI(model, guide, pyro.optim.Adam({"lr": problem.lr}), loss=TraceMeanField_ELBO())
-    x = batch(problem)
-    return lambda: svi.step(x) / problem.batch_size
+    xs = batches(problem)
+    return lambda: svi.step(next(xs)) / problem.batch_size

@@ -1,15 +1,17 @@
-"""What the contestants on PyTorch share: the two nets, with their first weights, and the batch."""
+"""What the contestants on PyTorch share: the nets with their first weights, and the batches."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterator
+from itertools import cycle
 
 import torch
 from torch import Tensor, nn
 
 from problem import Layer, Problem
 
-__all__ = ["batch", "decoder", "encoder"]
+__all__ = ["batches", "decoder", "encoder"]
 
 torch.set_num_threads(1)
 torch.manual_seed(0)
@@ -25,9 +27,9 @@ def decoder(problem: Problem) -> nn.Sequential:
     return _net(problem, "decoder")
 
 
-def batch(problem: Problem) -> Tensor:
-    """Return the batch as a tensor."""
-    return torch.from_numpy(problem.batch)
+def batches(problem: Problem) -> Iterator[Tensor]:
+    """Return the batches as tensors, over and over."""
+    return cycle(torch.from_numpy(problem.batches).unbind())
 
 
 def _net(problem: Problem, side: str) -> nn.Sequential:

@@ -48,8 +48,8 @@ def detours(source: End, target: End, plan: Plan, walls: Sequence[Wall]) -> Iter
     foreign = [w.box for w in walls if not w.members & {source.name, target.name}]
     nodes = {r: _blocks(plan, r) for r in between}
     blocks = {r: [*taken, *_walls(foreign, plan.bands[r])] for r, taken in nodes.items()}
-    for choice in range(_CHOICES if between else 0):
-        gaps = _gaps(source, target, blocks, choice)
+    tries = [_gaps(source, target, blocks, choice) for choice in range(_CHOICES)]
+    for gaps in [*tries, *_outer(blocks)] if between else ():
         points = [Point(x, _strip(plan, r, s)) for r, x in gaps.items() for s in (-step, step)]
         for radius in (90.0, 40.0):
             yield threaded(source, target, points, radius=radius)
@@ -92,6 +92,14 @@ def _strip(plan: Plan, row: int, step: int) -> float:
         is_last = row + 1 == len(plan.bands)
         return bottom + _OUTER if is_last else (bottom + plan.bands[row + 1][0]) / 2
     return top - _OUTER if row == 0 else (plan.bands[row - 1][1] + top) / 2
+
+
+def _outer(blocks: Mapping[int, Sequence[tuple[float, float]]]) -> list[dict[int, float]]:
+    """Pass all rows on the left, or all on the right."""
+    edges = [edge for taken in blocks.values() for edge in taken]
+    left = min((a for a, _ in edges), default=0.0) - _OUTER
+    right = max((b for _, b in edges), default=0.0) + _OUTER
+    return [dict.fromkeys(blocks, left), dict.fromkeys(blocks, right)]
 
 
 def _walls(foreign: Sequence[Box], band: tuple[float, float]) -> list[tuple[float, float]]:

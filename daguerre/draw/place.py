@@ -134,7 +134,7 @@ def _distance(a: Token, b: Token, bodies: Sequence[Body]) -> int:
 
 def _weight(layers: Layers, a: int, b: int) -> int:
     """Long arrows pull hardest at their bends, so that they run straight."""
-    return (2, 4, 16)[layers.is_bend(a) + layers.is_bend(b)]
+    return (6, 12, 48)[layers.is_bend(a) + layers.is_bend(b)]
 
 
 class _Heights:

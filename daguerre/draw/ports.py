@@ -15,19 +15,19 @@ _HEADS = 13.0  # pixels between neighbouring tips
 _VERTICAL = 30.0  # a vertical arrow stays where it is and the others give way
 
 
-def ports(arrows: Iterable[tuple[Arrow, End, End]]) -> dict[Arrow, Point]:
+def ports(arrows: Iterable[tuple[Arrow, End, Point]]) -> dict[Arrow, Point]:
     """Return, for each arrow whose head must give way, the direction of its tip from the target.
 
     Args:
-        arrows: Arrows that come straight, with their ends.
+        arrows: Arrows, each with its target and the point that it comes from.
     """
-    arriving: dict[str, list[tuple[Arrow, End, End]]] = {}
-    for arrow, source, target in dict.fromkeys(arrows):
-        arriving.setdefault(target.name, []).append((arrow, source, target))
+    arriving: dict[str, list[tuple[Arrow, End, Point]]] = {}
+    for arrow, target, origin in dict.fromkeys(arrows):
+        arriving.setdefault(target.name, []).append((arrow, target, origin))
     aims: dict[Arrow, Point] = {}
     for group in arriving.values():
-        target = group[0][2]
-        wanted = [_angle(target, source) for _, source, _ in group]
+        target = group[0][1]
+        wanted = [_angle(target.centre, origin) for _, _, origin in group]
         rim = target.body.radius * (0.88 if target.body.pointed else 1)
         least = min(_HEADS / rim, 1.6 * pi / len(group))
         inert = [_VERTICAL if abs(angle) < 0.02 else 1.0 for angle in wanted]
@@ -67,7 +67,7 @@ def spread(places: Sequence[float], least: float, inert: Sequence[float]) -> lis
     return result
 
 
-def _angle(target: End, source: End) -> float:
-    """Return the direction of the source as an angle, 0 upwards and growing clockwise."""
-    way = target.centre.to(source.centre)
+def _angle(target: Point, origin: Point) -> float:
+    """Return the direction of the origin as an angle, 0 upwards and growing clockwise."""
+    way = target.to(origin)
     return atan2(way.x, -way.y)

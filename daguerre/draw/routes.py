@@ -27,9 +27,8 @@ def routes(arrows: Sequence[Arrow], plan: Plan, terrain: Terrain) -> list[Way]:
         plan: The places of the nodes, and the room kept for long arrows.
         terrain: Obstacles; each chosen way is laid on it.
     """
-    aims = ports(
-        [(a, plan.ends[a.source], plan.ends[a.target]) for a in arrows if _falls(a, plan)]
-    )
+    down = [a for a in arrows if not a.inference and (a.source, a.target) in plan.bends]
+    aims = ports((a, plan.ends[a.target], _origin(a, plan)) for a in down)
     chosen: dict[int, Way] = {}
     for i in sorted(range(len(arrows)), key=lambda i: _turn(arrows[i], plan)):
         arrow = arrows[i]
@@ -40,6 +39,12 @@ def routes(arrows: Sequence[Arrow], plan: Plan, terrain: Terrain) -> list[Way]:
 
 def _falls(arrow: Arrow, plan: Plan) -> bool:
     return plan.bends.get((arrow.source, arrow.target)) == () and not arrow.inference
+
+
+def _origin(arrow: Arrow, plan: Plan) -> Point:
+    """Return the last point that the layout kept for an arrow, or the middle of its source."""
+    bends = plan.bends[arrow.source, arrow.target]
+    return bends[-1] if bends else plan.ends[arrow.source].centre
 
 
 def _turn(arrow: Arrow, plan: Plan) -> tuple[bool, bool, float]:
@@ -55,7 +60,7 @@ def _cheapest(arrow: Arrow, plan: Plan, terrain: Terrain, port: Point | None) ->
             if terrain.is_clear(way.curve, arrow.source, arrow.target):
                 return way
     best, least = None, 0.0
-    for way in _candidates(source, target, plan, terrain):
+    for way in _candidates(source, target, port, plan, terrain):
         cost = way.bend + terrain.cost(way.curve, way.tip, arrow.source, arrow.target)
         if best is None or cost < least:
             best, least = way, cost
@@ -65,16 +70,18 @@ def _cheapest(arrow: Arrow, plan: Plan, terrain: Terrain, port: Point | None) ->
     return best
 
 
-def _candidates(source: End, target: End, plan: Plan, terrain: Terrain) -> Iterator[Way]:
+def _candidates(
+    source: End, target: End, port: Point | None, plan: Plan, terrain: Terrain
+) -> Iterator[Way]:
     if source.name == target.name:
         yield loop(source, 1.0)
         yield loop(source, -1.0)
         return
-    yield straight(source, target)
-    for angle in (_TURN, -_TURN) if (source.name, target.name) in plan.bends else ():
-        inward = turned(target.centre.to(source.centre), angle)
-        yield replace(straight(source, target, port=inward), bend=1.5)
-    yield from _kept(source, target, plan)
+    yield straight(source, target, port=port)
+    if (source.name, target.name) in plan.bends:
+        for aim in _aims(port or target.centre.to(source.centre)):
+            yield replace(straight(source, target, port=aim), bend=2.0)
+    yield from _kept(source, target, port, plan)
     sign = 1 if source.centre.y < target.centre.y else -1
     for angle in _ANGLES:
         yield bowed(source, target, sign * angle)
@@ -82,10 +89,20 @@ def _candidates(source: End, target: End, plan: Plan, terrain: Terrain) -> Itera
     yield from detours(source, target, plan, terrain.walls)
 
 
-def _kept(source: End, target: End, plan: Plan) -> Iterator[Way]:
+def _kept(source: End, target: End, port: Point | None, plan: Plan) -> Iterator[Way]:
     """Go through the points that the layout kept free, downwards or upwards."""
     points = plan.bends.get((source.name, target.name), ())
     points = points or plan.bends.get((target.name, source.name), ())[::-1]
-    for swerve in (0.0, _TURN, -_TURN) if points else ():
-        for radius in (400.0, 24.0):
-            yield threaded(source, target, points, radius=radius, swerve=swerve)
+    if not points:
+        return
+    aim = port or target.centre.to(points[-1])
+    for radius in (400.0, 24.0):
+        yield threaded(source, target, points, radius=radius, port=aim)
+    for aside in _aims(aim):
+        way = threaded(source, target, points, radius=400.0, port=aside)
+        yield replace(way, bend=way.bend + 15.0)
+
+
+def _aims(aim: Point) -> tuple[Point, Point]:
+    """Miss the middle of the target on either side, where its head would lie on another."""
+    return turned(aim, _TURN), turned(aim, -_TURN)

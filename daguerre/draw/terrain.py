@@ -18,6 +18,7 @@ _NARROW = 3.0  # and a straight line of a fan at least this
 _CELL = 64.0
 _TRACK = 4.0  # arrows nearer than this run on top of each other
 _TIPS = 11.0  # heads nearer than this overlap
+_STARTS = 8.5  # a line that starts nearer than this to a head runs through it
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +76,9 @@ class Terrain:
             self._hits(points, ends)
             + self._walls_met(points, ends)
             + self._tracks_met(points, ends)
-            + 150.0 * _crowd(tip, self._tips.get(target, ()))
-            + 60.0 * _crowd(tip, self._starts.get(target, ()))
-            + 60.0 * _crowd(points[0], self._tips.get(source, ()))
+            + 150.0 * _crowd(tip, self._tips.get(target, ()), _TIPS)
+            + 100.0 * _crowd(tip, self._starts.get(target, ()), _STARTS)
+            + 100.0 * _crowd(points[0], self._tips.get(source, ()), _STARTS)
         )
 
     def lay(self, curve: Curve, tip: Point, source: str, target: str) -> None:
@@ -146,8 +147,8 @@ class Terrain:
         return self.bodies[name].distance(dx, dy) < 28.0
 
 
-def _crowd(point: Point, others: Sequence[Point]) -> int:
-    return sum(other.to(point).length < _TIPS for other in others)
+def _crowd(point: Point, others: Sequence[Point], least: float) -> int:
+    return sum(other.to(point).length < least for other in others)
 
 
 def _track(point: Point) -> tuple[int, int]:

@@ -68,18 +68,22 @@ def bowed(source: End, target: End, angle: float) -> Way:
 
 
 def threaded(
-    source: End, target: End, points: Sequence[Point], *, radius: float, swerve: float = 0.0
+    source: End,
+    target: End,
+    points: Sequence[Point],
+    *,
+    radius: float,
+    port: Point | None = None,
 ) -> Way:
-    """Go through given points, with corners rounded off; arrive `swerve` radians aside."""
-    first = source.centre.to(points[0])
-    last = turned(target.centre.to(points[-1]), swerve)
+    """Go through given points, with corners rounded off, to the target or a port of it."""
+    first, last = source.centre.to(points[0]), port or target.centre.to(points[-1])
     tip, base = target.rim(last), target.rim(last, beyond=HEAD)
     corners = list(_apart([source.rim(first), *points, base]))
     turns = sum(
         abs(a.to(b).x * b.to(c).y - a.to(b).y * b.to(c).x) / (a.to(b).length * b.to(c).length)
         for a, b, c in zip(corners, corners[1:], corners[2:], strict=False)
     )
-    return Way(rounded(corners, radius=radius), tip, 4.0 + 8 * turns + 30 * abs(swerve))
+    return Way(rounded(corners, radius=radius), tip, 4.0 + 28 * turns)
 
 
 def loop(end: End, side: float) -> Way:

@@ -78,11 +78,11 @@ class KullbackLeibler(Divergence):
         self._drawn, self._scored = a.program, b.program
         self._given_a, self._given_b = a.given, b.given
         terms_a = [n for n in plan_a.terms if n not in a.data]
+        self._all_a = [self._drawn.by_name[n] for n in terms_a]
+        self._all_b = [self._scored.by_name[n] for n in self._plan.terms]
         self._closed = {n: rule for n in terms_a if (rule := self._closed_form(n)) is not None}
-        self._steps_a = [self._drawn.by_name[n] for n in terms_a if n not in self._closed]
-        self._steps_b = [
-            self._scored.by_name[n] for n in self._plan.terms if n not in self._closed
-        ]
+        self._steps_a = [step for step in self._all_a if step.name not in self._closed]
+        self._steps_b = [step for step in self._all_b if step.name not in self._closed]
 
     def _closed_form(self, name: str) -> Rule | None:
         """Return the rule that replaces the draw of one variable, where that is valid.
@@ -108,16 +108,31 @@ class KullbackLeibler(Divergence):
 
     def per_example(self, n: int, given: Mapping[str, Tensor]) -> Tensor:
         """Return one unbiased estimate per row of the batch, in nats, shape `[n]`."""
-        drawn = draw(self._drawn, n, {k: given[k] for k in self._given_a}, pathwise=True)
-        known = {k: drawn.values[k] for k in self.names}
-        known |= {k: given[k] for k in self._given_b}
-        scored = complete(self._scored, self._plan, known, {})
+        drawn, scored = self._traces(n, given)
         terms = [self._exact(name, rule, drawn, scored) for name, rule in self._closed.items()]
         terms += [negative_log_density(step, scored) for step in self._steps_b]
         total = sum(terms[1:], start=terms[0])
         for step in self._steps_a:
             total = total - negative_log_density(step, drawn)
         return total
+
+    def log_weights(self, n: int, given: Mapping[str, Tensor]) -> Tensor:
+        """Return log b - log a at one draw from a per row, shape `[n]`, nothing in closed form.
+
+        These are the importance weights whose log-mean bounds the evidence (Burda et al. 2016,
+        arXiv 1509.00519); the entropy of the data is left out.
+        """
+        drawn, scored = self._traces(n, given)
+        terms = [negative_log_density(step, drawn) for step in self._all_a]
+        terms += [-negative_log_density(step, scored) for step in self._all_b]
+        return sum(terms[1:], start=terms[0])
+
+    def _traces(self, n: int, given: Mapping[str, Tensor]) -> tuple[Trace, Trace]:
+        """Draw from a, and evaluate b on what was drawn."""
+        drawn = draw(self._drawn, n, {k: given[k] for k in self._given_a}, pathwise=True)
+        known = {k: drawn.values[k] for k in self.names}
+        known |= {k: given[k] for k in self._given_b}
+        return drawn, complete(self._scored, self._plan, known, {})
 
     def _exact(self, name: str, rule: Rule, drawn: Trace, scored: Trace) -> Tensor:
         value = rule(drawn.outcomes[name], scored.outcomes[name])

@@ -189,14 +189,19 @@ class Objective:
         return Table(("player", "term", "estimator", "why"), tuple(rows))
 
     def latex(self) -> str:
-        r"""Return the game in LaTeX, one minimisation per player, joined by `\\qquad`."""
+        r"""Return the game in LaTeX, one minimisation per player."""
+        return r" \qquad ".join(self.formulas.values())
+
+    @property
+    def formulas(self) -> dict[str, str]:
+        """What each player minimises, in LaTeX."""
         lines: dict[str, str] = {}
         for weight, part in self.parts:
             for player, term in part.latex().items():
                 term = term if weight == 1 else rf"{weight:g}\,{term}"
                 lines[player] = f"{lines[player]} + {term}" if player in lines else term
         marks = {name: _parameters(self.parts, name) for name in lines}
-        return r" \qquad ".join(rf"\min_{{{marks[k]}}}\; {v}" for k, v in lines.items())
+        return {name: rf"\min_{{{marks[name]}}}\; {line}" for name, line in lines.items()}
 
     def figure(self) -> Figure:
         """Return what is to be drawn: model, inference model, critic and cost."""
@@ -209,7 +214,8 @@ class Objective:
                     picture = with_inference(picture, factor.graph)
             if part.critic is not None:
                 picture = with_critic(picture, part.names)
-        return with_caption(picture, self.latex())
+        lines = r" \\ ".join(f"& {line}" for line in self.formulas.values())
+        return with_caption(picture, rf"\begin{{aligned}}{lines}\end{{aligned}}")
 
 
 def _parameters(parts: tuple[tuple[float, Divergence], ...], player: str) -> str:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from daguerre.graph import did_you_mean
+from daguerre.modes import mode
 from daguerre.objectives.objective import Objective
 from daguerre.train.batches import Batches, Data, read_data
 from daguerre.train.history import History
@@ -81,7 +81,7 @@ def fit(  # noqa: PLR0913 - options of one loop, all optional and by keyword
         >>> class Mean(dg.Model):
         ...     def __init__(self):
         ...         super().__init__()
-        ...         self.mean = nn.Parameter(torch.zeros(()))
+        ...         self.mean = torch.nn.Parameter(torch.zeros(()))
         ...     @dg.rv
         ...     def x(self):
         ...         return Normal(self.mean, 1.0)
@@ -102,7 +102,7 @@ def fit(  # noqa: PLR0913 - options of one loop, all optional and by keyword
     wanted = total * sum(moves.values()) >= WORTH_COMPILING if compile is None else compile
     turns = [Turn(Step(objective, n, optimizer=rules[n], compile=wanted), moves[n]) for n in names]
     modules = [m for p in objective.players for m in p.modules]
-    with _training(modules), torch.random.fork_rng(devices=_cuda(given)):
+    with mode(modules, training=True), torch.random.fork_rng(devices=_cuda(given)):
         torch.manual_seed(seed)
         return _play(turns, batches, total, show=progress)
 
@@ -173,16 +173,3 @@ def _check_positive(**options: float | None) -> None:
 
 def _cuda(given: Mapping[str, Tensor]) -> list[torch.device]:
     return list({v.device for v in given.values() if v.device.type == "cuda"})
-
-
-@contextmanager
-def _training(modules: Sequence[nn.Module]) -> Iterator[None]:
-    """Put modules into training mode and give each submodule its own mode back."""
-    before = {m: m.training for module in modules for m in module.modules()}
-    for module in modules:
-        module.train()
-    try:
-        yield
-    finally:
-        for module, mode in before.items():
-            module.training = mode

@@ -1,0 +1,191 @@
+"""The command line: each command is one call of the library."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+
+import daguerre as dg
+from daguerre.data import Split
+from daguerre.demo import demo as run_demo
+from daguerre.evaluate.images import grid, write_png
+from daguerre.gallery import GAMES
+from daguerre.game import Game
+from daguerre.graph import did_you_mean
+from daguerre.runs import Run, pictures, read_run, refuse_existing, samples, write_run
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=dg.__doc__
+)
+
+Name = Annotated[str, typer.Argument(help="vae, gan, or module:Class of your own.")]
+Auxiliary = Annotated[str | None, typer.Option(help="module:Class, for a model of your own.")]
+Threads = Annotated[int, typer.Option(min=1, help="Small nets are fastest on one thread.")]
+
+
+@app.command()
+def fit(  # noqa: PLR0913 - options of a command
+    name: Name,
+    out: Annotated[Path, typer.Option(help="Folder of the run; must not hold one.")],
+    data: Annotated[str, typer.Option(help="digits, mnist, fashion_mnist or a .npy.")] = "digits",
+    folder: Annotated[
+        Path | None, typer.Option(envvar="DAGUERRE_DATA", help="Folder that holds mnist/ ...")
+    ] = None,
+    q: Auxiliary = None,
+    critic: Auxiliary = None,
+    epochs: Annotated[float | None, typer.Option(min=0, help="Passes through the data.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1)] = None,
+    lr: Annotated[float | None, typer.Option(min=0)] = None,
+    seed: int = 0,
+    compile: Annotated[  # noqa: A002 - torch's word for it
+        bool | None, typer.Option(help="One graph per step; by default if worth it.")
+    ] = None,
+    threads: Threads = 1,
+) -> None:
+    """Fit a model and write weights, losses, samples and picture into a folder."""
+    refuse_existing(out)
+    torch.set_num_threads(threads)
+    split = _data(data, folder)
+    options = {"q": q, "critic": critic}
+    versions = {"daguerre": dg.__version__, "torch": torch.__version__}
+    run = Run(name, data, split.train["x"][0].numel(), options, versions)
+    torch.manual_seed(seed)
+    game = _game(run, trust=True)
+    asked = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "compile": compile}
+    keywords = {k: v for k, v in asked.items() if v is not None}
+    train = {**split.train, "x": split.train["x"].flatten(1)}
+    history = dg.fit(game.objective, train, **{**game.options, **keywords}, seed=seed)
+    write_run(out, run, game, history)
+    typer.echo(f"{history}\nwrote {out}")
+
+
+@app.command()
+def sample(
+    run: Annotated[Path, typer.Argument(help="The folder of a run.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="A .png or .npy.")] = Path(
+        "samples.png"
+    ),
+    n: Annotated[int, typer.Option("-n", min=1, help="How many.")] = 64,
+    seed: int = 0,
+    model: Annotated[str | None, typer.Option(help="The module:Class that made the run.")] = None,
+) -> None:
+    """Draw samples from a run."""
+    drawn = samples(_load(run, model), n, seed=seed)
+    match out.suffix:
+        case ".png":
+            write_png(out, grid(pictures(drawn), columns=min(16, n), scale=4))
+        case ".npy":
+            import numpy as np
+
+            np.save(out, drawn.numpy(), allow_pickle=False)
+        case suffix:
+            raise ValueError(f"samples are written as .png or .npy, not {suffix or 'no suffix'}")
+    typer.echo(f"wrote {n} samples to {out}")
+
+
+@app.command()
+def draw(
+    what: Annotated[str, typer.Argument(help="A run's folder, vae, gan, or module:Class.")],
+    out: Annotated[Path, typer.Option("-o", help="A .svg or .png.")],
+    model: Annotated[str | None, typer.Option(help="The module:Class that made the run.")] = None,
+) -> None:
+    """Draw model, inference model, critic and cost."""
+    if Path(what).is_dir():
+        picture = dg.draw(_load(Path(what), model).objective)
+    elif what in GAMES:
+        picture = dg.draw(_game(Run(what, "digits", 64), trust=True).objective)
+    else:
+        picture = dg.draw(_import(what)().graph)
+    picture.save(out)
+    typer.echo(f"wrote {out}")
+
+
+@app.command()
+def check(name: Name, q: Auxiliary = None, critic: Auxiliary = None) -> None:
+    """Print the shapes and kinds of a model, and which objectives it admits."""
+    if name in GAMES:
+        game = _game(Run(name, "digits", 64), trust=True)
+        p, other = game.p, game.q
+        auxiliary = game.modules.get("critic")
+    else:
+        p, other = _import(name)(), _import(q)() if q else None
+        auxiliary = _import(critic)() if critic else None
+    typer.echo(f"{p.shapes()}\n\n{dg.objectives_for(p, other, auxiliary)}")
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder of the report.")] = Path("runs/demo"),
+    threads: Threads = 1,
+) -> None:
+    """Fit a VAE and a GAN, one graph and two costs, to real digits, and write a report."""
+    torch.set_num_threads(threads)
+    run_demo(out, typer.echo)
+
+
+def _data(name: str, folder: Path | None) -> Split:
+    if name == "digits":
+        return dg.data.digits()
+    if name in ("mnist", "fashion_mnist"):
+        if folder is None:
+            raise ValueError(f"--data {name} needs --folder, the folder that holds {name}/")
+        return getattr(dg.data, name)(folder / name)
+    if not name.endswith(".npy"):
+        hint = did_you_mean(name, ("digits", "mnist", "fashion_mnist"))
+        raise ValueError(f"--data is digits, mnist, fashion_mnist or a .npy, not {name!r}{hint}")
+    return dg.data.array(name)
+
+
+def _load(folder: Path, model: str | None) -> Game:
+    return read_run(folder, lambda run: _game(run, trust=model == run.name))
+
+
+def _game(run: Run, *, trust: bool) -> Game:
+    """Build a game of the gallery, or of the user's own classes if they are trusted."""
+    if run.name in GAMES:
+        return GAMES[run.name](run.pixels)
+    if not trust:
+        raise ValueError(
+            f"this run was made by {run.name}; a run never imports code by itself: say"
+            f" --model {run.name} if you trust it"
+        )
+    q, critic = (run.options.get(role) for role in ("q", "critic"))
+    p = _import(run.name)()
+    if q:
+        other = _import(q)()
+        return Game({"p": p, "q": other}, dg.elbo(p, other))
+    if critic:
+        auxiliary = _import(critic)()
+        return Game({"p": p, "critic": auxiliary}, dg.gan(p, auxiliary))
+    return Game({"p": p}, dg.nll(p))
+
+
+def _import(name: str) -> Any:
+    """Import `module:Class`, from the current folder too."""
+    module, colon, attribute = name.partition(":")
+    if not colon:
+        hint = did_you_mean(name, GAMES)
+        raise ValueError(f"{name!r} is neither in the gallery nor module:Class{hint}")
+    sys.path.insert(0, str(Path.cwd()))
+    found = importlib.import_module(module)
+    if not hasattr(found, attribute):
+        hint = did_you_mean(attribute, [n for n in dir(found) if not n.startswith("_")])
+        raise ValueError(f"module {module} has no {attribute!r}{hint}")
+    return getattr(found, attribute)
+
+
+def main() -> None:
+    """Run the command line; an error is one line on the error stream, and exit code 1."""
+    try:
+        app()
+    except (ArithmeticError, ImportError, LookupError, OSError, TypeError, ValueError) as error:
+        line, *_ = str(error).splitlines() or [type(error).__name__]
+        typer.echo(f"error: {line}", err=True)
+        sys.exit(1)

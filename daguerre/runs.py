@@ -1,0 +1,130 @@
+"""A run on disk: one folder with weights, what made them, losses, samples and the picture.
+
+| file | holds |
+|---|---|
+| `run.json` | the game, the data, the options, the versions |
+| `weights.safetensors` | every module, and the graphs of the models |
+| `losses.csv` | the loss of each player at each step |
+| `samples.png` | a grid of samples |
+| `graph.svg` | model, auxiliaries and cost |
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from daguerre.draw import draw
+from daguerre.evaluate.images import grid, write_png
+from daguerre.game import Game
+from daguerre.modes import mode
+from daguerre.train.checkpoint import atomically, load, save
+from daguerre.train.history import History
+
+__all__ = ["Run", "pictures", "read_run", "samples", "write_run"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """What made a run: enough to build the game again.
+
+    Attributes:
+        name: `vae`, `gan`, or `module:Class` of the user's own.
+        data: `digits`, `mnist`, or a path.
+        pixels: The size of x.
+        options: Options of the command that differ from the defaults.
+        versions: Of daguerre and torch.
+    """
+
+    name: str
+    data: str
+    pixels: int
+    options: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+
+
+def write_run(folder: Path, run: Run, game: Game, history: History) -> None:
+    """Write a run into a folder; each file is whole or absent.
+
+    Raises:
+        FileExistsError: The folder holds a run already.
+    """
+    refuse_existing(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    save(game.modules, folder / "weights.safetensors", notes=asdict(run))
+    atomically(folder / "losses.csv", lambda path: path.write_text(_csv(history)))
+    draw(game.objective).save(folder / "graph.svg")
+    drawn = samples(game, 64, seed=0)
+    write_png(folder / "samples.png", grid(pictures(drawn), columns=16, scale=4))
+    text = json.dumps(asdict(run), indent=2)
+    atomically(folder / "run.json", lambda path: path.write_text(text))
+
+
+def refuse_existing(folder: Path) -> None:
+    """Refuse a folder that holds a run.
+
+    Raises:
+        FileExistsError: It does.
+    """
+    if (folder / "run.json").exists():
+        raise FileExistsError(f"{folder} holds a run already; choose another --out")
+
+
+def read_run(folder: Path, build: Callable[[Run], Game]) -> Game:
+    """Build the game of a run again and load its weights.
+
+    Args:
+        folder: The run.
+        build: What builds a game from its description.
+
+    Raises:
+        FileNotFoundError: The folder holds no run.
+        ValueError: A file of it is damaged.
+    """
+    path = folder / "run.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"{folder} holds no run: there is no {path}")
+    try:
+        run = Run(**json.loads(path.read_text()))
+    except (json.JSONDecodeError, TypeError) as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+    game = build(run)
+    load(folder / "weights.safetensors", into=game.modules)
+    return game
+
+
+def samples(game: Game, n: int, *, seed: int) -> Tensor:
+    """Draw the leaves of a game's model, the first of them, `[n, *event]`, in evaluation mode."""
+    with mode([game.p], training=False), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return game.p.sample(n)[game.p.graph.leaves[0]]
+
+
+def pictures(values: Tensor) -> Tensor:
+    """Shape vectors of a square number of pixels into pictures in [0, 1].
+
+    Raises:
+        ValueError: Vectors that are no squares.
+
+    Example:
+        >>> pictures(torch.rand(3, 64)).shape
+        torch.Size([3, 8, 8])
+    """
+    rows = values.flatten(1)
+    side = round(rows.shape[1] ** 0.5)
+    if side * side != rows.shape[1]:
+        raise ValueError(f"{rows.shape[1]} values are no square picture; save them as .npy")
+    return rows.float().clamp(0, 1).view(-1, side, side)
+
+
+def _csv(history: History) -> str:
+    names = list(history.losses)
+    rows = zip(*(history[name].tolist() for name in names), strict=True)
+    lines = (f"{i}," + ",".join(f"{v:.6g}" for v in row) for i, row in enumerate(rows))
+    return "\n".join([",".join(["step", *names]), *lines]) + "\n"

@@ -1,0 +1,16 @@
+"""What every test starts from: one seed, torch's own argument checks, nothing left behind."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch.distributions import Distribution
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> Iterator[None]:
+    """Seed the draws; give back the switch that torch.compile turns off for the process."""
+    torch.manual_seed(0)
+    before = Distribution._validate_args
+    yield
+    Distribution.set_default_validate_args(before)
