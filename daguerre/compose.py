@@ -20,7 +20,7 @@ from daguerre.program import Outcome, Step
 
 __all__ = ["CPD", "do", "model", "replace"]
 
-CPD = Distribution | Tensor | nn.Module | Node[..., Any] | Callable[..., Any]
+CPD = Distribution | Tensor | nn.Module | Node[...] | Callable[..., Any]
 
 
 class Call(nn.Module):

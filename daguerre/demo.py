@@ -55,7 +55,7 @@ def demo(out: Path, say: Callable[[str], object]) -> Table:
     out.mkdir(parents=True, exist_ok=True)
     for one in played:
         save(one.game.modules, out / f"{one.name}.safetensors")
-    html = page([_panel(one) for one in played], table, _picture(test[:64]))
+    html = page([_panel(one) for one in played], table, _picture(test[:40]))
     atomically(out / "report.html", lambda path: path.write_text(html, encoding="utf-8"))
     say(f"\n{table}\n\nwrote {out / 'report.html'} after {time.perf_counter() - start:.0f} s")
     return table
@@ -96,9 +96,9 @@ def _cell(scores: Scores, measure: str) -> str:
 
 def _panel(one: Played) -> Panel:
     losses = {name: values.tolist() for name, values in one.history.losses.items()}
-    picture = _picture(samples(one.game, 64, seed=1))
+    picture = _picture(samples(one.game, 40, seed=1))
     return Panel(one.name.upper(), one.game.objective, losses, one.history.steps, picture)
 
 
 def _picture(values: Tensor) -> bytes:
-    return png_bytes(grid(pictures(values), columns=16, scale=4))
+    return png_bytes(grid(pictures(values), columns=10, scale=6))

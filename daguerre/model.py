@@ -17,7 +17,6 @@ from typing import (
     Generic,
     Never,
     ParamSpec,
-    TypeVar,
     overload,
 )
 
@@ -25,27 +24,29 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Transform
 
+from daguerre.draw.equations import factorisation
+from daguerre.draw.notation import Figure, figure
 from daguerre.graph import Graph, GraphError, Kind, Map, Variable
 from daguerre.joint import Factor, Joint, as_joint
-from daguerre.program import Step
+from daguerre.program import Outcome, Step
 from daguerre.shapes import Shape, shape_table, trace_shapes
 from daguerre.table import Table
 
 __all__ = ["Input", "Model", "Node", "bijection", "deterministic", "parameters_of", "rv"]
 
 P = ParamSpec("P")
-R_co = TypeVar("R_co", bound="Distribution | Tensor | Transform", covariant=True)
 
 
-class Node(Generic[P, R_co]):
+class Node(Generic[P]):
     """A declared CPD: what `rv`, `deterministic` and `bijection` make of a function.
 
-    On an instance it is the bound function, so `model.x(z)` returns what the method returns.
+    On an instance it is the bound function, so `model.x(z)` returns what the method returns. Type
+    checkers see the parents but not the result: a subclass may swap a Distribution for a Dirac.
     """
 
     def __init__(
         self,
-        function: Callable[..., R_co],
+        function: Callable[..., Outcome],
         map_: Map,
         *,
         of: str | None = None,
@@ -67,9 +68,9 @@ class Node(Generic[P, R_co]):
         return Variable(name, parents, self.map, self.of)
 
     @overload
-    def __get__(self, instance: None, owner: type) -> Node[P, R_co]: ...
+    def __get__(self, instance: None, owner: type) -> Node[P]: ...
     @overload
-    def __get__(self, instance: Any, owner: type) -> Callable[P, R_co]: ...
+    def __get__(self, instance: Any, owner: type) -> Callable[P, Any]: ...
     def __get__(self, instance: Any, owner: type) -> Any:
         return self if instance is None else MethodType(self.function, instance)
 
@@ -104,7 +105,7 @@ def parameters_of(function: Callable[..., object], what: str) -> tuple[str, ...]
     return tuple(p.name for p in parameters)
 
 
-def rv(function: Callable[Concatenate[Any, P], R_co], **modules: nn.Module) -> Node[P, R_co]:
+def rv(function: Callable[Concatenate[Any, P], Distribution], **modules: nn.Module) -> Node[P]:
     """Declare a prescribed random variable: the CPD returns a `torch` Distribution.
 
     As a decorator it turns a method into p(name | parameters). In `dg.model(...)` it wraps a
@@ -115,18 +116,18 @@ def rv(function: Callable[Concatenate[Any, P], R_co], **modules: nn.Module) -> N
 
 
 def deterministic(
-    function: Callable[Concatenate[Any, P], R_co], **modules: nn.Module
-) -> Node[P, R_co]:
+    function: Callable[Concatenate[Any, P], Tensor], **modules: nn.Module
+) -> Node[P]:
     """Declare a deterministic variable: the CPD is a Dirac, the function returns a Tensor."""
     return Node(function, "deterministic", modules=modules)
 
 
 @overload
-def bijection(of: str, transform: Transform) -> Node[[], Transform]: ...
+def bijection(of: str, transform: Transform) -> Node[...]: ...
 @overload
 def bijection(
     of: str,
-) -> Callable[[Callable[Concatenate[Any, P], R_co]], Node[P, R_co]]: ...
+) -> Callable[[Callable[..., Transform]], Node[...]]: ...
 def bijection(of: str, transform: Transform | None = None) -> Any:
     r"""Declare a deterministic variable that keeps a density by change of variables.
 
@@ -165,13 +166,13 @@ def check_names(declared: Iterable[str]) -> None:
             raise GraphError(f"{name!r} is a reserved name of torch.nn.Module; use another")
 
 
-def _variable(name: str, node: Node[..., Any] | Input) -> Variable:
+def _variable(name: str, node: Node[...] | Input) -> Variable:
     if isinstance(node, Input):
         return Variable(name, map="input")
     return node.variable(name, skip=1)
 
 
-def _places(declared: Mapping[str, Node[..., Any] | Input], message: str) -> str:
+def _places(declared: Mapping[str, Node[...] | Input], message: str) -> str:
     """Add where each CPD that the message names was declared."""
     named = [n for n, node in declared.items() if f"{n!r}" in message or f" {n} " in message]
     nodes = [(n, node.place) for n in named if isinstance(node := declared[n], Node)]
@@ -216,11 +217,11 @@ class Model(nn.Module):
     """
 
     graph: Graph = Graph(())
-    _declared: ClassVar[dict[str, Node[..., Any] | Input]] = {}
+    _declared: ClassVar[dict[str, Node[...] | Input]] = {}
 
     def __init_subclass__(cls, **kwargs: object) -> None:
         super().__init_subclass__(**kwargs)
-        declared: dict[str, Node[..., Any] | Input] = {}
+        declared: dict[str, Node[...] | Input] = {}
         for base in reversed(cls.__mro__):
             for name, value in vars(base).items():
                 if isinstance(value, Node | Input):
@@ -301,6 +302,14 @@ class Model(nn.Module):
             given[self.graph[name].name] = Shape(tuple(event))
         program = as_joint(self).program
         return shape_table(program, trace_shapes(program, given))
+
+    def latex(self) -> str:
+        """Return the factorisation in LaTeX, deterministic variables as equations."""
+        return factorisation(self.graph)
+
+    def figure(self) -> Figure:
+        """Return what `dg.draw` draws of the model alone."""
+        return figure(self.graph)
 
     def __getitem__(self, names: str | Iterable[str]) -> Joint:
         """Restrict to a marginal: `model["x"]` or `model["x", "y"]`."""

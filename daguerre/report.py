@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from daguerre.draw import draw, formula_svg
+from daguerre.draw import draw
 from daguerre.objectives.objective import Objective
 from daguerre.plot import curves_svg, smooth
 from daguerre.table import Table
@@ -46,7 +46,6 @@ def page(panels: Sequence[Panel], table: Table, real: bytes) -> str:
     curves = [curves_svg(_smooth(p), steps=p.steps, unit="loss") for p in panels]
     return _PAGE.format(
         graphs=graphs,
-        formulas=_side_by_side(panels, [_formulas(p.objective) for p in panels]),
         ledgers=_side_by_side(panels, [_table(p.objective.explain()) for p in panels]),
         curves=_side_by_side(panels, curves),
         samples=_side_by_side(panels, [_image(p.samples, f"samples: {p.name}") for p in panels]),
@@ -62,11 +61,6 @@ def _smooth(panel: Panel) -> dict[str, list[float]]:
 def _side_by_side(panels: Sequence[Panel], contents: Sequence[str]) -> str:
     cells = zip(panels, contents, strict=True)
     return "".join(f"<div><h3>{escape(p.name)}</h3>{content}</div>" for p, content in cells)
-
-
-def _formulas(objective: Objective) -> str:
-    lines = objective.formulas.items()
-    return "".join(f"<p>{escape(name)}: {formula_svg(latex)}</p>" for name, latex in lines)
 
 
 def _table(table: Table) -> str:
@@ -114,8 +108,6 @@ cannot. Bounds are in nats of the density of pixels in [0, 1], ± their standard
 without a density has none.</p>
 <h2>Samples</h2>
 <div class="pair">{samples}<div><h3>held-out digits</h3>{real}</div></div>
-<h2>What each player minimises</h2>
-<div class="pair">{formulas}</div>
 <h2>How each term is estimated</h2>
 <div class="pair">{ledgers}</div>
 <h2>Losses</h2>

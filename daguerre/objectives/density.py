@@ -73,7 +73,8 @@ class KullbackLeibler(Divergence):
         self.players = (Player("model", modules_of(b, a)),)
         self.names = shared_names(a, b, "KL")
         self._plan = integrates_out(b, self.names, "KL")
-        plan_a = integrates_out(a, self.names, "KL")
+        conditioned = (n for n in b.graph.inputs if n in a.data)
+        plan_a = integrates_out(a, (*self.names, *conditioned), "KL")
         self.shapes = pair_shapes(a, b, pathwise=(a,))
         self._drawn, self._scored = a.program, b.program
         self._given_a, self._given_b = a.given, b.given
@@ -88,8 +89,8 @@ class KullbackLeibler(Divergence):
         """Return the rule that replaces the draw of one variable, where that is valid.
 
         KL(a(v | pa_a) || b(v | pa_b)) may stand for the average over v only if, under a, v is
-        independent of pa_b given pa_a: true where no parent in b is a descendant in a (the local
-        Markov property).
+        independent of pa_b given pa_a: true where no parent in b is computed from a descendant in
+        a (the local Markov property).
         """
         if name not in self._plan.terms or name not in self.names or self._late_parents(name):
             return None
@@ -100,7 +101,16 @@ class KullbackLeibler(Divergence):
         return closed_form(*pair)
 
     def _late_parents(self, name: str) -> set[str]:
-        return {*self.a.graph.descendants([name])} & {*self.b.graph.parents(name)}
+        """Return what the CPD in b depends on, perhaps through maps, that a draws after `name`."""
+        graph, moves = self.b.graph, dict(self._plan.moves)
+        found, frontier = set[str](), [*graph.parents(name)]
+        while frontier:
+            one = frontier.pop()
+            if one not in found and one in moves:  # a map of its parents, or the inverse of a flow
+                source = moves[one]
+                frontier += [*graph.parents(source or one), *([source] if source else [])]
+            found.add(one)
+        return self.a.graph.descendants([name]) & found
 
     def loss(self, player: str, n: int, given: Mapping[str, Tensor]) -> Tensor:
         """Return the batch mean of the divergence, in nats."""

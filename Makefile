@@ -1,0 +1,37 @@
+# Every target sets up what it needs, once, from pyproject.toml and constraints.txt.
+PYTHON ?= python3
+BIN := .venv/bin
+BENCH := .venv-bench/bin
+# two cores shared by several threads of one small net are slower than one
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: demo test lint bench clean
+
+demo: .venv/ready
+	$(BIN)/daguerre demo --out runs/demo
+
+test: lint
+	$(BIN)/python -m pytest -q
+
+lint: .venv/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/basedpyright
+
+bench: .venv-bench/ready
+	$(BENCH)/python benchmarks/import_time.py
+	$(BENCH)/python benchmarks/memory.py
+	$(BENCH)/python benchmarks/vae_step.py
+
+.venv/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+.venv-bench/ready: pyproject.toml constraints.txt benchmarks/requirements.txt
+	$(PYTHON) -m venv .venv-bench
+	$(BENCH)/pip install --quiet --constraint constraints.txt --editable . --requirement benchmarks/requirements.txt
+	touch $@
+
+clean:
+	rm -rf .venv .venv-bench runs
