@@ -45,8 +45,10 @@ class StandardNormal(Normal):
 
 
 def _bernoulli(distribution: Bernoulli, value: Tensor) -> Tensor:
-    # shapes were checked to be equal, so nothing needs to be broadcast first
-    return binary_cross_entropy_with_logits(distribution.logits, value, reduction="none")
+    logits = distribution.logits
+    if logits.dim() < value.dim():  # a root has the logits of one event
+        logits = logits.expand_as(value)
+    return binary_cross_entropy_with_logits(logits, value, reduction="none")
 
 
 _RULES: dict[type[Distribution], Callable[[Any, Tensor], Tensor]] = {Bernoulli: _bernoulli}

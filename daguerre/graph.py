@@ -207,7 +207,7 @@ class Graph:
         try:
             sorter.prepare()
         except CycleError as error:
-            cycle = " -> ".join(reversed(error.args[1]))
+            cycle = " -> ".join(error.args[1])
             raise GraphError(f"the graph has a cycle: {cycle}; remove an edge") from None
         rank = {name: i for i, name in enumerate(self.names)}
         order: list[str] = []

@@ -5,7 +5,7 @@
 | `run.json` | the game, the data, the options, the versions |
 | `weights.safetensors` | every module, and the graphs of the models |
 | `losses.csv` | the loss of each player at each step |
-| `samples.png` | a grid of samples |
+| `samples.png` | a grid of samples, where they are square pictures |
 | `graph.svg` | model, auxiliaries and cost |
 """
 
@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from math import isqrt
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from daguerre.modes import mode
 from daguerre.train.checkpoint import atomically, load, save
 from daguerre.train.history import History
 
-__all__ = ["Run", "pictures", "read_run", "samples", "write_run"]
+__all__ = ["Run", "is_square", "pictures", "read_run", "refuse_existing", "samples", "write_run"]
 
 
 @dataclass(frozen=True)
@@ -60,8 +61,9 @@ def write_run(folder: Path, run: Run, game: Game, history: History) -> None:
     save(game.modules, folder / "weights.safetensors", notes=asdict(run))
     atomically(folder / "losses.csv", lambda path: path.write_text(_csv(history)))
     draw(game.objective).save(folder / "graph.svg")
-    drawn = samples(game, 64, seed=0)
-    write_png(folder / "samples.png", grid(pictures(drawn), columns=16, scale=4))
+    if is_square(run.pixels):
+        drawn = pictures(samples(game, 64, seed=0))
+        write_png(folder / "samples.png", grid(drawn, columns=16, scale=4))
     text = json.dumps(asdict(run), indent=2)
     atomically(folder / "run.json", lambda path: path.write_text(text))
 
@@ -117,10 +119,15 @@ def pictures(values: Tensor) -> Tensor:
         torch.Size([3, 8, 8])
     """
     rows = values.flatten(1)
-    side = round(rows.shape[1] ** 0.5)
-    if side * side != rows.shape[1]:
+    if not is_square(rows.shape[1]):
         raise ValueError(f"{rows.shape[1]} values are no square picture; save them as .npy")
+    side = isqrt(rows.shape[1])
     return rows.float().clamp(0, 1).view(-1, side, side)
+
+
+def is_square(pixels: int) -> bool:
+    """Whether so many pixels make a square picture."""
+    return isqrt(pixels) ** 2 == pixels
 
 
 def _csv(history: History) -> str:

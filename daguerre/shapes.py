@@ -8,10 +8,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions import Distribution
 from torch.distributions.constraints import Constraint
+from torch.func import functional_call
+from torch.nn.parameter import is_lazy
 
+from daguerre.families import support
 from daguerre.graph import GraphError
 from daguerre.locate import located
 from daguerre.program import Outcome, Program, Step, check_batch, is_learned, realise, validation
@@ -65,17 +68,19 @@ def trace_shapes(
     # imported here: it is slow to load, and a model can be declared without it
     from torch._subclasses.fake_tensor import FakeTensorMode
 
-    device = _device(program)
+    dry, fake = _Dry(program), FakeTensorMode(allow_non_fake_inputs=True)
+    copies: dict[str, Tensor] = {k: fake.from_tensor(v) for k, v in dry.tensors().items()}
     try:
         with (
             _quiet(),
             located(),
             validation(enabled=False),
             torch.enable_grad(),
-            FakeTensorMode(allow_non_fake_inputs=True),
-            torch.device(device),
+            fake,
+            torch.device(dry.device),
         ):
-            return _run(program, given, pathwise=pathwise)
+            # fake parameters and buffers: what a layer counts or averages in place stays as it was
+            return functional_call(dry, copies, (given,), {"pathwise": pathwise})
     except (GraphError, TypeError) as error:
         raise type(error)(str(error).replace(str(BATCH), "n")) from None
 
@@ -111,10 +116,32 @@ def _quiet() -> Iterator[None]:
         logger.disabled = before
 
 
-def _device(program: Program) -> torch.device:
-    owners = (getattr(step.cpd, "__self__", None) for step in program.steps)
-    models = (owner for owner in owners if isinstance(owner, torch.nn.Module))
-    return next((p.device for m in models for p in m.parameters()), torch.device("cpu"))
+class _Dry(nn.Module):
+    """A program as a module, to be called with other parameters and buffers than its own."""
+
+    def __init__(self, program: Program) -> None:
+        super().__init__()
+        owners = (getattr(step.cpd, "__self__", step.cpd) for step in program.steps)
+        modules = {id(owner): owner for owner in owners if isinstance(owner, nn.Module)}
+        self.program, self.owners = program, nn.ModuleList(modules.values())
+        self.device = next((p.device for p in self.parameters()), torch.device("cpu"))
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return all parameters and buffers by name.
+
+        Raises:
+            GraphError: A parameter of a lazy module that has not seen data yet.
+        """
+        tensors = {**dict(self.named_parameters()), **dict(self.named_buffers())}
+        for name, tensor in tensors.items():
+            if is_lazy(tensor):
+                where = name.split(".", 2)[-1]  # without owners.0
+                raise GraphError(f"{where} is lazy and has no shape yet; draw one sample first")
+        return tensors
+
+    def forward(self, given: Mapping[str, Shape], *, pathwise: bool) -> dict[str, Shape]:
+        """Run the program and return the shapes."""
+        return _run(self.program, given, pathwise=pathwise)
 
 
 def _shape(step: Step, outcome: Outcome, value: Tensor) -> Shape:
@@ -126,14 +153,9 @@ def _shape(step: Step, outcome: Outcome, value: Tensor) -> Shape:
 
 
 def _support(outcome: Outcome) -> Constraint | None:
-    if not isinstance(outcome, Distribution):
-        return None
-    try:
-        support = outcome.support
-    except NotImplementedError:
-        return None  # a family that declares none
-    bounds = vars(support).values() if support is not None else ()
-    return None if any(isinstance(b, Tensor) for b in bounds) else support
+    allowed = support(outcome) if isinstance(outcome, Distribution) else None
+    bounds = vars(allowed).values() if allowed is not None else ()
+    return None if any(isinstance(b, Tensor) for b in bounds) else allowed
 
 
 def shape_table(program: Program, shapes: Mapping[str, Shape]) -> Table:

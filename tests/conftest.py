@@ -4,7 +4,11 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from hypothesis import settings
 from torch.distributions import Distribution
+
+settings.register_profile("steady", deadline=None, derandomize=True)  # the same on every machine
+settings.load_profile("steady")
 
 
 @pytest.fixture(autouse=True)

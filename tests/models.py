@@ -12,7 +12,6 @@ from torch.distributions import (
     Bernoulli,
     Categorical,
     ExpTransform,
-    Independent,
     Normal,
     Transform,
     constraints,
@@ -20,7 +19,7 @@ from torch.distributions import (
 
 import daguerre as dg
 
-__all__ = ["DENSE", "MODELS", "Decoder", "Encoder", "Entry", "Generator", "LeakyReLU"]
+__all__ = ["DENSE", "MODELS", "Decoder", "Encoder", "Entry", "Generator", "LeakyReLU", "Mixture"]
 
 
 class LeakyReLU(Transform):
@@ -140,7 +139,7 @@ class Regression(dg.Model):
 
 
 class Mixture(dg.Model):
-    """A discrete latent, and an x whose event is declared by the distribution itself."""
+    """A discrete latent picks the mean of x."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -153,7 +152,7 @@ class Mixture(dg.Model):
 
     @dg.rv
     def x(self, k):
-        return Independent(Normal(self.means[k], 1.0), 1)
+        return Normal(self.means[k], 1.0)
 
 
 class Chain(Latent):

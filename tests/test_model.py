@@ -116,9 +116,8 @@ def test_what_is_implied_must_agree(name):
     model, values = sampled(entry)
     for implied in entry.implied:
         wrong = {**values, implied: values[implied] + 0.5}
-        with pytest.raises(
-            dg.GraphError, match=rf"{implied} is a function of other variables.*0\.5"
-        ):
+        message = rf"{implied} is a function of other variables.* differs .* by up to 0\.5"
+        with pytest.raises(dg.GraphError, match=message):
             model.log_prob(wrong)
 
 
@@ -181,7 +180,7 @@ def test_overriding_leaves_the_base_class_alone():
 def test_an_override_may_change_the_parents():
     class Deaf(Decoder):
         @dg.rv
-        def x(self):
+        def x(self):  # type: ignore[override] - other parents: legal here, no subtype to checkers
             return Normal(self.zero, 1.0)
 
     assert Deaf.graph.edges == ()

@@ -25,7 +25,7 @@ class Decoder(dg.Model):
 
     @dg.rv
     def z(self) -> Normal:
-        return Normal(torch.zeros(self.latent), 1.0)
+        return dg.StandardNormal(self.latent)
 
     @dg.rv
     def x(self, z: Tensor) -> Bernoulli:

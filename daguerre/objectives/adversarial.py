@@ -73,8 +73,9 @@ def JS(  # noqa: N802 - the field's name
     Args:
         a: The first ("real") side, such as `dg.data("x")` or `dg.data("x") * q`.
         b: The second side, such as `p["x"]` or `p`.
-        critic: A module that takes the shared variables, in the order of b, each `[n, *event]`,
-            and returns logits `[n]` or `[n, 1]` that are high on the first side.
+        critic: A module that takes the shared variables, in the order of b, then the inputs of b,
+            each `[n, *event]`, and returns logits `[n]` or `[n, 1]` that are high on the first
+            side.
         loss: What the two players minimise: `NON_SATURATING` or `MINIMAX`.
 
     Raises:
@@ -105,7 +106,8 @@ class Adversarial(Divergence):
             raise TypeError(f"the critic must be an nn.Module with parameters, not {critic!r}")
         self.a, self.b, self.critic, self.game = a, b, critic, loss
         self.players = (Player("critic", (critic,)), Player("model", modules_of(b, a)))
-        self.names = shared_names(a, b, "JS")
+        conditioned = (n for n in b.graph.inputs if n in a.data)
+        self.names = (*shared_names(a, b, "JS"), *conditioned)
         for side, other in ((a, b), (b, a)):
             if extra := [n for n in side.names if n not in (*self.names, *other.graph.inputs)]:
                 raise GraphError(

@@ -15,18 +15,25 @@ from torch.distributions.kl import _dispatch_kl  # the public front end dispatch
 
 from daguerre.families import StandardNormal
 
-__all__ = ["Rule", "closed_form"]
+__all__ = ["Rule", "closed_form", "is_infinite"]
 
 Rule = Callable[..., Tensor]
 
 
 def _normal_normal(a: Normal, b: Normal) -> Tensor:
     ratio, shift = a.scale / b.scale, (a.loc - b.loc) / b.scale
-    return 0.5 * torch.addcmul(ratio * ratio - 1, shift, shift) - ratio.log()
+    return _standardised(shift, ratio)
 
 
 def _normal_standard(a: Normal, b: StandardNormal) -> Tensor:
-    return 0.5 * torch.addcmul(a.scale * a.scale - 1, a.loc, a.loc) - a.scale.log()
+    return _standardised(a.loc, a.scale)
+
+
+def _standardised(loc: Tensor, scale: Tensor) -> Tensor:
+    """Return (loc^2 + scale^2 - 1) / 2 - log scale, in as few kernels as it takes."""
+    value = torch.rsub(scale.log(), -0.5)
+    value = torch.addcmul(value, scale, scale, value=0.5)
+    return torch.addcmul(value, loc, loc, value=0.5)
 
 
 _RULES: dict[tuple[type, type], Rule] = {
@@ -54,3 +61,15 @@ def closed_form(a: type[Distribution], b: type[Distribution]) -> Rule | None:
         return None
     rule = _dispatch_kl(a, b)
     return None if rule is NotImplemented else rule
+
+
+def is_infinite(rule: Rule) -> bool:
+    """Whether a rule says that draws of the first family leave the support of the second.
+
+    Example:
+        >>> from torch.distributions import Gamma, Normal
+        >>> rule = closed_form(Normal, Gamma)
+        >>> rule is not None and is_infinite(rule)
+        True
+    """
+    return rule.__name__.endswith("_infinity")  # torch's own name for such rules

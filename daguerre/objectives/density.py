@@ -17,7 +17,7 @@ from torch.distributions import Distribution
 
 from daguerre.graph import InadmissibleError
 from daguerre.joint import Factor, Joint, as_joint
-from daguerre.objectives.closed_forms import Rule, closed_form
+from daguerre.objectives.closed_forms import Rule, closed_form, is_infinite
 from daguerre.objectives.objective import Divergence, Objective, Player, Term
 from daguerre.objectives.sides import (
     conditional,
@@ -98,7 +98,14 @@ class KullbackLeibler(Divergence):
         pair = [s.cpd for s in (one, other) if s is not None and s.cpd is not None]
         if len(pair) < 2 or not all(issubclass(cpd, Distribution) for cpd in pair):
             return None
-        return closed_form(*pair)
+        rule = closed_form(*pair)
+        if rule is not None and is_infinite(rule):
+            raise InadmissibleError(
+                f"{self._drawn.by_name[name]}: draws of {pair[0].__name__} leave the support of"
+                f" {pair[1].__name__}, which {name} has on the second side, so KL is infinite;"
+                " return distributions with the same support on both sides"
+            )
+        return rule
 
     def _late_parents(self, name: str) -> set[str]:
         """Return what the CPD in b depends on, perhaps through maps, that a draws after `name`."""
@@ -110,7 +117,7 @@ class KullbackLeibler(Divergence):
                 source = moves[one]
                 frontier += [*graph.parents(source or one), *([source] if source else [])]
             found.add(one)
-        return self.a.graph.descendants([name]) & found
+        return found & self.a.graph.descendants([name])
 
     def loss(self, player: str, n: int, given: Mapping[str, Tensor]) -> Tensor:
         """Return the batch mean of the divergence, in nats."""

@@ -112,12 +112,13 @@ class Objective:
 
     @cached_property
     def players(self) -> tuple[Player, ...]:
-        """The players of all parts; those of the same name are one."""
+        """The players of all parts, critics first; those of the same name are one."""
         modules: dict[str, dict[nn.Module, None]] = {}
         for _, part in self.parts:
             for player in part.players:
                 modules.setdefault(player.name, {}).update(dict.fromkeys(player.modules))
-        return tuple(Player(name, tuple(found)) for name, found in modules.items())
+        names = sorted(modules, key=lambda name: name == "model")
+        return tuple(Player(name, tuple(modules[name])) for name in names)
 
     @cached_property
     def given(self) -> tuple[str, ...]:
@@ -169,6 +170,11 @@ class Objective:
             if len(self.given) != 1:
                 raise GraphError(f"a batch is a dict with the keys {', '.join(self.given)} here")
             batch = {self.given[0]: batch}
+        if not isinstance(batch, Mapping):
+            raise TypeError(
+                f"a batch is {{name: Tensor}}, or a Tensor, or a number of draws, not a"
+                f" {type(batch).__name__}; make arrays tensors with torch.as_tensor"
+            )
         for name in self.given:
             if name not in batch:
                 hint = did_you_mean(name, batch)
@@ -198,7 +204,7 @@ class Objective:
         lines: dict[str, str] = {}
         for weight, part in self.parts:
             for player, term in part.latex().items():
-                term = term if weight == 1 else rf"{weight:g}\,{term}"
+                term = term if weight == 1 else rf"{weight:g}\,{_bracketed(term)}"
                 lines[player] = f"{lines[player]} + {term}" if player in lines else term
         marks = {name: _parameters(self.parts, name) for name in lines}
         return {name: rf"\min_{{{marks[name]}}}\; {line}" for name, line in lines.items()}
@@ -208,14 +214,23 @@ class Objective:
         observed = {n for _, part in self.parts for n in part.a.data}
         first = self.parts[0][1]
         picture = figure(first.b.graph, observed=observed)
+        factors = [f for _, part in self.parts for f in part.a.factors]
+        for graph in dict.fromkeys(f.graph for f in factors if not isinstance(f, Empirical)):
+            picture = with_inference(picture, graph)
         for _, part in self.parts:
-            for factor in part.a.factors:
-                if not isinstance(factor, Empirical):
-                    picture = with_inference(picture, factor.graph)
             if part.critic is not None:
                 picture = with_critic(picture, part.names)
         lines = r" \\ ".join(f"& {line}" for line in self.formulas.values())
         return with_caption(picture, rf"\begin{{aligned}}{lines}\end{{aligned}}")
+
+
+def _bracketed(term: str) -> str:
+    """Put a sum in brackets, so that a weight before it multiplies all of it."""
+    level, top = 0, ""
+    for mark in term.replace(r"\left", "{").replace(r"\right", "}"):
+        level += (mark == "{") - (mark == "}")
+        top += mark if level == 0 else ""
+    return rf"\left({term}\right)" if " + " in top else term
 
 
 def _parameters(parts: tuple[tuple[float, Divergence], ...], player: str) -> str:

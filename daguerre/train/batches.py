@@ -36,6 +36,11 @@ def read_data(objective: Objective, data: Data) -> dict[str, Tensor]:
             row, value and what to do.
     """
     n, given = objective.read(data)
+    if not given:
+        raise ValueError(
+            "the objective observes no data, so there is nothing to draw batches from; call"
+            " dg.Step(objective)(n) in a loop, n the number of draws"
+        )
     if n == 0:
         raise ValueError(f"the data is empty: {', '.join(given)} has no rows")
     for name, values in given.items():
@@ -100,7 +105,7 @@ class Batches:
         self.rows = len(next(iter(self.data.values())))
         self.size = min(size, self.rows)
         self.per_epoch = self.rows // self.size
-        self._generator = torch.Generator().manual_seed(seed)
+        self._generator = torch.Generator("cpu").manual_seed(seed)
         self._stream = self._shuffled()
 
     def __next__(self) -> dict[str, Tensor]:
@@ -111,7 +116,7 @@ class Batches:
 
     def _shuffled(self) -> Iterator[dict[str, Tensor]]:
         while True:
-            order = torch.randperm(self.rows, generator=self._generator)
+            order = torch.randperm(self.rows, generator=self._generator, device="cpu")
             for i in range(self.per_epoch):
                 rows = order[i * self.size : (i + 1) * self.size]
                 yield {name: values[rows] for name, values in self.data.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,7 +24,7 @@ __all__ = ["fit"]
 
 T = TypeVar("T")
 
-WORTH_COMPILING = 20_000  # updates; below that, compiling costs more time than it saves
+WORTH_COMPILING = 50_000  # updates; below that, compiling costs more time than it saves
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,8 @@ def fit(  # noqa: PLR0913 - options of one loop, all optional and by keyword
     total = steps or max(1, round((epochs or 1) * batches.per_epoch))
     names = [p.name for p in objective.players]
     moves = _by_player(names, updates, "updates", 1)
+    for count in moves.values():
+        _check_positive(updates=count)
     rules = {n: _rule(n, names, optimizer, lr) for n in names}
     wanted = total * sum(moves.values()) >= WORTH_COMPILING if compile is None else compile
     turns = [Turn(Step(objective, n, optimizer=rules[n], compile=wanted), moves[n]) for n in names]
@@ -167,8 +170,10 @@ def _by_player(
 
 def _check_positive(**options: float | None) -> None:
     for name, value in options.items():
-        if value is not None and not value > 0:
-            raise ValueError(f"{name} must be positive, not {value}")
+        kind = float if name in ("epochs", "lr") else int
+        if value is not None and not (isinstance(value, int | kind) and 0 < value < math.inf):
+            what = "positive" if kind is float else "a whole number, 1 or more"
+            raise ValueError(f"{name} must be {what}, not {value!r}")
 
 
 def _cuda(given: Mapping[str, Tensor]) -> list[torch.device]:

@@ -63,7 +63,11 @@ class Adam:
         return {"first": first, "second": second, "steps": _counter(parameters)}
 
     def update(self, parameters: list[Tensor], gradients: list[Tensor], state: State) -> None:
-        """Move the parameters by one step: one fused kernel eagerly, plain ones where compiled."""
+        """Move the parameters by one step: one fused kernel eagerly, plain ones where compiled.
+
+        The fused kernel walks memory without looking at strides, and gradients may have any:
+        those of a sum are one number, expanded.
+        """
         rule = {
             "amsgrad": False,
             "beta1": self.betas[0],
@@ -75,12 +79,14 @@ class Adam:
         }
         first, second, steps = state["first"], state["second"], state["steps"]
         count, n = steps[0], len(parameters)
-        if torch.compiler.is_compiling():
+        compiling = torch.compiler.is_compiling()
+        if compiling or not all(p.is_contiguous() for p in parameters):
             counts = [count.clone() for _ in range(n)]  # each of them is counted up
-            adam(parameters, gradients, first, second, [], counts, capturable=True, **rule)
+            adam(parameters, gradients, first, second, [], counts, capturable=compiling, **rule)
             count += 1
         else:  # the kernel behind torch.optim.Adam(fused=True), without 100 us of front end
             count += 1
+            gradients = [g.contiguous() for g in gradients]
             torch.ops.aten._fused_adam_.default(
                 parameters, gradients, first, second, [], [count] * n, **rule
             )

@@ -5,25 +5,38 @@ from itertools import cycle
 from typing import NamedTuple
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor
-from torch.distributions import AffineTransform, Distribution, Normal
+from torch.distributions import AffineTransform, Normal
 
 import daguerre as dg
+from daguerre.objectives.density import KullbackLeibler
 
-__all__ = ["PAIRS", "Pair", "exact_elbo", "f64", "log_normal", "normal", "nodes", "per_example"]
+__all__ = [
+    "PAIRS",
+    "Pair",
+    "divergence",
+    "exact_elbo",
+    "f64",
+    "integrate",
+    "nodes",
+    "normal",
+    "per_example",
+    "scalar",
+]
 
 
 def f64(*values: float) -> Tensor:
     return torch.tensor(values, dtype=torch.float64)
 
 
+def scalar(value: Tensor | float) -> Tensor:
+    return torch.as_tensor(value, dtype=torch.float64)
+
+
 def normal(mean: Tensor | float, variance: float) -> Normal:
-    return Normal(torch.as_tensor(mean, dtype=torch.float64), f64(variance).sqrt().squeeze())
-
-
-def log_normal(x: Tensor, mean: Tensor | float, variance: float) -> Tensor:
-    return normal(mean, variance).log_prob(x)
+    return Normal(scalar(mean), scalar(variance**0.5))
 
 
 class Nodes(NamedTuple):
@@ -34,27 +47,51 @@ class Nodes(NamedTuple):
 
 
 def nodes(dimensions: int, order: int) -> Nodes:
-    """Return the Gauss-Hermite rule on a grid: draws `[order**d, d]`, exact to degree 2 order - 1."""
+    """Return the Gauss-Hermite rule on a grid `[order**d, d]`, exact to degree 2 order - 1."""
     x, w = np.polynomial.hermite_e.hermegauss(order)
     grid = torch.cartesian_prod(*[torch.from_numpy(x)] * dimensions).reshape(-1, dimensions)
     weights = torch.cartesian_prod(*[torch.from_numpy(w / w.sum())] * dimensions)
     return Nodes(grid, weights.reshape(-1, dimensions).prod(1))
 
 
+def divergence(objective: dg.Objective) -> KullbackLeibler:
+    """Return the KL divergence that an objective is."""
+    ((weight, part),) = objective.parts
+    assert weight == 1
+    assert isinstance(part, KullbackLeibler)
+    return part
+
+
 def per_example(objective: dg.Objective, n: int, given: dict[str, Tensor]) -> Tensor:
     """Return the estimate of each row of an objective that is one KL divergence."""
-    ((_, part),) = objective.parts
     with torch.no_grad():
-        return part.per_example(n, given).expand(n)  # type: ignore[attr-defined]
+        return divergence(objective).per_example(n, given).expand(n)
 
 
-def columns(rule: Nodes) -> Callable[..., Tensor]:
-    """Return what stands in for torch's standard normal: one column of the rule a call."""
+def integrate(
+    patch: pytest.MonkeyPatch,
+    objective: dg.Objective,
+    given: dict[str, Tensor],
+    *,
+    draws: int = 1,
+    order: int = 8,
+) -> float:
+    """Average an objective exactly: nodes stand in for the standard normal, a column a draw."""
+    rule = nodes(draws, order)
+    n = len(rule.weights)
     column: Iterator[Tensor] = cycle(rule.draws.T)
-    return lambda shape, dtype, device: next(column).reshape(shape).to(dtype)
+    rows = {name: value.expand(n, *value.shape) for name, value in given.items()}
+    with patch.context() as inside:
+        inside.setattr(
+            "torch.distributions.normal._standard_normal",
+            lambda shape, dtype, device: next(column).reshape(shape).to(dtype),
+        )
+        return (rule.weights * per_example(objective, n, rows)).sum().item()
 
 
-def exact_elbo(p: dg.Model, q: dg.Model, latent: tuple[str, ...], given: dict[str, float]) -> float:
+def exact_elbo(
+    p: dg.Model, q: dg.Model, latent: tuple[str, ...], given: dict[str, float]
+) -> float:
     """Solve E_q[log p - log q] for scalar linear Gaussian models: both logs are quadratic in z.
 
     E[f(z)] = f(m) + tr(H S) / 2 with f's Hessian H, and q's mean m and covariance S read off its
@@ -80,7 +117,7 @@ def exact_elbo(p: dg.Model, q: dg.Model, latent: tuple[str, ...], given: dict[st
 
 
 def affine(shift: Tensor | float, scale: float) -> AffineTransform:
-    return AffineTransform(torch.as_tensor(shift, dtype=torch.float64), f64(scale).squeeze())
+    return AffineTransform(scalar(shift), scalar(scale))
 
 
 class Pair(NamedTuple):
@@ -94,7 +131,6 @@ class Pair(NamedTuple):
     observed: tuple[str, ...] | None = None
 
 
-Dist = Distribution
 _X, _XY = {"x": 1.3}, {"x": 1.3, "y": -0.4}
 
 
@@ -235,9 +271,7 @@ PAIRS: dict[str, Pair] = {
     ),
     "flow recovers a late parent": Pair(
         _late_flow(),
-        dg.model(
-            x=dg.Input(), z=lambda x: normal(0.5 * x, 0.5), u=lambda z: normal(0.3 * z, 0.4)
-        ),
+        dg.model(x=dg.Input(), z=lambda x: normal(0.5 * x, 0.5), u=lambda z: normal(0.3 * z, 0.4)),
         ("u", "z"),
         _X,
         closed=(),
@@ -276,9 +310,7 @@ PAIRS: dict[str, Pair] = {
         closed=("e",),
     ),
     "conditional on an input": Pair(
-        dg.model(
-            c=dg.Input(), z=lambda c: normal(-c, 1.0), x=lambda z, c: normal(2 * z + c, 0.4)
-        ),
+        dg.model(c=dg.Input(), z=lambda c: normal(-c, 1.0), x=lambda z, c: normal(2 * z + c, 0.4)),
         dg.model(x=dg.Input(), c=dg.Input(), z=lambda x, c: normal(0.3 * x - c, 0.2)),
         ("z",),
         {"x": 1.3, "c": 0.6},

@@ -1,0 +1,187 @@
+"""The command line, run in process: what it writes, how it exits, what it says."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+import daguerre as dg
+from daguerre import cli
+from daguerre.data import Split
+
+MINE = """
+import torch
+from torch.distributions import Normal
+import daguerre as dg
+
+class Decoder(dg.Model):
+    def __init__(self):
+        super().__init__()
+        self.net = dg.nn.mlp(2, 64)
+    @dg.rv
+    def z(self):
+        return dg.StandardNormal(2)
+    @dg.rv
+    def x(self, z):
+        return Normal(self.net(z), 1.0)
+
+class Encoder(dg.Model):
+    x = dg.Input()
+    def __init__(self):
+        super().__init__()
+        self.net = dg.nn.mlp(64, 2)
+    @dg.rv
+    def z(self, x):
+        return Normal(self.net(x), 1.0)
+
+class Critic(torch.nn.Sequential):
+    def __init__(self):
+        super().__init__(dg.nn.mlp(64, 1))
+"""
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys):
+    """Call the command line in an empty folder; return the exit code and both streams."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(torch, "set_num_threads", lambda _: None)
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand(40, 64, generator=generator)
+    split = Split({"x": x[:30], "y": torch.zeros(30)}, {"x": x[30:], "y": torch.zeros(10)})
+    monkeypatch.setattr(type(dg.data), "digits", staticmethod(lambda: split))
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["daguerre", *arguments])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as end:
+            code = end.code or 0
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return call
+
+
+@pytest.mark.parametrize("name", ["vae", "gan"])
+def test_a_gallery_model_is_fitted_sampled_and_drawn(run, tmp_path, name):
+    assert run("fit", name, "--out", "run", "--epochs", "1")[0] == 0
+    files = {path.name for path in (tmp_path / "run").iterdir()}
+    assert files == {
+        "run.json",
+        "weights.safetensors",
+        "losses.csv",
+        "samples.png",
+        "graph.svg",
+    }
+    assert json.loads((tmp_path / "run/run.json").read_text())["name"] == name
+    header = (tmp_path / "run/losses.csv").read_text().splitlines()[0]
+    assert header == ("step,model" if name == "vae" else "step,critic,model")
+    assert run("sample", "run", "-o", "s.npy", "-n", "5")[0] == 0
+    assert np.load("s.npy").shape == (5, 64)
+    assert run("sample", "run", "-o", "s.png")[0] == 0
+    assert run("draw", "run", "-o", "g.png")[0] == 0
+    assert (tmp_path / "g.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_the_same_seed_gives_the_same_samples_and_another_seed_others(run):
+    run("fit", "vae", "--out", "run", "--epochs", "1")
+    for name, seed in (("a", "0"), ("b", "0"), ("c", "1")):
+        run("sample", "run", "-o", f"{name}.npy", "--seed", seed)
+    a, b, c = (np.load(f"{name}.npy") for name in "abc")
+    assert (a == b).all()
+    assert (a != c).any()
+
+
+def test_a_model_of_ones_own_brings_its_encoder_or_critic(run, tmp_path):
+    (tmp_path / "mine_a.py").write_text(MINE)
+    fit = ("fit", "mine_a:Decoder", "--epochs", "1")
+    assert run(*fit, "--q", "mine_a:Encoder", "--out", "vae")[0] == 0
+    assert run(*fit, "--critic", "mine_a:Critic", "--out", "gan")[0] == 0
+    assert run("sample", "vae", "--model", "mine_a:Decoder", "-o", "s.npy")[0] == 0
+    assert run("draw", "mine_a:Decoder", "-o", "g.svg")[0] == 0
+    code, out, _ = run("check", "mine_a:Decoder", "--q", "mine_a:Encoder")
+    assert code == 0
+    assert "prescribed" in out
+    assert "elbo  KL(data * q, p)       yes" in out
+
+
+def test_a_run_never_imports_the_code_it_names_by_itself(run, tmp_path):
+    (tmp_path / "mine_b.py").write_text(MINE)
+    run("fit", "mine_b:Decoder", "--q", "mine_b:Encoder", "--out", "run", "--epochs", "1")
+    (tmp_path / "mine_b.py").write_text("raise RuntimeError('executed')")
+    sys.modules.pop("mine_b")
+    code, _, err = run("sample", "run")
+    assert code == 1
+    assert "a run never imports code by itself: say --model mine_b:Decoder" in err
+
+
+def test_check_prints_shapes_kinds_and_why_a_cost_is_refused(run):
+    code, out, _ = run("check", "gan")
+    assert code == 0
+    assert "implicit    [n, 64]" in out
+    assert "elbo  KL(data * q, p)       no          x is implicit" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ("check", "vea"),
+            "'vea' is neither in the gallery nor module:Class; did you mean 'vae'",
+        ),
+        (("check", "json:JSONDecode"), "no 'JSONDecode'; did you mean 'JSONDecoder'?"),
+        (("check", "nowhere:Class"), "No module named 'nowhere'"),
+        (("sample", "nothing"), "nothing holds no run: there is no nothing/run.json"),
+        (("fit", "vae", "--out", "r", "--data", "mnist"), "--data mnist needs --folder"),
+        (("fit", "vae", "--out", "r", "--data", "digit"), "did you mean 'digits'?"),
+        (("fit", "vae", "--out", "r", "--data", "gone.npy"), "gone.npy"),
+        (("fit", "vae", "--out", "r", "--lr", "0"), "lr must be positive"),
+        (("draw", "vae", "-o", "g.gif"), ".gif"),
+    ],
+)
+def test_an_error_is_one_line_and_exit_code_one(run, arguments, message, monkeypatch):
+    monkeypatch.delenv("DAGUERRE_DATA", raising=False)
+    code, _, err = run(*arguments)
+    assert code == 1
+    assert err.startswith("error: ")
+    assert message in err
+    assert len(err.splitlines()) == 1
+
+
+def test_wrong_usage_is_exit_code_two(run):
+    assert run("fit", "vae")[0] == 2
+    assert run("fit", "vae", "--out", "r", "--batch-size", "0")[0] == 2
+
+
+def test_a_folder_with_a_run_is_never_overwritten(run, tmp_path):
+    run("fit", "vae", "--out", "run", "--epochs", "1")
+    before = (tmp_path / "run/weights.safetensors").read_bytes()
+    code, _, err = run("fit", "vae", "--out", "run", "--epochs", "1")
+    assert code == 1
+    assert "run holds a run already; choose another --out" in err
+    assert (tmp_path / "run/weights.safetensors").read_bytes() == before
+
+
+def test_damaged_runs_are_refused(run, tmp_path):
+    run("fit", "vae", "--out", "run", "--epochs", "1")
+    weights = tmp_path / "run/weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-7])
+    assert "truncated" in run("sample", "run")[2]
+    (tmp_path / "run/run.json").write_text('{"name": ')
+    assert "run.json is damaged" in run("sample", "run")[2]
+
+
+def test_samples_that_are_no_squares_are_written_as_npy_only(run, tmp_path):
+    np.save(tmp_path / "rows.npy", np.random.default_rng(0).random((20, 12), dtype=np.float32))
+    assert run("fit", "vae", "--data", "rows.npy", "--out", "run", "--epochs", "1")[0] == 0
+    assert not (tmp_path / "run/samples.png").exists()
+    assert run("sample", "run", "-o", "s.npy")[0] == 0
+    assert "no square picture; save them as .npy" in run("sample", "run", "-o", "s.png")[2]
+
+
+def test_samples_have_the_formats_that_are_named(run):
+    run("fit", "vae", "--out", "run", "--epochs", "1")
+    assert "written as .png or .npy, not .gif" in run("sample", "run", "-o", "s.gif")[2]

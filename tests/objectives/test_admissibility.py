@@ -1,0 +1,257 @@
+"""Planted mistakes: each is refused with what, where and what to do."""
+
+import re
+
+import pytest
+import torch
+from torch import nn
+from torch.distributions import Bernoulli, ExpTransform, Normal, OneHotCategorical
+
+import daguerre as dg
+
+
+class Decoder(dg.Model):
+    """p: z ~ N(0, I_2), x | z ~ N(net(z), 1) in three dimensions."""
+
+    def __init__(self, latent=2, pixels=3):
+        super().__init__()
+        self.net = nn.Linear(latent, pixels)
+
+    @dg.rv
+    def z(self):
+        return dg.StandardNormal(2)
+
+    @dg.rv
+    def x(self, z):
+        return Normal(self.net(z), 1.0)
+
+
+class Generator(Decoder):
+    @dg.deterministic
+    def x(self, z):
+        return self.net(z)
+
+
+class Encoder(dg.Model):
+    x = dg.Input()
+
+    def __init__(self, pixels=3, latent=2):
+        super().__init__()
+        self.net = nn.Linear(pixels, latent)
+
+    @dg.rv
+    def z(self, x):
+        return Normal(self.net(x), 1.0)
+
+
+def encoder(**cpds):
+    return dg.model(**{"x": dg.Input(3), **cpds})
+
+
+def latent(x):
+    return Normal(x[:, :2], 1.0)
+
+
+WAYS_OUT = (
+    r"x is implicit: a deterministic function of z.*Use dg\.gan.*return a distribution such as"
+)
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda g: dg.elbo(g, Encoder()),
+        lambda g: g.log_prob({"z": torch.zeros(4, 2), "x": torch.zeros(4, 3)}),
+        lambda g: g["x"].log_prob({"x": torch.zeros(4, 3)}),
+        dg.nll,
+        lambda g: dg.nll(g, observed=["x"]),
+        lambda g: dg.KL(dg.data("x") * Encoder(), g),
+        lambda g: dg.KL(g, Decoder()),
+    ],
+)
+def test_a_generator_has_no_density_and_two_ways_out(ask):
+    with pytest.raises(dg.InadmissibleError, match=WAYS_OUT):
+        ask(Generator())
+
+
+def test_a_flow_in_its_place_has_one():
+    p = dg.replace(Decoder(), x=dg.bijection("z", ExpTransform()))
+    assert dg.nll(p).losses(torch.ones(4, 2))["model"].isfinite()
+
+
+@pytest.mark.parametrize(
+    ("q", "message"),
+    [
+        (encoder(Z=latent), "q draws 'Z', which is no variable of p; did you mean 'z'"),
+        (encoder(zz=latent), "q draws 'zz', which is no variable of p; did you mean 'z'"),
+        (encoder(), r"q lacks z, latent in p; give q a CPD for it, or.*observed=\(\.\.\.\)"),
+        (encoder(z=latent, w=latent), "q draws 'w', which is no variable of p"),
+        (dg.model(X=dg.Input(3), z=lambda X: latent(X)), "given 'X', which p lacks.*mean 'x'"),
+    ],
+    ids=["capital", "doubled", "missing", "invented", "input"],
+)
+def test_a_q_that_does_not_match_p_is_refused(q, message):
+    with pytest.raises(dg.GraphError, match=message):
+        dg.elbo(Decoder(), q)
+
+
+@pytest.mark.parametrize("latent", [1, 3])
+def test_a_decoder_one_column_off_is_found_before_any_data(latent):
+    with pytest.raises(dg.GraphError) as error:
+        dg.elbo(Decoder(latent=latent), Encoder())
+    message = str(error.value)
+    assert re.search(r"x \(z -> x\), CPD at .*test_admissibility\.py:\d+", message)
+    assert f"in layer net = Linear(in_features={latent}" in message
+    assert "z has shape [n, 2]" in message
+
+
+@pytest.mark.parametrize("pixels", [2, 4])
+def test_an_encoder_one_column_off_is_found_before_any_data(pixels):
+    with pytest.raises(dg.GraphError, match=r"(?s)z \(x -> z\), CPD at.*x has shape \[n, 3\]"):
+        dg.elbo(Decoder(), Encoder(pixels=pixels))
+
+
+def test_a_latent_of_another_width_is_found_before_any_data():
+    with pytest.raises(
+        dg.GraphError,
+        match=r"(?s)z.*event shape \[2\].*inference model it has \[3\].*make",
+    ):
+        dg.elbo(Decoder(), Encoder(latent=3))
+
+
+def test_an_input_declared_with_another_shape_is_found():
+    q = dg.model(x=dg.Input(4), z=lambda x: Normal(x[:, :2], 1.0))
+    with pytest.raises(dg.GraphError, match=r"x \(z -> x\).*\[3\].*dg\.Input it has \[4\]"):
+        dg.elbo(Decoder(), q)
+
+
+def test_a_cpd_that_loses_the_batch_is_found():
+    p = dg.replace(Decoder(), x=lambda z: Normal(z.mean(0), 1.0))
+    with pytest.raises(dg.GraphError, match=r"x \(z -> x\).*shape \[2\].*must be\s+the batch"):
+        dg.elbo(p, Encoder(pixels=2))
+
+
+def test_a_cpd_that_returns_the_wrong_thing_is_found():
+    p = dg.replace(Decoder(), x=lambda z: 2 * z)
+    with pytest.raises(TypeError, match=r"x \(z -> x\).*returns a Distribution; it returned a T"):
+        dg.elbo(p, Encoder())
+
+
+def test_a_discrete_latent_is_refused_as_it_has_no_pathwise_gradient():
+    p = dg.replace(Decoder(), z=Bernoulli(torch.full((2,), 0.5)))
+    q = encoder(z=dg.rv(lambda x, net: Bernoulli(logits=net(x)), net=nn.Linear(3, 2)))
+    with pytest.raises(dg.InadmissibleError, match=r"z \(x -> z\).*Bernoulli carry no pathwise"):
+        dg.elbo(p, q)
+
+
+def test_a_discrete_latent_that_learns_nothing_is_drawn():
+    p = dg.replace(Decoder(), z=OneHotCategorical(torch.full((2,), 0.5)))
+    q = encoder(z=lambda x: OneHotCategorical(logits=x[:, :2]))
+    assert dg.elbo(p, q).losses(torch.zeros(4, 3))["model"].requires_grad
+
+
+@pytest.mark.parametrize(
+    ("batch", "message"),
+    [
+        ({"X": torch.zeros(4, 3)}, "lacks 'x', which the objective observes; did you mean 'X'"),
+        ({}, "lacks 'x'"),
+        (5, "lacks 'x'"),
+        (torch.zeros(4, 5), r"x \(z -> x\).*event shape \[3\], but the data has \[5\]"),
+        (torch.zeros(4), r"event shape \[3\], but the data has \[\]"),
+        (torch.zeros(()), r"x must be a Tensor \[n, \*event\], not a tensor without dim"),
+        ({"x": [1.0, 2.0]}, r"x must be a Tensor .*not \[1\.0, 2\.0\]"),
+    ],
+    ids=["name", "nothing", "number", "width", "no event", "no batch", "list"],
+)
+def test_a_batch_that_does_not_fit_is_refused(batch, message):
+    with pytest.raises(dg.GraphError, match=message):
+        dg.elbo(Decoder(), Encoder()).losses(batch)
+
+
+@pytest.mark.parametrize("batch", [[1.0], torch.zeros(4, 3).numpy(), None], ids=type)
+def test_a_batch_that_is_no_tensor_is_refused(batch):
+    with pytest.raises(TypeError, match=r"a batch is \{name: Tensor\}.*not a"):
+        dg.elbo(Decoder(), Encoder()).losses(batch)
+
+
+def test_a_tensor_cannot_stand_for_two_variables():
+    q = dg.model(x=dg.Input(), y=dg.Input(), z=lambda x, y: Normal(x + y, 1.0))
+    p = dg.model(z=Normal(0.0, 1.0), x=lambda z: Normal(z, 1.0), y=lambda z: Normal(z, 1.0))
+    with pytest.raises(dg.GraphError, match="a batch is a dict with the keys x, y"):
+        dg.elbo(p, q).losses(torch.zeros(4))
+
+
+def test_batches_of_different_sizes_are_refused():
+    q = dg.model(x=dg.Input(), y=dg.Input(), z=lambda x, y: Normal(x + y, 1.0))
+    p = dg.model(z=Normal(0.0, 1.0), x=lambda z: Normal(z, 1.0), y=lambda z: Normal(z, 1.0))
+    with pytest.raises(dg.GraphError, match=r"sizes differ: \{'x': 4, 'y': 5\}"):
+        dg.elbo(p, q).losses({"x": torch.zeros(4), "y": torch.zeros(5)})
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "message"),
+    [
+        (Decoder(), dg.data("x"), r"x is empirical data.*put the data first: KL\(data, p\)"),
+        (dg.data("x"), Decoder(), "integral over z, which is latent; use dg.elbo"),
+        (dg.data("x"), Decoder()["x"], "integral over z, which is latent; use dg.elbo"),
+        (dg.data("y"), Decoder()["z"], "share no variable: y against z"),
+        (Decoder(), Decoder()["z"], r"x is on one side only; restrict it with \['z'\]"),
+        (dg.data("x", "y") * Encoder(), Decoder(), r"y is on one side only"),
+    ],
+    ids=["data second", "latent", "marginal", "nothing shared", "superset", "extra data"],
+)
+def test_sides_that_do_not_match_are_refused(a, b, message):
+    with pytest.raises(dg.GraphError, match=message):
+        dg.KL(a, b)
+
+
+def test_nll_refuses_what_must_be_integrated_out():
+    with pytest.raises(dg.InadmissibleError, match=r"integral over z.*use dg\.elbo"):
+        dg.nll(Decoder(), observed=["x"])
+
+
+def test_a_function_of_the_same_name_on_both_sides_is_refused():
+    p = dg.model(
+        z=Normal(0.0, 1.0), h=dg.deterministic(lambda z: 2 * z), x=lambda h: Normal(h, 1.0)
+    )
+    q = dg.model(x=dg.Input(), h=dg.deterministic(lambda x: x), z=lambda h: Normal(h, 1.0))
+    with pytest.raises(dg.InadmissibleError, match="h is implicit"):
+        dg.elbo(p, q)
+
+
+def test_something_else_than_a_joint_is_refused():
+    with pytest.raises(TypeError, match=r"expected a dg\.Model, dg\.data"):
+        dg.KL(3, Decoder())  # type: ignore[arg-type]  # what a user may pass
+
+
+def test_an_unknown_player_is_refused():
+    cost = dg.elbo(Decoder(), Encoder())
+    with pytest.raises(dg.GraphError, match="no player 'modle'; did you mean 'model'"):
+        cost.losses(torch.zeros(4, 3), players=["modle"])
+
+
+def test_an_error_leaves_the_checks_of_torch_on():
+    cost = dg.elbo(Decoder(), Encoder())
+    with pytest.raises(dg.GraphError, match="dtype"):
+        cost.losses(torch.zeros(4, 3, dtype=torch.int64))
+    with pytest.raises(ValueError, match="scale"):
+        Normal(0.0, -1.0)
+
+
+def test_every_cost_is_listed_with_its_reason():
+    table = {row["cost"]: row for row in dg.objectives_for(Generator(), Encoder())}
+    assert {name: row["admissible"] for name, row in table.items()} == {
+        "nll": "no",
+        "elbo": "no",
+        "gan": "yes",
+    }
+    assert re.search(WAYS_OUT, table["elbo"]["why"])
+    table = {row["cost"]: row for row in dg.objectives_for(Decoder(), Encoder())}
+    assert [row["admissible"] for row in table.values()] == ["no", "yes", "yes"]
+    assert "integral over z" in table["nll"]["why"]
+    table = {row["cost"]: row for row in dg.objectives_for(Decoder())}
+    assert table["elbo"]["admissible"] == "no"
+    assert "q for z" in table["elbo"]["why"]
+    wide = {row["cost"]: row for row in dg.objectives_for(Decoder(latent=3), Encoder())}
+    assert [row["admissible"] for row in wide.values()] == ["no", "no", "no"]
+    assert "(z -> x)" in wide["gan"]["why"]

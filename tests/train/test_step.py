@@ -1,0 +1,119 @@
+"""One player's step, eager and compiled into one graph."""
+
+import warnings
+
+import pytest
+import torch
+from players import Mean, gan, vae
+from torch._dynamo.utils import counters
+from torch._inductor import config
+from torch.distributions import Distribution, Normal
+
+import daguerre as dg
+from daguerre.train import step as module
+
+
+@pytest.fixture
+def fresh():
+    torch._dynamo.reset()
+    counters.clear()
+    yield counters
+    torch._dynamo.reset()
+
+
+def weights(game, **options):
+    dg.fit(game.objective, game.x, steps=4, batch_size=16, lr=0.01, **options)
+    return [p for m in game.modules.values() for p in m.parameters()]
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script_method:DeprecationWarning")  # torch's own
+@pytest.mark.parametrize(("build", "players"), [(vae, 1), (gan, 2)], ids=["vae", "gan"])
+def test_compiled_steps_are_one_graph_each_and_give_the_eager_numbers(build, players, fresh):
+    compiled = weights(build(), compile=True)
+    assert fresh["stats"]["unique_graphs"] == players
+    assert not fresh["graph_break"]
+    for one, other in zip(compiled, weights(build(), compile=False), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+    assert Distribution._validate_args
+    with pytest.raises(ValueError, match="scale"):
+        Normal(0.0, -1.0)
+
+
+def test_an_error_inside_a_step_leaves_the_checks_of_torch_on():
+    step = dg.Step(dg.nll(Mean()), compile=False)
+    with pytest.raises(dg.GraphError, match="event shape"):
+        step(torch.zeros(4, 2))
+    assert Distribution._validate_args
+    step(torch.zeros(4))
+    assert Distribution._validate_args
+
+
+def test_a_step_returns_the_loss_before_it():
+    p = Mean()
+    cost, x = dg.nll(p), torch.full([4], 2.0)
+    step = dg.Step(cost, optimizer=dg.SGD(lr=0.1), compile=False)
+    before = cost.losses(x)["model"].item()
+    loss = step(x)
+    assert loss.item() == pytest.approx(before)
+    assert not loss.requires_grad
+    assert cost.losses(x)["model"] < before
+
+
+def test_a_batch_that_does_not_fit_moves_nothing():
+    p = Mean()
+    step = dg.Step(dg.nll(p), compile=False)
+    for batch in ({"y": torch.zeros(4)}, torch.zeros(4, 2), torch.zeros(())):
+        with pytest.raises(dg.GraphError):
+            step(batch)
+    assert p.mean == 0
+    assert step.state["steps"][0] == 0
+
+
+def test_batches_may_come_in_any_form_and_size():
+    p = Mean()
+    step = dg.Step(dg.nll(p), optimizer=dg.SGD(lr=0.1), compile=False)
+    for batch in (torch.ones(4), {"x": torch.ones(3)}, {"x": torch.ones(3), "more": p.mean}):
+        for _ in range(2):  # the second time the shapes are known
+            before = p.mean.item()
+            step(batch)
+            assert p.mean.item() == pytest.approx(before + 0.1 * (1 - before))
+
+
+def test_an_objective_without_data_is_stepped_by_the_number_of_draws():
+    """Reverse KL, so the draws are the model's own."""
+    p = Mean(3.0)
+    step = dg.Step(dg.KL(p, dg.model(x=Normal(1.0, 1.0))), compile=False, optimizer=dg.SGD(lr=0.5))
+    for _ in range(20):
+        step(16)
+    assert p.mean.item() == pytest.approx(1.0, abs=1e-4)
+
+
+def test_an_unknown_player_is_refused():
+    game = gan()
+    with pytest.raises(ValueError, match="player 'critc' is none of critic, model"):
+        dg.Step(game.objective, "critc", compile=False)
+    with pytest.raises(ValueError, match="player None is none of critic, model"):
+        dg.Step(game.objective, compile=False)
+
+
+@pytest.fixture
+def no_compiler():
+    """Hide the C++ compiler."""
+    module.can_compile.cache_clear()
+    with config.patch({"cpp.cxx": ("/no/such/compiler",)}):
+        yield
+    module.can_compile.cache_clear()
+
+
+def test_without_a_compiler_it_says_so_once_and_runs(no_compiler):
+    game = vae()
+    with pytest.warns(UserWarning, match=r"no C\+\+ compiler was found: training steps run eager"):
+        history = dg.fit(game.objective, game.x, steps=2, compile=True)
+    assert not history.compiled
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert not dg.fit(game.objective, game.x, steps=2, compile=True).compiled
+
+
+def test_short_fits_are_not_compiled():
+    assert not dg.fit(dg.nll(Mean()), torch.ones(4), steps=3).compiled
