@@ -204,14 +204,16 @@ def _refuse_learned(name: str, constant: Outcome) -> None:
         )
 
 
-def _is_learned(value: object) -> bool:
+def _is_learned(value: object, above: tuple[object, ...] = ()) -> bool:
+    if any(value is one for one in above):
+        return False  # a transform leads back to itself through its inverse
     match value:
         case Tensor():
             return value.requires_grad
         case Distribution() | Transform():
-            return any(map(_is_learned, vars(value).values()))
+            return any(_is_learned(part, (*above, value)) for part in vars(value).values())
         case list() | tuple():
-            return any(map(_is_learned, value))
+            return any(_is_learned(part, above) for part in value)
     return False
 
 

@@ -17,7 +17,7 @@ from daguerre.evaluate.two_sample import classifier_accuracy, mmd2
 from daguerre.gallery import GAMES
 from daguerre.game import Game
 from daguerre.report import Panel, page
-from daguerre.runs import pictures, samples
+from daguerre.runs import means, pictures, samples
 from daguerre.table import Table
 from daguerre.train.checkpoint import atomically, save
 from daguerre.train.fit import fit
@@ -96,8 +96,11 @@ def _cell(scores: Scores, measure: str) -> str:
 
 def _panel(one: Played) -> Panel:
     losses = {name: values.tolist() for name, values in one.history.losses.items()}
-    picture = _picture(samples(one.game, 40, seed=1))
-    return Panel(one.name.upper(), one.game.objective, losses, one.history.steps, picture)
+    shown = {"samples": samples(one.game, 40, seed=1)}
+    if (centres := means(one.game, 40, seed=1)) is not None:
+        shown["means of p(x | z) for the same z"] = centres
+    images = {title: _picture(values) for title, values in shown.items()}
+    return Panel(one.name.upper(), one.game.objective, losses, one.history.steps, images)
 
 
 def _picture(values: Tensor) -> bytes:

@@ -7,7 +7,7 @@ from typing import Any, final
 
 import torch
 from torch import Tensor
-from torch.distributions import Bernoulli, Distribution, Normal, constraints
+from torch.distributions import Bernoulli, Distribution, Gamma, Normal, constraints
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 __all__ = ["StandardNormal", "support", "surprisal"]
@@ -58,7 +58,8 @@ def support(distribution: Distribution) -> constraints.Constraint | None:
     """Return the values that a distribution can score; None where it declares none.
 
     That of a Bernoulli is the whole of [0, 1]: intensities are data too, and cross-entropy
-    scores them.
+    scores them. That of a Gamma is without 0, where its density is 0 or infinite and no gradient
+    is finite.
 
     Example:
         >>> support(Bernoulli(logits=torch.zeros(2)))
@@ -66,6 +67,8 @@ def support(distribution: Distribution) -> constraints.Constraint | None:
     """
     if isinstance(distribution, Bernoulli):
         return constraints.unit_interval
+    if isinstance(distribution, Gamma):
+        return constraints.positive
     try:
         return distribution.support
     except NotImplementedError:

@@ -24,14 +24,14 @@ class Panel:
         objective: Its cost, which knows model and auxiliaries.
         losses: The loss of each player at every step.
         steps: The number of steps.
-        samples: A PNG.
+        images: PNGs of samples, by title.
     """
 
     name: str
     objective: Objective
     losses: Mapping[str, Sequence[float]]
     steps: int
-    samples: bytes
+    images: Mapping[str, bytes]
 
 
 def page(panels: Sequence[Panel], table: Table, real: bytes) -> str:
@@ -48,8 +48,10 @@ def page(panels: Sequence[Panel], table: Table, real: bytes) -> str:
         graphs=graphs,
         ledgers=_side_by_side(panels, [_table(p.objective.explain()) for p in panels]),
         curves=_side_by_side(panels, curves),
-        samples=_side_by_side(panels, [_image(p.samples, f"samples: {p.name}") for p in panels]),
-        real=_image(real, "held-out digits"),
+        samples="".join(
+            _image(f"{p.name}: {title}", png) for p in panels for title, png in p.images.items()
+        ),
+        real=_image("held-out digits", real),
         scores=_table(table),
     )
 
@@ -69,8 +71,9 @@ def _table(table: Table) -> str:
     return f"<table><tr>{head}</tr>{''.join(f'<tr>{row}</tr>' for row in rows)}</table>"
 
 
-def _image(png: bytes, alt: str) -> str:
-    return f'<img alt="{escape(alt)}" src="data:image/png;base64,{b64encode(png).decode()}">'
+def _image(title: str, png: bytes) -> str:
+    title, source = escape(title), f"data:image/png;base64,{b64encode(png).decode()}"
+    return f'<div><h3>{title}</h3><img alt="{title}" src="{source}"></div>'
 
 
 _PAGE = """<!doctype html>
@@ -107,7 +110,7 @@ standard deviation in that case. The classifier tells samples from held-out digi
 cannot. Bounds are in nats of the density of pixels in [0, 1], ± their standard error; a model
 without a density has none.</p>
 <h2>Samples</h2>
-<div class="pair">{samples}<div><h3>held-out digits</h3>{real}</div></div>
+<div class="pair">{samples}{real}</div>
 <h2>How each term is estimated</h2>
 <div class="pair">{ledgers}</div>
 <h2>Losses</h2>

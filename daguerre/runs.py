@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.distributions import Distribution
 
 from daguerre.draw import draw
 from daguerre.evaluate.images import grid, write_png
@@ -28,7 +29,16 @@ from daguerre.modes import mode
 from daguerre.train.checkpoint import atomically, load, save
 from daguerre.train.history import History
 
-__all__ = ["Run", "is_square", "pictures", "read_run", "refuse_existing", "samples", "write_run"]
+__all__ = [
+    "Run",
+    "is_square",
+    "means",
+    "pictures",
+    "read_run",
+    "refuse_existing",
+    "samples",
+    "write_run",
+]
 
 
 @dataclass(frozen=True)
@@ -106,6 +116,19 @@ def samples(game: Game, n: int, *, seed: int) -> Tensor:
     with mode([game.p], training=False), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return game.p.sample(n)[game.p.graph.leaves[0]]
+
+
+def means(game: Game, n: int, *, seed: int) -> Tensor | None:
+    """Return the means of the CPD that `samples` of the same seed were drawn from.
+
+    None where the leaf is no draw but a function of its parents.
+    """
+    with mode([game.p], training=False), torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(seed)
+        values = game.p.sample(n)
+        step = next(s for s in game.p.steps() if s.name == game.p.graph.leaves[0])
+        outcome = step.outcome(values)
+    return outcome.mean if isinstance(outcome, Distribution) else None
 
 
 def pictures(values: Tensor) -> Tensor:

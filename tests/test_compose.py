@@ -233,6 +233,7 @@ def test_a_method_that_would_leave_its_module_behind_is_refused():
         (WEIGHT, "Tensor"),
         (nn.Parameter(torch.ones(2)), "Parameter"),
         (dg.bijection("z", AffineTransform(WEIGHT, 1.0)), "AffineTransform"),
+        (dg.bijection("z", AffineTransform(WEIGHT, 1.0).inv), "_InverseTransform"),
         (
             dg.bijection(
                 "z", torch.distributions.ComposeTransform([AffineTransform(0.0, WEIGHT)])
@@ -245,6 +246,13 @@ def test_a_plain_value_that_wants_a_gradient_is_refused(cpd, what):
     message = f"x: the {what} requires a gradient, .* write a module whose forward"
     with pytest.raises(dg.GraphError, match=message):
         dg.model(z=normal(2), x=cpd)
+
+
+def test_a_transform_that_leads_back_to_itself_is_fine():
+    there = ExpTransform()
+    back = there.inv
+    vars(there)["back"] = back
+    assert dg.model(z=normal(2), x=dg.bijection("z", there)).sample(3)["x"].min() > 0
 
 
 @pytest.mark.parametrize("cpd", [3, "z", None, [normal(2)]])

@@ -7,6 +7,7 @@ from torch.distributions import (
     Bernoulli,
     Categorical,
     Exponential,
+    Gamma,
     Independent,
     Normal,
     Poisson,
@@ -70,6 +71,7 @@ def test_supports_are_those_of_torch_but_for_intensities():
     assert support(Normal(0.0, 1.0)) is constraints.real
     assert support(Exponential(1.0)) is constraints.nonnegative
     assert support(Bernoulli(0.5)) is constraints.unit_interval
+    assert support(Gamma(0.5, 1.0)) is constraints.positive
 
 
 def test_a_family_may_declare_no_support():

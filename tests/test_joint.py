@@ -314,6 +314,12 @@ def test_a_plan_says_what_is_filled_in_and_what_is_scored():
     assert set(plan.terms) == {"z", "y", "x"}
 
 
+def test_a_bijection_whose_condition_depends_on_its_argument_cannot_be_inverted():
+    graph = dg.Graph.from_edges([("y", "x")], bijective=[("z", "y"), ("z", "x")])
+    with pytest.raises(dg.InadmissibleError, match="x is a function of z"):
+        density_plan(graph, ["x"])
+
+
 def test_an_integral_is_refused_with_the_ways_out():
     with pytest.raises(dg.InadmissibleError) as error:
         Decoder()["x"].log_prob({"x": torch.zeros(2, 3)})

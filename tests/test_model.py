@@ -131,6 +131,13 @@ def test_what_is_implied_must_have_the_implied_shape(name):
             model.log_prob(wrong)
 
 
+def test_nan_agrees_with_the_nan_that_it_implies():
+    model = MODELS["hidden"].make()
+    values = model.sample(2)
+    values |= {"z": values["z"] * torch.nan, "h": values["h"] * torch.nan}
+    assert model.log_prob(values).isnan().all()
+
+
 @every_dense
 def test_every_value_must_have_exactly_the_shape_of_its_event(entry):
     model, values = sampled(entry)

@@ -177,8 +177,19 @@ def test_an_error_of_the_users_own_keeps_its_message():
         def x(self, z):
             raise ValueError("the net is not built yet")
 
-    with pytest.raises(dg.GraphError, match=r"x \(z -> x\), CPD at .*: the net is not built yet"):
+    message = r"x \(z -> x\), CPD at .*: the net is not built yet\n  z has shape \[n, 2\]$"
+    with pytest.raises(dg.GraphError, match=message):
         Angry().shapes()
+
+
+def test_a_graph_error_from_inside_a_cpd_is_passed_on():
+    class Picky(Latent):
+        @dg.rv
+        def x(self, z):
+            raise dg.GraphError("my own words")
+
+    with pytest.raises(dg.GraphError, match=r"^my own words$"):
+        Picky().sample(2)
 
 
 def test_an_error_without_a_message_is_named_by_its_class():

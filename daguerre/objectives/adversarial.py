@@ -16,11 +16,12 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from daguerre.draw.labels import label
-from daguerre.graph import GraphError, InadmissibleError
+from daguerre.graph import Graph, GraphError, InadmissibleError, Variable
 from daguerre.joint import Factor, Joint, as_joint
 from daguerre.objectives.objective import Divergence, Objective, Player, Term
 from daguerre.objectives.sides import expectation, modules_of, pair_shapes, shared_names
-from daguerre.program import draw
+from daguerre.program import Program, Step, draw
+from daguerre.shapes import trace_shapes
 
 __all__ = ["JS", "MINIMAX", "NON_SATURATING", "Adversarial", "GameLoss"]
 
@@ -120,6 +121,18 @@ class Adversarial(Divergence):
             raise InadmissibleError("JS takes the data as its first side: JS(data, p, critic=...)")
         self.shapes = pair_shapes(a, b, pathwise=self._learns)
         self._sides = {True: (a.program, a.given), False: (b.program, b.given)}
+        self._check_critic()
+
+    def _check_critic(self) -> None:
+        """Call the critic on tensors without contents, where the shapes it takes are known."""
+        known = {n: s for n, s in (self.shapes.a | self.shapes.b).items() if n in self.names}
+        logit = Variable("the critic", self.names, "deterministic")
+        graph = Graph((*(Variable(n, map="input") for n in self.names), logit))
+        inputs = (Step(graph[n], None) for n in self.names)
+        program = Program.of(graph, (*inputs, Step(logit, self.critic)))
+        found = trace_shapes(program, known).get(logit.name)
+        if found is not None and found.event not in ((), (1,)):
+            raise GraphError(_wrong_logits("n", found.event))
 
     def loss(self, player: str, n: int, given: Mapping[str, Tensor]) -> Tensor:
         """Return the batch mean of the player's loss; the other player is held fixed."""
@@ -148,10 +161,7 @@ class Adversarial(Divergence):
         logits = self.critic(*values)
         n = values[0].shape[0]
         if logits.shape not in ((n,), (n, 1)):
-            raise GraphError(
-                f"the critic must return one logit per example, [{n}] or [{n}, 1];"
-                f" it returned {list(logits.shape)}"
-            )
+            raise GraphError(_wrong_logits(n, logits.shape[1:]))
         return logits.reshape(n)
 
     def ledger(self) -> tuple[Term, ...]:
@@ -192,10 +202,21 @@ class Adversarial(Divergence):
             inside = formula.replace("D", rf"D_\psi({at})")
             return rf"\mathbb{{E}}_{{{over}}}\left[{inside}\right]"
 
-        return {
+        lines = {
             "critic": f"{average(self.a, a, real)} + {average(self.b, b, fake)}",
             "model": average(self.b, b, model),
         }
+        if self._real_learns:  # of the logit -s, so of 1 - D
+            turned = model.replace("D", "(1 - D)").replace("(1 - (1 - D))", " D")
+            lines["model"] += f" + {average(self.a, a, turned)}"
+        return lines
+
+
+def _wrong_logits(n: int | str, event: tuple[int, ...]) -> str:
+    return (
+        f"the critic must return one logit per example, [{n}] or [{n}, 1];"
+        f" it returned [{', '.join(map(str, (n, *event)))}]"
+    )
 
 
 def _argument(side: Joint, name: str) -> str:

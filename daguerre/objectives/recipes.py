@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from daguerre.graph import Graph, GraphError, InadmissibleError, did_you_mean
 from daguerre.joint import Empirical
@@ -38,7 +39,7 @@ def elbo(p: Model, q: Model, *, observed: Iterable[str] | None = None) -> Object
         Kingma and Welling (2014, arXiv 1312.6114); Rezende et al. (2014, arXiv 1401.4082).
 
     Example:
-        >>> import torch, daguerre as dg
+        >>> import daguerre as dg
         >>> from torch.distributions import Normal
         >>> p = dg.model(z=Normal(0.0, 1.0), x=lambda z: Normal(z, 1.0))
         >>> q = dg.model(x=dg.Input(), z=lambda x: Normal(x / 2, 0.5**0.5))
@@ -66,7 +67,7 @@ def nll(p: Model, *, observed: Iterable[str] | None = None) -> Objective:
         InadmissibleError: A variable is implicit, or latent and must be integrated out.
 
     Example:
-        >>> import torch, daguerre as dg
+        >>> import daguerre as dg
         >>> from torch.distributions import ExpTransform, Normal
         >>> p = dg.model(z=Normal(0.0, 1.0), x=dg.bijection("z", ExpTransform()))
         >>> round(nll(p).losses(torch.tensor([2.0]))["model"].item(), 6)
@@ -141,12 +142,18 @@ def objectives_for(p: Model, q: Model | None = None, critic: nn.Module | None = 
 class _AnyCritic(nn.Module):
     """Stands for whatever critic a user would bring."""
 
+    def forward(self, *values: Tensor) -> Tensor:
+        """Return a logit that tells nothing."""
+        return torch.zeros(len(values[0]))
+
 
 def _needed(q: Model | None, p: Model) -> Model:
     if q is None:
         for name in p.graph.leaves:
             p[name].density_plan()  # an implicit leaf is the better reason
-        latent = [n for n in p.graph.names if n not in p.graph.leaves]
+        latent = [n for n in p.graph.names if n not in (*p.graph.leaves, *p.graph.inputs)]
+        if not latent:
+            raise InadmissibleError("p has no latent variable: its likelihood is dg.nll(p)")
         raise InadmissibleError(f"needs an inference model q for {', '.join(latent)}")
     return q
 

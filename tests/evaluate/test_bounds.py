@@ -1,6 +1,7 @@
 """Bounds on the evidence: the oracle, their order, and what they leave alone."""
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -10,8 +11,8 @@ import daguerre as dg
 from daguerre.evaluate import bounds as module
 from daguerre.evaluate.bounds import evidence_bound
 
-# Oracle A3: z ~ N(0, 1), x | z ~ N(z, 1), x = 2, q the prior; after Burda, Grosse and Salakhutdinov
-# (2016, arXiv 1509.00519)
+# Oracle A3: z ~ N(0, 1), x | z ~ N(z, 1), x = 2, q the prior; after Burda, Grosse and
+# Salakhutdinov (2016, arXiv 1509.00519)
 LOG_PX = -2.2655121235
 BOUNDS = {1: -3.4189385332, 2: -2.7579018481, 5: -2.4221556532, 50: -2.2782662684}
 
@@ -44,7 +45,7 @@ def test_bounds_are_those_of_oracle_a3(particles):
 def test_bounds_grow_with_the_particles_and_stay_below_the_evidence():
     for q in (prior(), near()):
         found = [evidence_bound(model(), q, at(20_000), particles=k) for k in (1, 2, 5, 50)]
-        for one, more in zip(found, found[1:], strict=False):
+        for one, more in pairwise(found):
             assert one.value < more.value
         assert found[-1].value < LOG_PX + 4 * found[-1].stderr
         assert found[0].value < LOG_PX - 0.1

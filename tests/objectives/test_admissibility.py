@@ -255,3 +255,9 @@ def test_every_cost_is_listed_with_its_reason():
     wide = {row["cost"]: row for row in dg.objectives_for(Decoder(latent=3), Encoder())}
     assert [row["admissible"] for row in wide.values()] == ["no", "no", "no"]
     assert "(z -> x)" in wide["gan"]["why"]
+
+
+def test_a_model_without_latents_needs_no_q():
+    table = {row["cost"]: row for row in dg.objectives_for(dg.model(x=Normal(0.0, 1.0)))}
+    assert [row["admissible"] for row in table.values()] == ["yes", "no", "yes"]
+    assert "no latent variable: its likelihood is dg.nll(p)" in table["elbo"]["why"]

@@ -42,6 +42,15 @@ class Moved(dg.Model):
         return Normal(self.mean, 1.0)
 
 
+class Reshaped(nn.Module):
+    def __init__(self, shape):
+        super().__init__()
+        self.shape = shape
+
+    def forward(self, x):
+        return x.reshape(len(x), *self.shape[1:])
+
+
 class Optimal(nn.Module):
     """The optimal critic as a module, for batches [n, 1]."""
 
@@ -105,10 +114,16 @@ def test_a_trained_critic_reaches_the_optimal_one():
 
 
 def test_each_player_sees_only_its_own_gradient():
-    p, critic = Moved(1.0), Optimal(0.3)
-    losses = dg.gan(p, critic).losses(torch.zeros(5, 1).double())
-    assert torch.autograd.grad(losses["critic"], [p.mean], allow_unused=True) == (None,)
-    assert torch.autograd.grad(losses["model"], [p.mean])[0].abs() > 0
+    generator = dg.model(
+        z=Normal(torch.zeros(1).double(), 1.0),
+        x=dg.deterministic(lambda z, net: net(z), net=nn.Linear(1, 1).double()),
+    )
+    for p in (Moved(1.0), generator):
+        losses = dg.gan(p, Optimal(0.3)).losses(torch.zeros(5, 1).double())
+        own = [*p.parameters()]
+        nothing = torch.autograd.grad(losses["critic"], own, allow_unused=True)
+        assert all(gradient is None for gradient in nothing)
+        assert all(g.abs().sum() > 0 for g in torch.autograd.grad(losses["model"], own))
 
 
 def test_where_the_first_side_learns_too_it_plays_with_the_sign_turned():
@@ -149,6 +164,7 @@ def test_a_conditional_critic_sees_the_inputs_last():
     x, c = torch.full([4, 3], 7.0), torch.randn(4, 2)
     game = dg.gan(p, Critic())
     assert game.given == ("x", "c")
+    seen.clear()  # of the check without data
     game.losses({"x": x, "c": c})
     (real, c_real), (fake, c_fake), _ = seen
     assert torch.equal(real, x)
@@ -159,12 +175,32 @@ def test_a_conditional_critic_sees_the_inputs_last():
 
 def test_a_critic_with_the_wrong_output_is_refused():
     for width in (2, 3):
-        game = dg.gan(Moved(), dg.nn.mlp(1, 4, width).double())
-        with pytest.raises(dg.GraphError, match=rf"one logit per example, \[5\].*\[5, {width}\]"):
-            game.losses(torch.zeros(5, 1).double())
+        with pytest.raises(
+            dg.GraphError, match=rf"one logit per example.*returned \[n, {width}\]"
+        ):
+            dg.gan(Moved(), dg.nn.mlp(1, 4, width).double())
     for shape in ((5,), (5, 1)):
-        critic = nn.Sequential(nn.Flatten(0), nn.Unflatten(0, shape))
+        critic = nn.Sequential(nn.Flatten(0), Reshaped(shape))
         assert dg.gan(Moved(), critic).losses(torch.zeros(5, 1).double(), players=["model"])
+
+
+def test_a_critic_that_reads_its_input_is_checked_when_it_is_called():
+    class Reading(nn.Module):
+        def forward(self, x):
+            return x if x.max().item() > 9 else x.repeat(1, 2)
+
+    game = dg.gan(Moved(), Reading())
+    with pytest.raises(dg.GraphError, match=r"one logit per example, \[5\].*returned \[5, 2\]"):
+        game.losses(torch.zeros(5, 1).double())
+
+
+def test_a_critic_one_column_off_is_found_before_any_data():
+    with pytest.raises(dg.GraphError) as error:
+        dg.gan(Moved(), dg.nn.mlp(2, 8, 1).double())
+    message = str(error.value)
+    assert message.startswith("the critic (x -> the critic)")
+    assert "in layer Linear(in_features=2, out_features=8" in message
+    assert "x has shape [n, 1]" in message
 
 
 @pytest.mark.parametrize("critic", [nn.Linear, len, None, lambda x: x], ids=str)

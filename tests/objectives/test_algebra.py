@@ -167,6 +167,22 @@ def test_a_weight_in_a_formula_multiplies_the_whole_sum():
     assert r"2\,\mathbb{E}" in line  # one expectation needs no bracket
 
 
+@pytest.mark.parametrize(
+    ("loss", "turned"),
+    [
+        (dg.NON_SATURATING, r"\left[-\log (1 - D_\psi(z, x))\right]"),
+        (dg.MINIMAX, r"\left[\log D_\psi(z, x)\right]"),
+    ],
+    ids=lambda loss: getattr(loss, "name", ""),
+)
+def test_where_the_first_side_learns_its_term_is_in_the_formula(loss, turned):
+    q = dg.model(x=dg.Input(2), z=dg.rv(lambda x, net: Normal(net(x), 1.0), net=nn.Linear(2, 2)))
+    cost = dg.JS(dg.data("x") * q, generator(), critic=nn.Bilinear(2, 2, 1), loss=loss)
+    assert cost.formulas["model"].startswith(r"\min_{\theta, \phi}")
+    assert cost.formulas["model"].endswith(turned)
+    assert formula(cost.latex()).width > 100
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_every_formula_renders(name):
     p, q, _ = MODELS[name]()

@@ -124,3 +124,11 @@ def test_a_divergence_that_is_infinite_is_refused():
     q = dg.model(x=dg.Input(2), z=lambda x: Normal(x, 1.0))
     with pytest.raises(dg.InadmissibleError, match=r"(?s)z \(x -> z\).*Normal.*Gamma.*infinite"):
         dg.elbo(p, q)
+
+
+def test_a_family_that_torch_builds_from_transforms_is_averaged():
+    a, b = Gumbel(A, 1.0), Gumbel(B, 1.1)
+    cost = dg.KL(dg.model(x=a), dg.model(x=b))
+    draws = per_example(cost, 20_000, {})
+    error = draws.std() / math.sqrt(20_000)
+    assert abs(draws.mean() - kl_divergence(a, b).sum()) < 4 * error < 0.2

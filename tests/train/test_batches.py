@@ -62,6 +62,7 @@ def planted(value):
         ("bernoulli", planted(255.0), r"x = 255\.0 at \[4, 1\]"),
         ("bernoulli", torch.full((6, 3), 255, dtype=torch.uint8), r"x = 255 at \[0, 0\]"),
         ("gamma", planted(-0.1), r"at \[4, 1\]"),
+        ("gamma", planted(0.0), r"x = 0\.0 at \[4, 1\]"),
         ("exponential", planted(-0.1), r"at \[4, 1\]"),
         ("beta", planted(1.5), r"x = 1\.5 at \[4, 1\]"),
         ("poisson", planted(1.0).mul(2).sub(3), r"x = -2\.0 at \[0, 0\]"),

@@ -169,10 +169,10 @@ def full_disk(*args, **kwargs):
     raise OSError(28, "No space left on device")
 
 
-@pytest.mark.parametrize(
-    "broken",
-    ["pathlib.Path.write_bytes", "os.fsync", "pathlib.Path.chmod", "pathlib.Path.replace"],
-)
+CALLS = ["os.fsync", "pathlib.Path.write_bytes", "pathlib.Path.chmod", "pathlib.Path.replace"]
+
+
+@pytest.mark.parametrize("broken", CALLS)
 @pytest.mark.parametrize("error", [full_disk, KeyboardInterrupt], ids=["disk", "ctrl-c"])
 def test_saving_that_fails_leaves_the_old_file_and_nothing_else(
     broken, error, whole, tmp_path, monkeypatch

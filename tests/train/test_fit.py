@@ -112,6 +112,22 @@ def test_a_parameter_that_the_loss_does_not_reach_is_left_alone():
         torch.testing.assert_close(p.mean, alone.mean)
 
 
+def test_a_player_that_its_loss_does_not_reach_stays():
+    class Fixed(dg.Model):
+        def __init__(self):
+            super().__init__()
+            self.spare = nn.Parameter(torch.ones(3))
+
+        @dg.rv
+        def x(self):
+            return Normal(torch.zeros(1), 1.0)
+
+    p = Fixed()
+    for optimizer in (dg.Adam(weight_decay=0.5), dg.SGD(momentum=0.9), dg.RMSprop()):
+        dg.fit(dg.gan(p, nn.Linear(1, 1)), torch.ones(8, 1), steps=2, optimizer=optimizer)
+        assert torch.equal(p.spare, torch.ones(3))
+
+
 def test_a_player_may_move_more_often():
     calls = count()
 
@@ -127,8 +143,10 @@ def test_a_player_may_move_more_often():
     game = gan()
     p = game.modules["p"]
     assert isinstance(p, dg.Model)
-    history = dg.fit(dg.gan(p, Counting()), game.x, steps=3, batch_size=10, updates={"critic": 5})
-    assert next(calls) == 3 * (5 * 2 + 1)  # a critic's move sees real and fake
+    played = dg.gan(p, Counting())
+    before = next(calls)
+    history = dg.fit(played, game.x, steps=3, batch_size=10, updates={"critic": 5})
+    assert next(calls) - before - 1 == 3 * (5 * 2 + 1)  # a critic's move sees real and fake
     assert len(history) == len(history["critic"]) == len(history["model"]) == 3
     assert history.epochs == pytest.approx(3 * 5 * 10 / 50)
 
