@@ -9,8 +9,9 @@ from torch import nn
 from torch.distributions import Bernoulli, ExpTransform, Normal
 
 import daguerre as dg
-from daguerre.joint import as_joint, batch_size
+from daguerre.joint import as_joint
 from daguerre.nn import mlp
+from daguerre.queries import batch_size
 
 
 def standard(self):

@@ -18,7 +18,8 @@ from torch.distributions import (
 import daguerre as dg
 from daguerre.families import support, surprisal
 from daguerre.nn import mlp
-from daguerre.program import sum_event, validation
+from daguerre.program import validation
+from daguerre.scoring import sum_event
 
 
 @pytest.mark.parametrize("shape", [(), (3,), (2, 3)])

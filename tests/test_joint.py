@@ -17,8 +17,10 @@ from torch.distributions import (
 )
 
 import daguerre as dg
-from daguerre.joint import Empirical, Joint, as_joint, batch_size
-from daguerre.program import Program, Step, density_plan, obstacle
+from daguerre.joint import Empirical, Joint, as_joint
+from daguerre.program import Program, Step
+from daguerre.queries import batch_size
+from daguerre.scoring import density_plan, obstacle
 
 STANDARD = Normal(0.0, 1.0)
 

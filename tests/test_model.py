@@ -11,7 +11,8 @@ from torch.distributions import Normal
 
 import daguerre as dg
 from daguerre.joint import as_joint
-from daguerre.program import complete, draw, negative_log_density, validation
+from daguerre.program import draw, validation
+from daguerre.scoring import complete, negative_log_density
 
 every = pytest.mark.parametrize("entry", MODELS.values(), ids=MODELS)
 every_dense = pytest.mark.parametrize("entry", DENSE.values(), ids=DENSE)

@@ -16,10 +16,11 @@ from torch import Tensor, nn
 
 from daguerre.draw.notation import Figure, figure, with_caption, with_critic, with_inference
 from daguerre.graph import GraphError, did_you_mean
-from daguerre.joint import Empirical, Joint, batch_size
+from daguerre.joint import Empirical, Joint
 from daguerre.locate import located
 from daguerre.objectives.sides import PairShapes
 from daguerre.program import validation
+from daguerre.queries import batch_size
 from daguerre.table import Table
 
 __all__ = ["Batch", "Divergence", "Objective", "Player", "Term"]

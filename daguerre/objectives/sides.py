@@ -11,7 +11,8 @@ from daguerre.draw.labels import label
 from daguerre.graph import GraphError
 from daguerre.joint import Empirical, Joint
 from daguerre.model import Input, Model
-from daguerre.program import DensityPlan, Step, density_plan
+from daguerre.program import Step
+from daguerre.scoring import DensityPlan, density_plan
 from daguerre.shapes import Shape, trace_shapes
 
 __all__ = [

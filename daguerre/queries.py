@@ -1,0 +1,147 @@
+"""Questions that a program answers by running forwards: draws and joint densities."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+
+from daguerre.families import support
+from daguerre.graph import Graph, GraphError, InadmissibleError
+from daguerre.locate import located
+from daguerre.program import Program, Step, Trace, Values, draw, validation
+from daguerre.scoring import complete, density_plan, negative_log_density, obstacle
+
+__all__ = ["batch_size", "log_prob", "sample"]
+
+
+def batch_size(values: Values, n: int | None = None) -> int:
+    """Return the common first dimension of all values, which must be `n` where that is given.
+
+    Raises:
+        GraphError: Nothing tells the size, a value without a batch dimension, two sizes, no size.
+    """
+    if n is not None and (not isinstance(n, int | torch.SymInt) or n < 0):
+        raise GraphError(f"n is the number of draws, 0 or more, not {n!r}")
+    sizes = {} if n is None else {"n": n}
+    for name, value in values.items():
+        if not isinstance(value, Tensor) or value.dim() == 0:
+            came = "a tensor without dimensions" if isinstance(value, Tensor) else repr(value)
+            raise GraphError(f"{name} must be a Tensor [n, *event], not {came}")
+        sizes[name] = value.shape[0]
+    if not sizes:
+        raise GraphError("say how many draws: n is missing and nothing is given")
+    if len(set(sizes.values())) > 1:
+        raise GraphError(f"the first dimension is the batch, but the sizes differ: {sizes}")
+    return next(iter(sizes.values()))
+
+
+def sample(program: Program, n: int | None, given: Values, *, pathwise: bool) -> dict[str, Tensor]:
+    """Draw what is not given; see `Joint.sample`.
+
+    Raises:
+        GraphError: An unknown name, a batch of another size.
+        InadmissibleError: A given variable whose random ancestors are not given.
+    """
+    n, graph = batch_size(given, n), program.graph
+    for name in given:
+        ancestors = {a for a in graph.ancestors([name]) if graph[a].map == "stochastic"}
+        if missing := sorted(ancestors - {*given}):
+            raise InadmissibleError(
+                f"{name} is given but its ancestors {', '.join(missing)} are not, so a forward"
+                f" draw would ignore {name}; give them too, or intervene with"
+                f" dg.do(model, {name}=...)"
+            )
+    with located(), torch.set_grad_enabled(pathwise and torch.is_grad_enabled()):
+        return draw(program, n, given, pathwise=pathwise).values
+
+
+def log_prob(program: Program, names: tuple[str, ...], values: Values) -> Tensor:
+    """Return the joint log-density of the prescribed among `names`; see `Joint.log_prob`.
+
+    Raises:
+        InadmissibleError: A variable is implicit, or latent and must be integrated out.
+        GraphError: An unknown or missing name, a wrong shape, a value that disagrees.
+    """
+    n, graph = batch_size(values), program.graph
+    for name in values:
+        graph[name]
+    scored = [x for x in names if not _is_implied(graph, names, x, values)]
+    if missing := [x for x in (*scored, *graph.inputs) if x not in values]:
+        raise GraphError(
+            f"log_prob is the joint density of {', '.join(scored)}: {', '.join(missing)}"
+            f" is missing (given: {', '.join(values) or 'nothing'}); a marginal is"
+            " model[names].log_prob(values)"
+        )
+    constants = [x for x in names if x in values and graph.kind(x) == "deterministic"]
+    plan = density_plan(graph, scored, constants)
+    known = {k: v for k, v in values.items() if k in scored or k in graph.inputs}
+    with located(), validation(enabled=False):  # NaN in, NaN out; supports are checked below
+        trace = complete(program, plan, known, {}, n)
+        terms = [negative_log_density(program.by_name[name], trace) for name in plan.terms]
+    if not torch.compiler.is_compiling():  # nothing else reads the contents of a tensor
+        for name in values.keys() & trace.values.keys() - known.keys():
+            _check_agreement(name, values[name], trace.values[name])
+        for name in plan.terms:
+            _check_support(program.by_name[name], trace)
+    return -torch.stack([t.expand(n) for t in terms]).sum(0) if terms else torch.zeros(n)
+
+
+def _is_implied(graph: Graph, names: tuple[str, ...], name: str, values: Values) -> bool:
+    """Whether a variable follows from others that are scored, and so is not scored itself.
+
+    Raises:
+        InadmissibleError: The variable is implicit and nothing that has a density depends on it.
+    """
+    if _is_recovered(graph, names, name, values):
+        return True
+    match graph.kind(name):
+        case "prescribed":
+            return graph[name].map == "deterministic" and name not in values
+        case "implicit":
+            below = graph.descendants([name]) & {*names}
+            if not any(graph[d].map == "stochastic" for d in below):
+                raise InadmissibleError(obstacle(graph, name))
+    return True
+
+
+def _is_recovered(graph: Graph, names: tuple[str, ...], name: str, values: Values) -> bool:
+    """Whether a chain of declared bijections leads back to a variable from one that is scored."""
+    return any(
+        (child in values and child in names) or _is_recovered(graph, names, child, values)
+        for child in graph.children(name)
+        if graph[child].inverts == name
+    )
+
+
+def _check_agreement(name: str, given: Tensor, implied: Tensor) -> None:
+    if given.shape != implied.shape:
+        raise GraphError(
+            f"{name} has shape {list(given.shape)}, but its parents imply {list(implied.shape)}"
+        )
+    if not torch.allclose(given, implied, rtol=1e-4, atol=1e-5, equal_nan=True):
+        gap = (given - implied).abs().max().item()
+        raise GraphError(
+            f"{name} is a function of other variables, but the given value differs from what they"
+            f" imply by up to {gap:.3g}; leave it out, or give values that belong together"
+        )
+
+
+def _check_support(step: Step, trace: Trace) -> None:
+    """Refuse values that a family would score wrongly; rows with NaN are let through."""
+    value, outcome = trace.values[step.name], trace.outcomes[step.name]
+    allowed = support(outcome) if isinstance(outcome, Distribution) else None
+    if allowed is None or not len(value):  # torch cannot check events of an empty batch
+        return
+    bad = ~_rows(allowed.check(value)).all(1) & ~_rows(value.isnan()).any(1)
+    if bad.any():
+        row = int(bad.nonzero()[0])
+        raise GraphError(
+            f"{step}: the support of its {type(outcome).__name__} is {allowed}, but row {row} of"
+            f" {step.name} lies outside: {value[row].tolist()}; rescale the values, or return"
+            " another family"
+        )
+
+
+def _rows(x: Tensor) -> Tensor:
+    return x.unsqueeze(-1).flatten(1)
