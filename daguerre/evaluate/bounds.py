@@ -18,6 +18,7 @@ from torch import Tensor
 from daguerre.model import Model
 from daguerre.objectives.density import KullbackLeibler
 from daguerre.objectives.objective import Objective
+from daguerre.objectives.observations import read_data
 from daguerre.objectives.recipes import elbo
 from daguerre.program import validation
 
@@ -59,7 +60,7 @@ def evidence_bound(
         seed: Of the draws; the global generator is left alone.
 
     Raises:
-        ValueError: Fewer than one particle, or fewer than two examples.
+        ValueError: Fewer than one particle or two examples; data with NaN or out of support.
         InadmissibleError: The model has no density, as `dg.elbo` says.
 
     Example:
@@ -72,7 +73,8 @@ def evidence_bound(
         -2.2655
     """
     objective = elbo(p, q)
-    n, given = objective.read(data)
+    given = read_data(objective, data)
+    n = len(next(iter(given.values())))
     if particles < 1 or n < 2:
         raise ValueError(f"needs 1 particle and 2 examples at least, not {particles} and {n}")
     chunks = [

@@ -19,7 +19,7 @@ from daguerre.graph import GraphError, did_you_mean
 from daguerre.joint import Empirical, Joint
 from daguerre.locate import located
 from daguerre.objectives.sides import PairShapes
-from daguerre.program import validation
+from daguerre.program import Step, validation
 from daguerre.queries import batch_size
 from daguerre.table import Table
 
@@ -103,6 +103,11 @@ class Objective:
         if not isinstance(other, Objective):
             raise TypeError(f"an objective adds to an objective, not to {other!r}")
         return Objective((*self.parts, *other.parts))
+
+    def __radd__(self, other: object) -> Objective:
+        if other == 0:  # where sum() starts
+            return self
+        return NotImplemented
 
     def __mul__(self, weight: float) -> Objective:
         if isinstance(weight, bool) or not isinstance(weight, int | float) or weight != weight:
@@ -244,12 +249,20 @@ def _parameters(parts: tuple[tuple[float, Divergence], ...], player: str) -> str
 def _check_shapes(part: Divergence, given: Mapping[str, Tensor]) -> None:
     for name, value in given.items():
         shape = part.shapes.b.get(name) or part.shapes.a.get(name)
-        if shape is not None and tuple(value.shape[1:]) != shape.event:
-            step = next(
-                s for side in (part.b, part.a) for s in side.program.steps if s.name == name
-            )
+        if shape is None:
+            continue
+        if tuple(value.shape[1:]) != shape.event:
             raise GraphError(
-                f"{step}: the model gives {name} the event shape {list(shape.event)}, but the"
-                f" data has {list(value.shape[1:])}; nothing is broadcast: change the CPD or the"
-                " data"
+                f"{_step(part, name)}: the model gives {name} the event shape"
+                f" {list(shape.event)}, but the data has {list(value.shape[1:])}; nothing is"
+                " broadcast: change the CPD or the data"
             )
+        if shape.dtype.is_floating_point and not value.is_floating_point():
+            raise GraphError(
+                f"{_step(part, name)}: {name} is {shape.dtype} in the model, but the data is"
+                f" {value.dtype}; convert it with .float(), and bytes with .float() / 255"
+            )
+
+
+def _step(part: Divergence, name: str) -> Step:
+    return part.b.program.by_name.get(name) or part.a.program.by_name[name]

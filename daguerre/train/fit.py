@@ -14,7 +14,8 @@ from torch import Tensor
 from daguerre.graph import did_you_mean
 from daguerre.modes import mode
 from daguerre.objectives.objective import Objective
-from daguerre.train.batches import Batches, Data, read_data
+from daguerre.objectives.observations import Data, read_data
+from daguerre.train.batches import Batches
 from daguerre.train.history import History
 from daguerre.train.optimizers import Adam, Optimizer
 from daguerre.train.progress import Progress
@@ -51,9 +52,10 @@ def fit(  # noqa: PLR0913 - options of one loop, all optional and by keyword
 ) -> History:
     """Play a game on data until the given number of epochs or steps; parameters move in place.
 
-    In each step every player moves, in the order of `objective.players` (critics first), on the
-    same batch; where a player moves several times a step, its further moves take further batches.
-    Batches are drawn without replacement, reshuffled every epoch, and all of one size.
+    In each step every player that has something to learn moves, in the order of
+    `objective.players` (critics first), on the same batch; where a player moves several times a
+    step, its further moves take further batches. Batches are drawn without replacement,
+    reshuffled every epoch, and all of one size.
 
     Args:
         objective: What is minimised, such as `dg.elbo(p, q)`.
@@ -97,7 +99,9 @@ def fit(  # noqa: PLR0913 - options of one loop, all optional and by keyword
         raise ValueError("say how long in epochs or in steps, not in both")
     batches = Batches(given, batch_size, seed)
     total = steps or max(1, round((epochs or 1) * batches.per_epoch))
-    names = [p.name for p in objective.players]
+    names = [p.name for p in objective.players if p.parameters()]
+    if not names:
+        raise ValueError("nothing can be trained: no player has parameters that require gradients")
     moves = _by_player(names, updates, "updates", 1)
     for count in moves.values():
         _check_positive(updates=count)

@@ -15,9 +15,10 @@ from daguerre.game import Game
 pytest.importorskip("sklearn", reason="the digits come with scikit-learn")
 
 
-@pytest.fixture
-def report(tmp_path, monkeypatch):
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
     """Run the demo for an epoch each; return what was said, the table and the page."""
+    out = tmp_path_factory.mktemp("demo")
 
     def short(name):
         def build(pixels):
@@ -26,10 +27,11 @@ def report(tmp_path, monkeypatch):
 
         return build
 
-    monkeypatch.setattr(module, "GAMES", {name: short(name) for name in GAMES})
     said = []
-    table = demo(tmp_path / "out", said.append)
-    return said, table, (tmp_path / "out/report.html").read_text(encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "GAMES", {name: short(name) for name in GAMES})
+        table = demo(out, said.append)
+    return said, table, (out / "report.html").read_text(encoding="utf-8")
 
 
 def test_the_demo_reports_both_models_on_the_same_measures(report):

@@ -116,7 +116,7 @@ def test_the_global_generator_is_left_alone_and_the_seed_decides():
     assert evidence_bound(model(), near(), at(100), particles=3, seed=6) != one
 
 
-@pytest.mark.parametrize(("particles", "n"), [(0, 10), (-2, 10), (5, 1), (5, 0)])
+@pytest.mark.parametrize(("particles", "n"), [(0, 10), (-2, 10), (5, 1)])
 def test_too_little_is_refused(particles, n):
     with pytest.raises(ValueError, match=rf"not {particles} and {n}"):
         evidence_bound(model(), near(), at(n), particles=particles)

@@ -233,7 +233,7 @@ def test_an_unknown_player_is_refused():
 def test_an_error_leaves_the_checks_of_torch_on():
     cost = dg.elbo(Decoder(), Encoder())
     with pytest.raises(dg.GraphError, match="dtype"):
-        cost.losses(torch.zeros(4, 3, dtype=torch.int64))
+        cost.losses(torch.zeros(4, 3, dtype=torch.float64))
     with pytest.raises(ValueError, match="scale"):
         Normal(0.0, -1.0)
 

@@ -30,6 +30,16 @@ def seeded(cost, batch, **options):
     return cost.losses(batch, **options)
 
 
+def test_sum_adds_objectives():
+    p, q, x = vae()
+    cost = dg.elbo(p, q)
+    assert seeded(sum([cost, cost]), x)["model"].item() == pytest.approx(
+        seeded(2 * cost, x)["model"].item(), rel=0.2
+    )
+    with pytest.raises(TypeError):
+        1 + cost  # type: ignore[operator]
+
+
 def test_losses_add_and_scale():
     p, q, x = vae()
     cost, other = dg.elbo(p, q), dg.nll(p, observed=["z", "x"])

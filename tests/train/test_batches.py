@@ -17,7 +17,8 @@ from torch.distributions import (
 )
 
 import daguerre as dg
-from daguerre.train.batches import Batches, read_data
+from daguerre.objectives.observations import read_data
+from daguerre.train.batches import Batches
 
 
 class Family(dg.Model):
@@ -60,7 +61,6 @@ def planted(value):
     [
         ("bernoulli", planted(-1.0), r"x = -1\.0 at \[4, 1\]"),
         ("bernoulli", planted(255.0), r"x = 255\.0 at \[4, 1\]"),
-        ("bernoulli", torch.full((6, 3), 255, dtype=torch.uint8), r"x = 255 at \[0, 0\]"),
         ("gamma", planted(-0.1), r"at \[4, 1\]"),
         ("gamma", planted(0.0), r"x = 0\.0 at \[4, 1\]"),
         ("exponential", planted(-0.1), r"at \[4, 1\]"),
@@ -81,6 +81,13 @@ def test_data_outside_the_support_is_refused(family, data, place):
     assert "test_batches.py:" in message
     assert "the support of" in message
     assert "rescale the data, or return another family" in message
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int64, torch.bool])
+def test_whole_numbers_for_a_real_variable_are_refused(dtype):
+    message = f"x is torch.float32 in the model, but the data is {dtype}; convert it with .float()"
+    with pytest.raises(dg.GraphError, match=message):
+        read_data(cost("bernoulli"), torch.ones(6, 3).to(dtype))
 
 
 def test_the_place_is_that_of_the_whole_data():

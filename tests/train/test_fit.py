@@ -241,8 +241,17 @@ def test_an_option_out_of_range_is_refused(options, message):
 
 
 def test_a_game_with_nothing_to_train_is_refused():
-    with pytest.raises(ValueError, match="player 'model' has no trainable parameters"):
+    with pytest.raises(ValueError, match="nothing can be trained"):
         dg.fit(dg.nll(dg.model(x=Normal(0.0, 1.0))), torch.ones(4))
+
+
+def test_a_player_with_nothing_to_learn_sits_out():
+    played = gan()
+    played.modules["p"].requires_grad_(requires_grad=False)
+    before = snapshot(played.modules["critic"])
+    history = dg.fit(played.objective, played.x, steps=2)
+    assert set(history.losses) == {"critic"}
+    assert not all(map(torch.equal, before, snapshot(played.modules["critic"])))
 
 
 @pytest.mark.parametrize("at", ["cpd", "batch", "second player"])

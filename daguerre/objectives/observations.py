@@ -1,0 +1,75 @@
+"""Data that an objective observes, checked once before it is used."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from daguerre.objectives.objective import Divergence, Objective
+
+__all__ = ["Data", "read_data"]
+
+Data = Tensor | Mapping[str, Tensor]
+
+ROWS = 4096  # looked at together, so that checking a large data set takes no memory to speak of
+
+
+def read_data(objective: Objective, data: Data) -> dict[str, Tensor]:
+    """Check a data set against an objective: names, shapes, NaN, and the support of its CPDs.
+
+    Args:
+        objective: The game that will be played on the data.
+        data: `{name: Tensor[N, *event]}` (further names are left out), or a Tensor where one
+            variable is observed.
+
+    Returns:
+        The tensors that the objective observes.
+
+    Raises:
+        GraphError: A missing or misspelt name, a wrong shape.
+        ValueError: No rows, NaN or infinity, or values outside the support of their CPD: variable,
+            row, value and what to do.
+    """
+    n, given = objective.read(data)
+    if not given:
+        raise ValueError(
+            "the objective observes no data, so there is nothing to draw batches from; call"
+            " dg.Step(objective)(n) in a loop, n the number of draws"
+        )
+    if n == 0:
+        raise ValueError(f"the data is empty: {', '.join(given)} has no rows")
+    for name, values in given.items():
+        _check_finite(name, values)
+    for _, part in objective.parts:
+        _check_support(part, given)
+    return given
+
+
+def _check_finite(name: str, values: Tensor) -> None:
+    if not values.is_floating_point() or all(bound.isfinite() for bound in values.aminmax()):
+        return  # one pass without temporaries: NaN comes through it
+    rows = [i for i, row in enumerate(values) if not row.isfinite().all()]
+    raise ValueError(
+        f"{name} has NaN or infinite values in {len(rows)} of {len(values)} rows, the first at"
+        f" row {rows[0]}; drop these rows or fill them in"
+    )
+
+
+def _check_support(part: Divergence, given: Mapping[str, Tensor]) -> None:
+    """Check every observed variable that has a density against the support of its CPD."""
+    for step in part.b.program.steps:
+        shape = part.shapes.b.get(step.name)
+        if step.name not in given or shape is None or shape.support is None:
+            continue
+        for first in range(0, len(given[step.name]), ROWS):
+            values = given[step.name][first : first + ROWS]
+            inside = shape.support.check(values)
+            if not inside.all():
+                at = (~inside).nonzero()[0].tolist()
+                family = shape.cpd.__name__ if shape.cpd is not None else "CPD"
+                raise ValueError(
+                    f"{step}: the support of {family} is {shape.support}, but the data holds"
+                    f" {step.name} = {values[tuple(at)].tolist()} at {[first + at[0], *at[1:]]};"
+                    " rescale the data, or return another family"
+                )
