@@ -17,12 +17,15 @@ from daguerre.evaluate.images import grid, write_png
 from daguerre.gallery import GAMES
 from daguerre.game import Game
 from daguerre.graph import did_you_mean
-from daguerre.runs import Run, pictures, read_run, refuse_existing, samples, write_run
+from daguerre.runs import Run, open_folder, pictures, read_run, samples, write_run
 
 __all__ = ["app", "main"]
 
 app = typer.Typer(
-    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=dg.__doc__
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Deep latent-variable models as directed graphs: fit, sample, draw and check them.",
 )
 
 Name = Annotated[str, typer.Argument(help="vae, gan, or module:Class of your own.")]
@@ -50,9 +53,9 @@ def fit(  # noqa: PLR0913 - options of a command
     threads: Threads = 1,
 ) -> None:
     """Fit a model and write weights, losses, samples and picture into a folder."""
-    refuse_existing(out)
     torch.set_num_threads(threads)
     split = _data(data, folder)
+    open_folder(out)
     options = {"q": q, "critic": critic}
     versions = {"daguerre": dg.__version__, "torch": torch.__version__}
     run = Run(name, data, split.train["x"][0].numel(), options, versions)

@@ -14,12 +14,13 @@ from daguerre.data import digits
 from daguerre.evaluate.images import grid, png_bytes
 from daguerre.evaluate.scores import Scores, evaluate
 from daguerre.evaluate.two_sample import classifier_accuracy, mmd2
+from daguerre.files import write_whole
 from daguerre.gallery import GAMES
 from daguerre.game import Game
 from daguerre.report import Panel, page
 from daguerre.runs import means, pictures, samples
 from daguerre.table import Table
-from daguerre.train.checkpoint import atomically, save
+from daguerre.train.checkpoint import save
 from daguerre.train.fit import fit
 from daguerre.train.history import History
 
@@ -56,7 +57,7 @@ def demo(out: Path, say: Callable[[str], object]) -> Table:
     for one in played:
         save(one.game.modules, out / f"{one.name}.safetensors")
     html = page([_panel(one) for one in played], table, _picture(test[:40]))
-    atomically(out / "report.html", lambda path: path.write_text(html, encoding="utf-8"))
+    write_whole(out / "report.html", html.encode())
     say(f"\n{table}\n\nwrote {out / 'report.html'} after {time.perf_counter() - start:.0f} s")
     return table
 

@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from math import isqrt
@@ -24,18 +25,19 @@ from torch.distributions import Distribution
 
 from daguerre.draw import draw
 from daguerre.evaluate.images import grid, write_png
+from daguerre.files import write_whole
 from daguerre.game import Game
 from daguerre.modes import mode
-from daguerre.train.checkpoint import atomically, load, save
+from daguerre.train.checkpoint import load, save
 from daguerre.train.history import History
 
 __all__ = [
     "Run",
     "is_square",
     "means",
+    "open_folder",
     "pictures",
     "read_run",
-    "refuse_existing",
     "samples",
     "write_run",
 ]
@@ -66,26 +68,29 @@ def write_run(folder: Path, run: Run, game: Game, history: History) -> None:
     Raises:
         FileExistsError: The folder holds a run already.
     """
-    refuse_existing(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    open_folder(folder)
     save(game.modules, folder / "weights.safetensors", notes=asdict(run))
-    atomically(folder / "losses.csv", lambda path: path.write_text(_csv(history)))
+    write_whole(folder / "losses.csv", _csv(history).encode())
     draw(game.objective).save(folder / "graph.svg")
     if is_square(run.pixels):
         drawn = pictures(samples(game, 64, seed=0))
         write_png(folder / "samples.png", grid(drawn, columns=16, scale=4))
     text = json.dumps(asdict(run), indent=2)
-    atomically(folder / "run.json", lambda path: path.write_text(text))
+    write_whole(folder / "run.json", text.encode())
 
 
-def refuse_existing(folder: Path) -> None:
-    """Refuse a folder that holds a run.
+def open_folder(folder: Path) -> None:
+    """Make a folder for a run, before any work is done for it.
 
     Raises:
-        FileExistsError: It does.
+        FileExistsError: The folder holds a run already.
+        OSError: It cannot be made or written to.
     """
     if (folder / "run.json").exists():
         raise FileExistsError(f"{folder} holds a run already; choose another --out")
+    folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK):
+        raise PermissionError(f"{folder} cannot be written to")
 
 
 def read_run(folder: Path, build: Callable[[Run], Game]) -> Game:

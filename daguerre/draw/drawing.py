@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -15,6 +14,7 @@ from daguerre.draw.notation import Figure
 from daguerre.draw.png import png
 from daguerre.draw.sheet import Sheet, sheet
 from daguerre.draw.svg import svg
+from daguerre.files import write_whole
 from daguerre.graph import Graph
 
 __all__ = ["Drawable", "Drawing", "draw"]
@@ -73,7 +73,7 @@ class Drawing:
 
         Raises:
             ValueError: Another suffix.
-            OSError: The folder is missing or cannot be written.
+            OSError: The folder is missing or cannot be written to.
         """
         path = Path(path)
         writers = {".svg": lambda: self.svg.encode(), ".png": self.png}
@@ -82,8 +82,7 @@ class Drawing:
                 f"cannot save a drawing as {path.name!r}: the suffix {path.suffix!r} is none of "
                 f"{', '.join(writers)}"
             )
-        _write(path, writers[path.suffix.lower()]())
-        return path
+        return write_whole(path, writers[path.suffix.lower()]())
 
     def _repr_svg_(self) -> str:
         return self.svg
@@ -139,21 +138,3 @@ def _figure(thing: Graph | Figure | Drawable) -> Figure:
         f"cannot draw a {type(thing).__name__}: expected a Graph, a Figure, or an object "
         "with a method figure(), such as a model or an objective"
     )
-
-
-def _write(path: Path, data: bytes) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        os.chmod(temporary, 0o666 & ~_mask())
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-
-
-def _mask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

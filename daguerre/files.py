@@ -1,0 +1,54 @@
+"""Writing files: all of a file, or nothing."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+__all__ = ["write_whole"]
+
+
+def write_whole(path: str | os.PathLike[str], content: bytes) -> Path:
+    """Write a file under another name, flush it to disk, and move it into place.
+
+    Whatever happens meanwhile, the path holds the old content or the new, and nothing else is
+    left in its folder.
+
+    Args:
+        path: The file, overwritten where it exists.
+        content: All of it.
+
+    Returns:
+        The path.
+
+    Raises:
+        FileNotFoundError: The folder does not exist.
+        OSError: The folder or the disk does not take it.
+
+    Example:
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_whole(f"{folder}/a.txt", b"whole").read_bytes()
+        b'whole'
+    """
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"no folder {path.parent} to write {path.name} to")
+    handle, name = tempfile.mkstemp(prefix=".", suffix=".part", dir=path.parent)
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.chmod(0o666 & ~_mask())  # mkstemp lets only the owner read
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+def _mask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
