@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol, runtime_checkable
 
-from torch import Tensor
+from torch import Tensor, nn
 
+from daguerre.devices import on_device_of
 from daguerre.graph import Graph, GraphError, Variable
 from daguerre.program import Program, Step, Values
 from daguerre.queries import log_prob, sample
@@ -63,7 +64,7 @@ class Empirical:
         return as_joint(self) * other
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Joint:
     """A product of factors, restricted to some of its variables.
 
@@ -96,6 +97,11 @@ class Joint:
         steps = [s for f in self.factors for s in f.steps()]
         inputs = [s for s in steps if s.variable.map == "input"]
         return Program.of(self.graph, [*inputs, *(s for s in steps if s not in inputs)])
+
+    @cached_property
+    def modules(self) -> tuple[nn.Module, ...]:
+        """The models among the factors."""
+        return tuple(dict.fromkeys(f for f in self.factors if isinstance(f, nn.Module)))
 
     @cached_property
     def data(self) -> tuple[str, ...]:
@@ -135,7 +141,8 @@ class Joint:
         """
         if missing := [name for name in self.given if name not in (given or {})]:
             raise GraphError(f"{', '.join(missing)} must be given: it has no CPD of its own")
-        values = sample(self.program, n, given or {}, pathwise=pathwise)
+        with on_device_of(self.modules):
+            values = sample(self.program, n, given or {}, pathwise=pathwise)
         return {name: values[name] for name in self.names}
 
     def log_prob(self, values: Values) -> Tensor:
@@ -152,7 +159,15 @@ class Joint:
             InadmissibleError: A variable is implicit, or latent and must be integrated out.
             GraphError: An unknown or missing name, a wrong shape, a value that disagrees.
         """
-        return log_prob(self.program, self.names, values)
+        with on_device_of(self.modules):
+            return log_prob(self.program, self.names, values)
+
+    def __repr__(self) -> str:
+        factors = " * ".join(
+            f"data({', '.join(f.names)})" if isinstance(f, Empirical) else type(f).__name__
+            for f in self.factors
+        )
+        return f"Joint({factors} over {', '.join(self.names)})"
 
     def __mul__(self, other: Factor | Joint) -> Joint:
         product = (*self.factors, *as_joint(other).factors)

@@ -303,6 +303,10 @@ class Model(nn.Module):
         program = as_joint(self).program
         return shape_table(program, trace_shapes(program, given))
 
+    def extra_repr(self) -> str:
+        """Return the graph, which `print(model)` shows above the modules."""
+        return repr(self.graph)
+
     def latex(self) -> str:
         """Return the factorisation in LaTeX, deterministic variables as equations."""
         return factorisation(self.graph)

@@ -19,7 +19,7 @@ every = pytest.mark.parametrize("path", FILES, ids=NAMES)
 
 LAYERS = (  # low to high; a module may import from lower layers, and from its own package
     {"graph"},
-    {"files", "table", "families", "idx", "modes", "plot"},
+    {"devices", "files", "table", "families", "idx", "modes", "plot"},
     {"draw"},
     {"program"},
     {"locate", "scoring"},

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from daguerre.devices import on_device_of
 from daguerre.model import Model
 from daguerre.objectives.density import KullbackLeibler
 from daguerre.objectives.objective import Objective
@@ -81,7 +82,12 @@ def evidence_bound(
         {name: value[i : i + max(1, ROWS // particles)] for name, value in given.items()}
         for i in range(0, n, max(1, ROWS // particles))
     ]
-    with torch.no_grad(), torch.random.fork_rng(devices=[]), validation(enabled=False):
+    with (
+        torch.no_grad(),
+        torch.random.fork_rng(devices=[]),
+        validation(enabled=False),
+        on_device_of([p, q]),
+    ):
         torch.manual_seed(seed)
         bounds = torch.cat([_bound(objective, chunk, particles) for chunk in chunks]).double()
     return Estimate(bounds.mean().item(), bounds.std().item() / math.sqrt(n), n)

@@ -123,6 +123,11 @@ class Adversarial(Divergence):
         self._sides = {True: (a.program, a.given), False: (b.program, b.given)}
         self._check_critic()
 
+    @property
+    def title(self) -> str:
+        """JS, and the variables."""
+        return f"JS over {', '.join(self.names)}"
+
     def _check_critic(self) -> None:
         """Call the critic on tensors without contents, where the shapes it takes are known."""
         known = {n: s for n, s in (self.shapes.a | self.shapes.b).items() if n in self.names}

@@ -67,6 +67,11 @@ class KullbackLeibler(Divergence):
         self._some_a = [a.program.by_name[n] for n in plan.sampled_a]
         self._some_b = [b.program.by_name[n] for n in plan.sampled_b]
 
+    @property
+    def title(self) -> str:
+        """KL, and the variables."""
+        return f"KL over {', '.join(self.names)}"
+
     def loss(self, player: str, n: int, given: Mapping[str, Tensor]) -> Tensor:
         """Return the batch mean of the divergence, in nats."""
         return self.per_example(n, given).mean()

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
+from daguerre.devices import on_device_of
 from daguerre.draw.notation import Figure, figure, with_caption, with_critic, with_inference
 from daguerre.graph import GraphError, did_you_mean
 from daguerre.joint import Empirical, Joint
@@ -82,6 +83,11 @@ class Divergence(ABC):
         """Return what each player minimises, in LaTeX."""
 
     @property
+    @abstractmethod
+    def title(self) -> str:
+        """What it is called, and over which variables."""
+
+    @property
     def given(self) -> tuple[str, ...]:
         """The variables that a batch must hold."""
         return tuple(
@@ -89,7 +95,7 @@ class Divergence(ABC):
         )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Objective:
     """A weighted sum of divergences. Objectives add, and scale by numbers.
 
@@ -98,6 +104,11 @@ class Objective:
     """
 
     parts: tuple[tuple[float, Divergence], ...]
+
+    def __repr__(self) -> str:
+        terms = (f"{f'{w:g} * ' if w != 1 else ''}{part.title}" for w, part in self.parts)
+        players = ", ".join(player.name for player in self.players)
+        return f"Objective({' + '.join(terms)}; players: {players})"
 
     def __add__(self, other: Objective) -> Objective:
         if not isinstance(other, Objective):
@@ -148,7 +159,8 @@ class Objective:
         for player in (wanted := known if players is None else list(players)):
             if player not in known:
                 raise GraphError(f"no player {player!r}{did_you_mean(player, known)}")
-        with located(), validation(enabled=False):
+        modules = [m for p in self.players for m in p.modules]
+        with located(), validation(enabled=False), on_device_of(modules):
             return {player: self.loss(player, n, given) for player in wanted}
 
     def loss(self, player: str, n: int, given: Mapping[str, Tensor]) -> Tensor:

@@ -31,6 +31,9 @@ def read_data(objective: Objective, data: Data) -> dict[str, Tensor]:
         ValueError: No rows, NaN or infinity, or values outside the support of their CPD: variable,
             row, value and what to do.
     """
+    if not isinstance(objective, Objective):
+        came = type(objective).__name__
+        raise TypeError(f"expected an objective, such as dg.elbo(p, q), not a {came}")
     n, given = objective.read(data)
     if not given:
         raise ValueError(

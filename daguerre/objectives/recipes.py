@@ -48,6 +48,7 @@ def elbo(p: Model, q: Model, *, observed: Iterable[str] | None = None) -> Object
         >>> round(loss["model"].item(), 2)  # the bound is tight: -log N(2; 0, 2)
         2.27
     """
+    _check_models(p=p, q=q)
     names = _observed(p.graph, observed, latent=q.graph)
     _check_names(p.graph, q.graph, names)
     given = [n for n in q.graph.inputs if n in p.graph.inputs]
@@ -73,6 +74,7 @@ def nll(p: Model, *, observed: Iterable[str] | None = None) -> Objective:
         >>> round(nll(p).losses(torch.tensor([2.0]))["model"].item(), 6)
         1.852312
     """
+    _check_models(p=p)
     graph = p.graph
     recovered = {v.inverts for v in graph.variables if v.inverts}
     default = [n for n in graph.names if n not in recovered and _is_output(graph, n)]
@@ -101,6 +103,7 @@ def gan(
     References:
         Goodfellow et al. (2014, arXiv 1406.2661).
     """
+    _check_models(p=p)
     names = _observed(p.graph, observed, latent=None)
     both = (*names, *p.graph.inputs)
     return JS(Empirical(both), p[both], critic=critic, loss=loss)
@@ -137,6 +140,14 @@ def objectives_for(p: Model, q: Model | None = None, critic: nn.Module | None = 
         return name, what, "yes", "needs samples only" if name == "gan" else "densities exist"
 
     return Table(("cost", "is", "admissible", "why"), tuple(row(name) for name in costs))
+
+
+def _check_models(**models: object) -> None:
+    for role, model in models.items():
+        if not isinstance(model, Model):
+            came = model.__name__ if isinstance(model, type) else type(model).__name__
+            kind = "the class" if isinstance(model, type) else "a"
+            raise TypeError(f"{role} must be a dg.Model, an instance of it, not {kind} {came}")
 
 
 class _AnyCritic(nn.Module):

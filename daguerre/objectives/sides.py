@@ -115,8 +115,7 @@ def _check_same(step: Step, one: Shape, other: Shape, how: str) -> None:
 
 def modules_of(*sides: Joint) -> tuple[nn.Module, ...]:
     """Return the models among the factors of some joints, each once."""
-    factors = (factor for side in sides for factor in side.factors)
-    return tuple(dict.fromkeys(f for f in factors if isinstance(f, nn.Module)))
+    return tuple(dict.fromkeys(module for side in sides for module in side.modules))
 
 
 # LaTeX. The model's distributions are p with parameters theta, those of the other side q, phi.

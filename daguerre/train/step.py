@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, final
 import torch
 from torch import Tensor
 
+from daguerre.devices import on_device_of
 from daguerre.locate import located
 from daguerre.objectives.objective import Batch, Objective, Player
 from daguerre.program import validation
@@ -95,6 +96,9 @@ class Step:
         optimizer: Optimizer | None = None,
         compile: bool = True,  # noqa: A002 - torch's word for it
     ) -> None:
+        if not isinstance(objective, Objective):
+            came = type(objective).__name__
+            raise TypeError(f"expected an objective, such as dg.elbo(p, q), not a {came}")
         self.objective = objective
         self.player = _player(objective, player)
         self.optimizer: Optimizer = optimizer or Adam()
@@ -104,6 +108,7 @@ class Step:
         self.state = self.optimizer.start(self.parameters)
         self.compiled = compile and can_compile(self.parameters[0].device)
         self._seen: dict[object, int] = {}
+        self._home = on_device_of([m for p in objective.players for m in p.modules])
         with validation(enabled=False):  # torch.compile turns it off for the process
             self._run = _compiled(self._update) if self.compiled else self._update
 
@@ -114,7 +119,7 @@ class Step:
             GraphError: A missing or misspelt key, a wrong shape; nothing has moved then.
         """
         key = _shapes(batch)
-        with _Tracing() if self.compiled else validation(enabled=False):
+        with self._home, _Tracing() if self.compiled else validation(enabled=False):
             if key in self._seen:
                 return self._run(self._seen[key], self._named(batch))
             n, given = self.objective.read(batch)

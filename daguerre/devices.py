@@ -1,0 +1,33 @@
+"""Where tensors are made: a CPD that writes `torch.zeros(8)` means the device of its model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import nn
+
+__all__ = ["device_of", "on_device_of"]
+
+
+def device_of(modules: Iterable[nn.Module]) -> torch.device | None:
+    """Return the device of the first parameter or buffer; None where there is none."""
+    tensors = (t for m in modules for t in (*m.parameters(), *m.buffers()))
+    return next((tensor.device for tensor in tensors), None)
+
+
+def on_device_of(modules: Iterable[nn.Module]) -> AbstractContextManager[object]:
+    """Make the device of some modules the default for a while.
+
+    Example:
+        >>> with on_device_of([nn.Linear(1, 1, device="meta")]):
+        ...     torch.zeros(2).device.type
+        'meta'
+    """
+    if torch.compiler.is_compiling():
+        return nullcontext()  # whoever compiles sets the default
+    device = device_of(modules)
+    if device is None or device == torch.get_default_device():
+        return nullcontext()
+    return device
