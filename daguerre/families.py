@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.distributions import Bernoulli, Distribution, Gamma, Normal, constraints
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-__all__ = ["StandardNormal", "support", "surprisal"]
+__all__ = ["StandardNormal", "pathwise_draw", "standard_noise", "support", "surprisal"]
 
 
 @final
@@ -51,7 +51,33 @@ def _bernoulli(distribution: Bernoulli, value: Tensor) -> Tensor:
     return binary_cross_entropy_with_logits(logits, value, reduction="none")
 
 
-_RULES: dict[type[Distribution], Callable[[Any, Tensor], Tensor]] = {Bernoulli: _bernoulli}
+def _normal_draw(distribution: Normal) -> Tensor:
+    return torch.addcmul(distribution.loc, standard_noise(distribution.loc), distribution.scale)
+
+
+def standard_noise(like: Tensor) -> Tensor:
+    """Return independent draws from N(0, 1) of the shape, type and device of a tensor."""
+    return torch.randn(like.shape, dtype=like.dtype, device=like.device)
+
+
+_SURPRISALS: dict[type[Distribution], Callable[[Any, Tensor], Tensor]] = {Bernoulli: _bernoulli}
+_DRAWS: dict[type[Distribution], Callable[[Any], Tensor]] = {
+    Normal: _normal_draw,
+    StandardNormal: _normal_draw,
+}
+
+
+def pathwise_draw(distribution: Distribution) -> Tensor:
+    """Return `distribution.rsample()`, the same numbers from the same seed.
+
+    Example:
+        >>> a = torch.manual_seed(0), pathwise_draw(Normal(torch.zeros(2), 3.0))
+        >>> b = torch.manual_seed(0), Normal(torch.zeros(2), 3.0).rsample()
+        >>> torch.allclose(a[1], b[1])
+        True
+    """
+    rule = _DRAWS.get(type(distribution))
+    return distribution.rsample() if rule is None else rule(distribution)
 
 
 def support(distribution: Distribution) -> constraints.Constraint | None:
@@ -84,7 +110,7 @@ def surprisal(distribution: Distribution, value: Tensor) -> Tensor:
         >>> surprisal(Bernoulli(logits=torch.zeros(2)), torch.ones(2))
         tensor([0.6931, 0.6931])
     """
-    rule = _RULES.get(type(distribution))
+    rule = _SURPRISALS.get(type(distribution))
     if rule is None or distribution._validate_args:
         return -distribution.log_prob(value)
     return rule(distribution, value)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, Transform
 
+from daguerre.families import pathwise_draw
 from daguerre.graph import Graph, GraphError, InadmissibleError, Variable
 
 __all__ = [
@@ -146,7 +147,7 @@ def realise(step: Step, outcome: Outcome, values: Values, n: int, *, pathwise: b
             if step.is_root:
                 cpd = cpd.expand(torch.Size((n, *cpd.batch_shape)))
             if cpd.has_rsample:  # the same numbers from the same seed, with or without gradient
-                return cpd.rsample() if pathwise else cpd.rsample().detach()
+                return pathwise_draw(cpd) if pathwise else pathwise_draw(cpd).detach()
             if pathwise and is_learned(cpd):
                 raise InadmissibleError(_no_pathwise(step, cpd))
             return cpd.sample()

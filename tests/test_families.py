@@ -16,7 +16,7 @@ from torch.distributions import (
 )
 
 import daguerre as dg
-from daguerre.families import support, surprisal
+from daguerre.families import pathwise_draw, support, surprisal
 from daguerre.nn import mlp
 from daguerre.program import validation
 from daguerre.scoring import sum_event
@@ -107,3 +107,24 @@ def test_an_event_of_several_dimensions_may_be_declared_or_not():
     plain = dg.model(x=Normal(torch.zeros(2, 3), 1.0))
     declared = dg.model(x=Independent(Normal(torch.zeros(2, 3), 1.0), 2))
     torch.testing.assert_close(plain.log_prob({"x": x}), declared.log_prob({"x": x}))
+
+
+@pytest.mark.parametrize("expanded", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_pathwise_draw_is_that_of_torch_for_the_same_seed(dtype, expanded):
+    loc = torch.randn(3, dtype=dtype, requires_grad=True)
+    scale = torch.rand(3, dtype=dtype).add(0.5).requires_grad_()
+    distribution = Normal(loc, scale)
+    if expanded:
+        distribution = distribution.expand((5, 3))
+    torch.manual_seed(3)
+    ours = pathwise_draw(distribution)
+    torch.manual_seed(3)
+    theirs = distribution.rsample()
+    torch.testing.assert_close(ours, theirs)
+    for one, other in zip(
+        torch.autograd.grad(ours.square().sum(), (loc, scale)),
+        torch.autograd.grad(theirs.square().sum(), (loc, scale)),
+        strict=True,
+    ):
+        torch.testing.assert_close(one, other)

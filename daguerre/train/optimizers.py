@@ -86,7 +86,7 @@ class Adam:
             count += 1
         else:  # the kernel behind torch.optim.Adam(fused=True), without 100 us of front end
             count += 1
-            gradients = [g.contiguous() for g in gradients]
+            gradients = [g if g.is_contiguous() else g.contiguous() for g in gradients]
             torch.ops.aten._fused_adam_.default(
                 parameters, gradients, first, second, [], [count] * n, **rule
             )

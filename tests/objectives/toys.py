@@ -83,8 +83,8 @@ def integrate(
     rows = {name: value.expand(n, *value.shape) for name, value in given.items()}
     with patch.context() as inside:
         inside.setattr(
-            "torch.distributions.normal._standard_normal",
-            lambda shape, dtype, device: next(column).reshape(shape).to(dtype),
+            "daguerre.families.standard_noise",
+            lambda like: next(column).reshape(like.shape).to(like.dtype),
         )
         return (rule.weights * per_example(objective, n, rows)).sum().item()
 
