@@ -1,6 +1,6 @@
 """Optimisers as values: hyper-parameters here, state in plain lists, updates in place.
 
-The arithmetic is torch's own functional optimisers. Written this way, a whole training step (loss,
+The arithmetic is that of torch's optimisers. Written this way, a whole training step (loss,
 gradients, update) is one function of tensors, which compiles into one graph.
 """
 
@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 from torch.optim.adam import adam
 from torch.optim.rmsprop import rmsprop
-from torch.optim.sgd import sgd
 
 __all__ = ["SGD", "Adam", "Optimizer", "RMSprop", "State"]
 
@@ -39,6 +38,18 @@ def _zeros(parameters: Sequence[Tensor]) -> list[Tensor]:
 
 def _counter(parameters: Sequence[Tensor]) -> list[Tensor]:
     return [torch.zeros((), device=parameters[0].device)]
+
+
+def _decayed(parameters: list[Tensor], gradients: list[Tensor], rate: float) -> list[Tensor]:
+    """Add the gradient of an L2 penalty.
+
+    Compiled code forgets the factor of `torch.add(a, b @ c, alpha=...)` (pytorch issue 167313 is
+    of its kind), which torch's own optimisers use for decay and plain descent; so the factor is
+    multiplied out here, and descent is written out below.
+    """
+    if not rate:
+        return gradients
+    return [g + rate * p for p, g in zip(parameters, gradients, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -73,10 +84,11 @@ class Adam:
             "beta1": self.betas[0],
             "beta2": self.betas[1],
             "lr": self.lr,
-            "weight_decay": self.weight_decay,
+            "weight_decay": 0.0,
             "eps": self.eps,
             "maximize": False,
         }
+        gradients = _decayed(parameters, gradients, self.weight_decay)
         first, second, steps = state["first"], state["second"], state["steps"]
         count, n = steps[0], len(parameters)
         compiling = torch.compiler.is_compiling()
@@ -112,19 +124,13 @@ class SGD:
 
     def update(self, parameters: list[Tensor], gradients: list[Tensor], state: State) -> None:
         """Move the parameters by one step."""
-        velocity: list[Tensor | None] = [*state["velocity"]] or [None] * len(parameters)
-        sgd(
-            parameters,
-            gradients,
-            velocity,
-            foreach=False,
-            weight_decay=self.weight_decay,
-            momentum=self.momentum,
-            lr=self.lr,
-            dampening=0.0,
-            nesterov=False,
-            maximize=False,
-        )
+        moves = _decayed(parameters, gradients, self.weight_decay)
+        if self.momentum:
+            for velocity, gradient in zip(state["velocity"], moves, strict=True):
+                velocity.mul_(self.momentum).add_(gradient)
+            moves = state["velocity"]
+        for parameter, move in zip(parameters, moves, strict=True):
+            parameter.sub_(self.lr * move)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ import warnings
 import pytest
 import torch
 from players import Mean, gan, vae
+from torch import Tensor, nn
 from torch._dynamo.utils import counters
 from torch._inductor import config
 from torch.distributions import Distribution, Normal
@@ -37,6 +38,99 @@ def test_compiled_steps_are_one_graph_each_and_give_the_eager_numbers(build, pla
     assert Distribution._validate_args
     with pytest.raises(ValueError, match="scale"):
         Normal(0.0, -1.0)
+
+
+class Painter(dg.Model):
+    """A generator of three pixels, of a colour that is given."""
+
+    y = dg.Input(2)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = dg.nn.mlp(4, 8, 3)
+
+    @dg.rv
+    def z(self):
+        return dg.StandardNormal(2)
+
+    @dg.deterministic
+    def x(self, z: Tensor, y: Tensor):
+        return self.net(torch.cat([z, y], 1))
+
+
+class Judge(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = dg.nn.mlp(5, 8, 1)
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return self.net(torch.cat([x, y], 1))
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script_method:DeprecationWarning")  # torch's own
+def test_players_that_take_turns_never_run_each_others_graph():
+    def trained(*, compiled):
+        torch.manual_seed(2)
+        painter, judge = Painter(), Judge()
+        cost = dg.gan(painter, judge)
+        steps = [
+            dg.Step(cost, player, optimizer=dg.SGD(lr=lr), compile=compiled)
+            for player, lr in (("critic", 0.1), ("model", 0.3), ("model", 0.01))
+        ]
+        for _ in range(5):
+            batch = {"x": torch.randn(6, 3), "y": torch.rand(6, 2)}
+            for step in steps:
+                step(batch)
+        return [*painter.parameters(), *judge.parameters()]
+
+    for one, other in zip(trained(compiled=True), trained(compiled=False), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script_method:DeprecationWarning")  # torch's own
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        dg.SGD(lr=0.1),
+        dg.SGD(lr=0.1, momentum=0.9, weight_decay=0.1),
+        dg.Adam(lr=0.1, weight_decay=0.1),
+        dg.RMSprop(lr=0.1),
+    ],
+    ids=["descent", "momentum", "adam", "rmsprop"],
+)
+def test_every_optimiser_moves_compiled_as_it_does_eagerly(optimizer):
+    def moved(*, compiled):
+        torch.manual_seed(3)
+        net = nn.Linear(4, 3)
+        p = dg.model(x=dg.Input(4), y=dg.rv(lambda x, net: Normal(net(x), 1.0), net=net))
+        step = dg.Step(dg.nll(p, observed=["y"]), optimizer=optimizer, compile=compiled)
+        batch = {"x": torch.randn(6, 4), "y": torch.randn(6, 3)}
+        for _ in range(3):
+            step(batch)
+        return net.weight, net.bias
+
+    for one, other in zip(moved(compiled=True), moved(compiled=False), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script_method:DeprecationWarning")  # torch's own
+def test_a_compiled_step_sees_what_a_user_changes():
+    class Blurred(Mean):
+        blur = 1.0
+
+        @dg.rv
+        def x(self):
+            return Normal(self.mean, self.blur if self.training else 2 * self.blur)
+
+    p, x = Blurred(), torch.zeros(4)
+    step = dg.Step(dg.nll(p), optimizer=dg.SGD(lr=1e-12))
+    found = [step(x).item()]
+    p.blur = 3.0
+    found.append(step(x).item())
+    p.eval()
+    found.append(step(x).item())
+    expected = [-Normal(0.0, scale).log_prob(torch.tensor(0.0)).item() for scale in (1, 3, 6)]
+    assert found == pytest.approx(expected, rel=1e-5)
 
 
 def test_an_error_inside_a_step_leaves_the_checks_of_torch_on():
