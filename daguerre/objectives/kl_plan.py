@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from torch.distributions import Distribution
 
+from daguerre.draw.labels import label
 from daguerre.graph import InadmissibleError
 from daguerre.joint import Joint
 from daguerre.objectives.closed_forms import Rule, closed_form, is_infinite
@@ -129,14 +130,26 @@ def kl_ledger(plan: KLPlan) -> Iterator[tuple[str, str, str]]:
     drawn = ", ".join(n for n in plan.a.graph.order if n not in plan.a.given)
     how = f"Monte Carlo, pathwise in {drawn}" if drawn else "exact, given the data"
     for name in plan.sampled_a:
-        yield f"log {_density(plan.a, 'q', name)}", how, _why_drawn(plan, name)
+        yield _term(plan.a, "q", name), how, _why_drawn(plan, plan.a, name)
     for name in plan.sampled_b:
-        yield f"-log {_density(plan.b, 'p', name)}", how, _why_drawn(plan, name)
+        yield _term(plan.b, "p", name), how, _why_drawn(plan, plan.b, name)
     if plan.a.data:
         yield f"log data({', '.join(plan.a.data)})", "left out", "a constant: no parameters"
 
 
-def _why_drawn(plan: KLPlan, name: str) -> str:
+def _term(side: Joint, symbol: str, name: str) -> str:
+    """Write a term: log q and -log p, or the Jacobian that stands for them after a bijection."""
+    argument = side.graph[name].inverts
+    if argument is not None:
+        return f"{'-' if symbol == 'q' else ''}log |det d{name}/d{argument}|"
+    return f"{'' if symbol == 'q' else '-'}log {_density(side, symbol, name)}"
+
+
+def _why_drawn(plan: KLPlan, side: Joint, name: str) -> str:
+    if side.graph[name].inverts is not None:
+        return "change of variables"
+    if side is plan.b and (source := dict(plan.density.moves).get(name)):
+        return f"recovered from {source}"
     if name in plan.a.data:
         return "observed"
     if name in plan.names and (late := _late_parents(plan, name)):
@@ -161,7 +174,15 @@ def kl_latex(plan: KLPlan) -> str:
     q = {n: conditional(plan.a, n, plan.shapes.a, "q") for n in plan.a.graph.names}
     p = {n: conditional(plan.b, n, plan.shapes.b, "p") for n in plan.b.graph.names}
     terms = [rf"\mathrm{{KL}}\left({q[n]} \,\Vert\, {p[n]}\right)" for n in plan.closed]
-    terms += [rf"\log {q[n]}" for n in plan.sampled_a]
-    terms += [rf"-\log {p[n]}" for n in plan.sampled_b]
+    terms += [_latex(plan.a, q[n], n, sign="") for n in plan.sampled_a]
+    terms += [_latex(plan.b, p[n], n, sign="-") for n in plan.sampled_b]
     body = " + ".join(terms).replace("+ -", "- ")
     return rf"\mathbb{{E}}_{{{expectation(plan.a, plan.shapes.a, 'q')}}}\left[{body}\right]"
+
+
+def _latex(side: Joint, density: str, name: str, *, sign: str) -> str:
+    argument = side.graph[name].inverts
+    if argument is None:
+        return rf"{sign}\log {density}"
+    jacobian = rf"\frac{{\partial {label(name)}}}{{\partial {label(argument)}}}"
+    return rf"{'' if sign else '-'}\log\left|\det {jacobian}\right|"

@@ -222,3 +222,16 @@ def test_an_inference_model_in_two_terms_is_drawn_once():
     p, q, _ = vae()
     figure = (dg.elbo(p, q) + 2 * dg.elbo(p, q)).figure()
     assert len(figure.arrows) == 2
+
+
+def test_the_ledger_of_a_flow_names_its_jacobian():
+    p = dg.model(z=Normal(0.0, 1.0), x=dg.bijection("z", ExpTransform()))
+    cost = dg.nll(p)
+    rows = [(row["term"], row["why"]) for row in cost.explain()]
+    assert rows == [
+        ("-log p(z)", "recovered from x"),
+        ("log |det dx/dz|", "change of variables"),
+        ("log data(x)", "a constant: no parameters"),
+    ]
+    assert r"+ \log\left|\det \frac{\partial x}{\partial z}\right|" in cost.latex()
+    formula(cost.latex())
