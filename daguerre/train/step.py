@@ -24,16 +24,19 @@ __all__ = ["Step"]
 
 
 def _changeable(guards: Sequence[GuardFilterEntry]) -> list[bool]:
-    """Pick the guards that can fail: those on users' CPDs and critics, batches, torch's state.
+    """Leave out the guards that cannot fail: those on the parts of a step, and on library code.
 
     The objective, programs and optimiser of one step never change, and to look at all of their
-    parts at each call takes a fifth of a small net's step.
+    parts at each call takes a fifth of a small net's step. What users may change stays guarded:
+    their CPDs and critics, what these read from elsewhere, the batch, and torch's own state.
     """
-    marks = (".cpd", ".critic")
-    return [
-        not g.name or g.name.startswith("given") or any(mark in g.name for mark in marks)
-        for g in guards
-    ]
+    return [_may_change(guard.name) for guard in guards]
+
+
+def _may_change(name: str) -> bool:
+    if name.startswith("self"):
+        return ".cpd" in name or ".critic" in name
+    return not any(mark in name for mark in ("__import_daguerre", "__import_torch", "__builtins"))
 
 
 _OPTIONS: dict[str, str | int | bool | Callable[..., object]] = {

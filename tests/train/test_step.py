@@ -13,6 +13,8 @@ from torch.distributions import Distribution, Normal
 import daguerre as dg
 from daguerre.train import step as module
 
+GLOBAL = {"blur": 1.0}
+
 
 @pytest.fixture
 def fresh():
@@ -114,13 +116,13 @@ def test_every_optimiser_moves_compiled_as_it_does_eagerly(optimizer):
 
 
 @pytest.mark.filterwarnings("ignore:.torch.jit.script_method:DeprecationWarning")  # torch's own
-def test_a_compiled_step_sees_what_a_user_changes():
+def test_a_compiled_step_sees_what_a_user_changes(monkeypatch):
     class Blurred(Mean):
         blur = 1.0
 
         @dg.rv
         def x(self):
-            return Normal(self.mean, self.blur if self.training else 2 * self.blur)
+            return Normal(self.mean, GLOBAL["blur"] * self.blur * (1 if self.training else 2))
 
     p, x = Blurred(), torch.zeros(4)
     step = dg.Step(dg.nll(p), optimizer=dg.SGD(lr=1e-12))
@@ -129,7 +131,9 @@ def test_a_compiled_step_sees_what_a_user_changes():
     found.append(step(x).item())
     p.eval()
     found.append(step(x).item())
-    expected = [-Normal(0.0, scale).log_prob(torch.tensor(0.0)).item() for scale in (1, 3, 6)]
+    monkeypatch.setitem(GLOBAL, "blur", 5.0)
+    found.append(step(x).item())
+    expected = [-Normal(0.0, scale).log_prob(torch.tensor(0.0)).item() for scale in (1, 3, 6, 30)]
     assert found == pytest.approx(expected, rel=1e-5)
 
 
