@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Transform
 
 from daguerre.graph import Graph, GraphError, Variable
-from daguerre.model import Input, Model, Node, check_names, parameters_of
+from daguerre.model import Input, Model, Node, check_names, parameters_of, place_of
 from daguerre.program import Outcome, Step
 
 __all__ = ["CPD", "do", "model", "replace"]
@@ -66,7 +66,6 @@ class Composed(Model):
         self.graph = graph
         self.base = base
         self._given = {n: c for n, c in cpds.items() if isinstance(c, Input)}
-        self._places = {}
         for name, cpd in cpds.items():
             if isinstance(cpd, nn.Module):
                 self.add_module(name, cpd)
@@ -87,9 +86,18 @@ class Composed(Model):
             cpd = self._modules.get(variable.name)
             if cpd is None:
                 return base[variable.name]
-            return Step(variable, cpd, self._places.get(variable.name, ""))
+            return Step(variable, cpd, _place(cpd))
 
         return tuple(step(v) for v in self.graph.variables)
+
+
+def _place(cpd: nn.Module) -> str:
+    match cpd:
+        case Constant():
+            return ""
+        case Call():
+            return place_of(cpd.function)
+    return place_of(type(cpd).forward)
 
 
 def model(**cpds: CPD | Input) -> Model:

@@ -26,13 +26,22 @@ from torch.distributions import Distribution, Transform
 
 from daguerre.draw.equations import factorisation
 from daguerre.draw.notation import Figure, figure
-from daguerre.graph import Graph, GraphError, Kind, Map, Variable
+from daguerre.graph import Graph, GraphError, Kind, Map, Variable, did_you_mean
 from daguerre.joint import Factor, Joint, as_joint
 from daguerre.program import Outcome, Step
 from daguerre.shapes import Shape, shape_table, trace_shapes
 from daguerre.table import Table
 
-__all__ = ["Input", "Model", "Node", "bijection", "deterministic", "parameters_of", "rv"]
+__all__ = [
+    "Input",
+    "Model",
+    "Node",
+    "bijection",
+    "deterministic",
+    "parameters_of",
+    "place_of",
+    "rv",
+]
 
 P = ParamSpec("P")
 
@@ -56,12 +65,19 @@ class Node(Generic[P]):
         self.function, self.of, self.constant = function, of, constant
         self.map: Map = map_
         self.modules = dict(modules or {})
-        self.place = _place(function)
+        self.place = place_of(function)
         self.__doc__ = function.__doc__
 
     def variable(self, name: str, *, skip: int = 0) -> Variable:
         """Read the variable off the signature, without its first `skip` parameters."""
         parents = parameters_of(self.function, f"{name} ({self.place})")[skip:]
+        for module in self.modules:
+            if module not in parents:
+                hint = did_you_mean(module, parents)
+                raise GraphError(
+                    f"{name} ({self.place}) binds the module {module!r}, which its function does"
+                    f" not take{hint}"
+                )
         parents = tuple(p for p in parents if p not in self.modules)
         if self.of is not None:
             parents = tuple(dict.fromkeys((self.of, *parents)))
@@ -75,7 +91,8 @@ class Node(Generic[P]):
         return self if instance is None else MethodType(self.function, instance)
 
 
-def _place(function: Callable[..., object]) -> str:
+def place_of(function: Callable[..., object]) -> str:
+    """Return file and line of a function, or its type where it has none."""
     code = getattr(inspect.unwrap(function), "__code__", None)
     return f"{code.co_filename}:{code.co_firstlineno}" if code else type(function).__name__
 

@@ -71,7 +71,7 @@ class Step:
 
     def __str__(self) -> str:
         edge = f" ({', '.join(self.variable.parents)} -> {self.name})"
-        place = f", CPD at {self.place}" if self.place else ""
+        place = f", CPD at {self.place}" if self.cpd is not None and self.place else ""
         return f"{self.name}{edge if self.variable.parents else ''}{place}"
 
 

@@ -50,7 +50,7 @@ def elbo(p: Model, q: Model, *, observed: Iterable[str] | None = None) -> Object
     """
     _check_models(p=p, q=q)
     names = _observed(p.graph, observed, latent=q.graph)
-    _check_names(p.graph, q.graph, names)
+    _check_names(p, q, names)
     given = [n for n in q.graph.inputs if n in p.graph.inputs]
     inputs = [n for n in p.graph.inputs if n not in given]
     return KL(Empirical((*names, *given, *inputs)) * q, p)
@@ -170,7 +170,7 @@ def _needed(q: Model | None, p: Model) -> Model:
 
 
 def _is_output(graph: Graph, name: str) -> bool:
-    return graph[name].map == "stochastic" or (not graph.children(name) and name in graph.leaves)
+    return graph[name].map == "stochastic" or name in graph.leaves
 
 
 def _observed(
@@ -185,20 +185,30 @@ def _observed(
     return tuple(n for n in names if n not in drawn)
 
 
-def _check_names(p: Graph, q: Graph, observed: tuple[str, ...]) -> None:
+def _check_names(model: Model, other: Model, observed: tuple[str, ...]) -> None:
     """Check that q draws every latent of p from what is observed, and nothing else."""
+    p, q = model.graph, other.graph
     for name in q.inputs:
         if name not in p:
-            raise GraphError(f"q is given {name!r}, which p lacks{did_you_mean(name, p.names)}")
+            hint = did_you_mean(name, p.names)
+            raise GraphError(f"q, {type(other).__name__}, is given {name!r}, which p lacks{hint}")
     recovered = {v.inverts for g in (p, q) for v in g.variables if v.inverts}
     latent = [n for n in p.names if p[n].map == "stochastic" and n not in (*observed, *recovered)]
     missing = [n for n in latent if n not in q]
     for name in q.names:
         if name not in (*p.names, *recovered) and q[name].map == "stochastic":
             hint = did_you_mean(name, missing or p.names)
-            raise GraphError(f"q draws {name!r}, which is no variable of p{hint}")
+            raise GraphError(
+                f"q draws {name!r}, which is no variable of p{hint}\n  {_declared(other, name)}"
+            )
     if missing:
+        places = "".join(f"\n  {_declared(model, name)}" for name in missing)
         raise GraphError(
             f"q lacks {', '.join(missing)}, latent in p; give q a CPD for it, or, if the data"
-            f" holds it, name it in observed=(...)"
+            f" holds it, name it in observed=(...){places}"
         )
+
+
+def _declared(model: Model, name: str) -> str:
+    step = next(s for s in model.steps() if s.name == name)
+    return f"in {type(model).__name__}: {step}"

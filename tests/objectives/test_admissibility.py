@@ -52,6 +52,7 @@ def latent(x):
     return Normal(x[:, :2], 1.0)
 
 
+PLACE = r"(?:.|\n)*CPD at .*test_admissibility\.py:\d+"
 WAYS_OUT = (
     r"x is implicit: a deterministic function of z.*Use dg\.gan.*return a distribution such as"
 )
@@ -82,10 +83,13 @@ def test_a_flow_in_its_place_has_one():
 @pytest.mark.parametrize(
     ("q", "message"),
     [
-        (encoder(Z=latent), "q draws 'Z', which is no variable of p; did you mean 'z'"),
-        (encoder(zz=latent), "q draws 'zz', which is no variable of p; did you mean 'z'"),
-        (encoder(), r"q lacks z, latent in p; give q a CPD for it, or.*observed=\(\.\.\.\)"),
-        (encoder(z=latent, w=latent), "q draws 'w', which is no variable of p"),
+        (encoder(Z=latent), f"q draws 'Z', which is no variable of p; did you mean 'z'{PLACE}"),
+        (encoder(zz=latent), f"q draws 'zz', which is no variable of p; did you mean 'z'{PLACE}"),
+        (
+            encoder(),
+            rf"q lacks z, latent in p; give q a CPD for it, or.*observed=\(\.\.\.\){PLACE}",
+        ),
+        (encoder(z=latent, w=latent), f"q draws 'w', which is no variable of p{PLACE}"),
         (dg.model(X=dg.Input(3), z=lambda X: latent(X)), "given 'X', which p lacks.*mean 'x'"),
     ],
     ids=["capital", "doubled", "missing", "invented", "input"],
