@@ -137,11 +137,9 @@ def replace(model: Model, **cpds: CPD | Input) -> Model:
         >>> replace(p, x=deterministic(lambda z: torch.tanh(z))).kind("x"), p.kind("x")
         ('implicit', 'prescribed')
     """
-    graph, read = model.graph, {name: _read(name, cpd) for name, cpd in cpds.items()}
-    variables = {v.name: v for v in graph.variables}
-    for name, (variable, _) in read.items():
-        variables[graph[name].name] = variable
-    return _composed(Graph(variables.values(), graph.plates), read, model)
+    read = {name: _read(name, cpd) for name, cpd in cpds.items()}
+    graph = model.graph.with_variables(*(variable for variable, _ in read.values()))
+    return _composed(graph, read, model)
 
 
 def do(model: Model, **values: Tensor | float) -> Model:

@@ -90,9 +90,9 @@ _MEASURES = ("elbo", "iwae", "mmd2", "c2st")
 def _cell(scores: Scores, measure: str) -> str:
     if measure not in scores:
         return "no density"
-    scale, digits_ = {"mmd2": (1000, 2), "c2st": (1, 3)}.get(measure, (1, 2))
+    scale, places = {"mmd2": (1000, 2), "c2st": (1, 3)}.get(measure, (1, 2))
     score = scores[measure]
-    return f"{scale * score.value:.{digits_}f} ± {scale * score.spread:.{digits_}f}"
+    return f"{scale * score.value:.{places}f} ± {scale * score.spread:.{places}f}"
 
 
 def _panel(one: Played) -> Panel:

@@ -281,24 +281,20 @@ class Graph:
         plates = dict.fromkeys((*self.plates, *other.plates))
         return Graph((defined.get(n) or self._by_name.get(n) or other[n] for n in names), plates)
 
-    def with_variable(self, variable: Variable) -> Graph:
-        """Swap the variable of the same name for `variable`."""
-        self[variable.name]
-        return Graph(
-            (variable if v.name == variable.name else v for v in self.variables), self.plates
-        )
+    def with_variables(self, *variables: Variable) -> Graph:
+        """Swap variables for others of the same names.
+
+        Raises:
+            GraphError: A name that the graph has not, or a swap that leaves no graph.
+        """
+        swapped = {self[v.name].name: v for v in variables}
+        return Graph((swapped.get(v.name, v) for v in self.variables), self.plates)
 
     def do(self, names: Iterable[str]) -> Graph:
         """Cut the arrows into the given variables, which become constants (Pearl's do)."""
-        cut = {self[n].name for n in names}
-        return Graph(
-            (
-                replace(v, parents=(), map="deterministic", inverts=None, lags=())
-                if v.name in cut
-                else v
-                for v in self.variables
-            ),
-            self.plates,
+        cut = (self[n] for n in names)
+        return self.with_variables(
+            *(replace(v, parents=(), map="deterministic", inverts=None, lags=()) for v in cut)
         )
 
     # Being a value

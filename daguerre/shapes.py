@@ -14,6 +14,7 @@ from torch.distributions.constraints import Constraint
 from torch.func import functional_call
 from torch.nn.parameter import is_lazy
 
+from daguerre.devices import device_of
 from daguerre.families import support
 from daguerre.graph import GraphError
 from daguerre.locate import located
@@ -124,7 +125,7 @@ class _Dry(nn.Module):
         owners = (getattr(step.cpd, "__self__", step.cpd) for step in program.steps)
         modules = {id(owner): owner for owner in owners if isinstance(owner, nn.Module)}
         self.program, self.owners = program, nn.ModuleList(modules.values())
-        self.device = next((p.device for p in self.parameters()), torch.device("cpu"))
+        self.device = device_of([self]) or torch.get_default_device()
 
     def tensors(self) -> dict[str, Tensor]:
         """Return all parameters and buffers by name.

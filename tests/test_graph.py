@@ -250,12 +250,12 @@ def test_join_refuses_a_cycle_between_the_factors():
         p.join(q)
 
 
-def test_with_variable_swaps_one_variable_and_no_other():
+def test_with_variables_swaps_these_variables_and_no_other():
     g = Graph.from_edges([("z", "x")])
-    swapped = g.with_variable(Variable("x", ("z",), "deterministic"))
+    swapped = g.with_variables(Variable("x", ("z",), "deterministic"))
     assert swapped == Graph.from_edges([("z", "x")], deterministic=["x"])
     with pytest.raises(GraphError, match="no variable 'y'"):
-        g.with_variable(Variable("y"))
+        g.with_variables(Variable("y"))
 
 
 def test_do_cuts_every_arrow_into_a_variable():

@@ -115,12 +115,12 @@ class Adversarial(Divergence):
                     f"the two sides of JS are over different variables: {', '.join(extra)} is on"
                     f" one side only; restrict it with [{', '.join(map(repr, self.names))}]"
                 )
-        self._real_learns = _has_parameters(a)
         self._learns = tuple(side for side in (a, b) if _has_parameters(side))
         if b.data:
             raise InadmissibleError("JS takes the data as its first side: JS(data, p, critic=...)")
         self.shapes = pair_shapes(a, b, pathwise=self._learns)
-        self._sides = {True: (a.program, a.given), False: (b.program, b.given)}
+        self._real, self._fake = (a.program, a.given), (b.program, b.given)
+        self._real_learns = a in self._learns
         self._check_critic()
 
     @property
@@ -143,21 +143,26 @@ class Adversarial(Divergence):
         """Return the batch mean of the player's loss; the other player is held fixed."""
         if player == "critic":
             with torch.no_grad():
-                real = self._draw(n, given, real=True, pathwise=False)
-                fake = self._draw(n, given, real=False, pathwise=False)
+                real = self._draw(self._real, n, given, pathwise=False)
+                fake = self._draw(self._fake, n, given, pathwise=False)
             on_real, on_fake = self._logits(real), self._logits(fake)
             return self.game.real(on_real).mean() + self.game.fake(on_fake).mean()
-        fake = self._draw(n, given, real=False, pathwise=True)
+        fake = self._draw(self._fake, n, given, pathwise=True)
         loss = self.game.model(self._logits(fake)).mean()
         if self._real_learns:
-            real = self._draw(n, given, real=True, pathwise=True)
+            real = self._draw(self._real, n, given, pathwise=True)
             loss = loss + self.game.model(-self._logits(real)).mean()
         return loss
 
     def _draw(
-        self, n: int, given: Mapping[str, Tensor], *, real: bool, pathwise: bool
+        self,
+        side: tuple[Program, tuple[str, ...]],
+        n: int,
+        given: Mapping[str, Tensor],
+        *,
+        pathwise: bool,
     ) -> list[Tensor]:
-        program, names = self._sides[real]
+        program, names = side
         values = draw(program, n, {k: given[k] for k in names}, pathwise=pathwise).values
         return [values[name] for name in self.names]
 
@@ -171,7 +176,6 @@ class Adversarial(Divergence):
 
     def ledger(self) -> tuple[Term, ...]:
         """Say what each player estimates."""
-        what = f"JS over {', '.join(self.names)}"
         drawn = " and ".join(
             f"pathwise through {', '.join(n for n in side.graph.order if n not in side.given)}"
             for side in self._learns
@@ -179,13 +183,13 @@ class Adversarial(Divergence):
         return (
             Term(
                 "critic",
-                f"{what}: log D* = log a / (a + b)",
+                f"{self.title}: log D* = log a / (a + b)",
                 "classification, from samples",
                 "a logit",
             ),
             Term(
                 "model",
-                f"{what}, {self.game.name}",
+                f"{self.title}, {self.game.name}",
                 drawn or "nothing to learn",
                 "samples only: no density is asked for",
             ),
@@ -232,4 +236,4 @@ def _argument(side: Joint, name: str) -> str:
 
 
 def _has_parameters(side: Joint) -> bool:
-    return any(p.requires_grad for m in modules_of(side) for p in m.parameters())
+    return any(p.requires_grad for m in side.modules for p in m.parameters())

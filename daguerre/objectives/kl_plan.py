@@ -6,7 +6,7 @@ A plan is a value that can be read without running anything.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from torch.distributions import Distribution
 
@@ -82,7 +82,7 @@ def kl_plan(a: Joint, b: Joint) -> KLPlan:
     shapes = pair_shapes(a, b, pathwise=(a,))
     plan = KLPlan(a, b, names, shapes, density, terms_a, density.terms)
     rules = {n: rule for n in terms_a if (rule := _closed_form(plan, n)) is not None}
-    return KLPlan(a, b, names, shapes, density, terms_a, density.terms, rules)
+    return replace(plan, closed=rules)
 
 
 def _closed_form(plan: KLPlan, name: str) -> Rule | None:

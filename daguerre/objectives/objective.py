@@ -24,7 +24,7 @@ from daguerre.program import Step, validation
 from daguerre.queries import batch_size
 from daguerre.table import Table
 
-__all__ = ["Batch", "Divergence", "Objective", "Player", "Term"]
+__all__ = ["Batch", "Divergence", "Objective", "Player", "Term", "as_objective"]
 
 Batch = Mapping[str, Tensor] | Tensor | int
 
@@ -240,6 +240,18 @@ class Objective:
                 picture = with_critic(picture, part.names)
         lines = r" \\ ".join(f"& {line}" for line in self.formulas.values())
         return with_caption(picture, rf"\begin{{aligned}}{lines}\end{{aligned}}")
+
+
+def as_objective(thing: object) -> Objective:
+    """Return an objective as it is.
+
+    Raises:
+        TypeError: It is something else, such as the model.
+    """
+    if not isinstance(thing, Objective):
+        came = type(thing).__name__
+        raise TypeError(f"expected an objective, such as dg.elbo(p, q), not a {came}")
+    return thing
 
 
 def _bracketed(term: str) -> str:

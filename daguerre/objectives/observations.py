@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from daguerre.objectives.objective import Divergence, Objective
+from daguerre.objectives.objective import Divergence, Objective, as_objective
 
 __all__ = ["Data", "read_data"]
 
@@ -31,10 +31,7 @@ def read_data(objective: Objective, data: Data) -> dict[str, Tensor]:
         ValueError: No rows, NaN or infinity, or values outside the support of their CPD: variable,
             row, value and what to do.
     """
-    if not isinstance(objective, Objective):
-        came = type(objective).__name__
-        raise TypeError(f"expected an objective, such as dg.elbo(p, q), not a {came}")
-    n, given = objective.read(data)
+    n, given = as_objective(objective).read(data)
     if not given:
         raise ValueError(
             "the objective observes no data, so there is nothing to draw batches from; call"

@@ -9,7 +9,7 @@ from torch import nn
 
 from daguerre.draw.labels import label
 from daguerre.graph import GraphError
-from daguerre.joint import Empirical, Joint
+from daguerre.joint import Joint
 from daguerre.model import Input, Model
 from daguerre.program import Step
 from daguerre.scoring import DensityPlan, density_plan
@@ -101,7 +101,7 @@ def pair_shapes(a: Joint, b: Joint, *, pathwise: tuple[Joint, ...]) -> PairShape
 
 
 def _inputs(*sides: Joint) -> dict[str, Input]:
-    models = [f for side in sides for f in side.factors if isinstance(f, Model)]
+    models = [m for m in modules_of(*sides) if isinstance(m, Model)]
     return {name: one for model in models for name, one in model.inputs().items()}
 
 
@@ -133,7 +133,7 @@ def conditional(side: Joint, name: str, shapes: Mapping[str, Shape], symbol: str
 
 def expectation(side: Joint, shapes: Mapping[str, Shape], symbol: str) -> str:
     r"""Write what is averaged over, such as `p_{\mathrm{data}}(x)\, q_\phi(z \mid x)`."""
-    data = [label(n) for f in side.factors if isinstance(f, Empirical) for n in f.names]
+    data = [label(n) for n in side.data]
     factors = [rf"p_{{\mathrm{{data}}}}({', '.join(data)})"] if data else []
     factors += [
         conditional(side, n, shapes, symbol)

@@ -131,7 +131,7 @@ def _play(turns: Sequence[Turn], batches: Batches, total: int, *, show: bool) ->
         except KeyboardInterrupt:
             interrupted = True
     done = min(len(values) for values in losses.values())
-    used = done * max(1, sum(turn.updates - 1 for turn in turns) + 1)
+    used = done * (1 + sum(turn.updates - 1 for turn in turns))  # a step's first batch is shared
     return History(
         {n: _column(v[:done]) for n, v in losses.items()},
         steps=done,

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from daguerre.devices import on_device_of
 from daguerre.locate import located
-from daguerre.objectives.objective import Batch, Objective, Player
+from daguerre.objectives.objective import Batch, Objective, Player, as_objective
 from daguerre.program import validation
 from daguerre.train.optimizers import Adam, Optimizer
 
@@ -100,10 +100,7 @@ class Step:
         optimizer: Optimizer | None = None,
         compile: bool = True,  # noqa: A002 - torch's word for it
     ) -> None:
-        if not isinstance(objective, Objective):
-            came = type(objective).__name__
-            raise TypeError(f"expected an objective, such as dg.elbo(p, q), not a {came}")
-        self.objective = objective
+        self.objective = as_objective(objective)
         self.player = _player(objective, player)
         self.optimizer: Optimizer = optimizer or Adam()
         self.parameters: list[Tensor] = [*self.player.parameters()]
