@@ -11,12 +11,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import cached_property
-from graphlib import CycleError, TopologicalSorter
-from typing import Literal
+from itertools import takewhile
+from typing import Literal, NamedTuple, Protocol
 
 __all__ = [
+    "Adjacency",
     "Graph",
     "GraphError",
+    "HasGraph",
     "InadmissibleError",
     "Kind",
     "Lag",
@@ -24,6 +26,7 @@ __all__ = [
     "Plate",
     "Variable",
     "did_you_mean",
+    "graph_of",
 ]
 
 Map = Literal["stochastic", "deterministic", "input"]
@@ -99,6 +102,20 @@ class Variable:
         )
 
 
+class Adjacency(NamedTuple):
+    """A graph by numbers, for algorithms that walk it: variables count in order of declaration.
+
+    Attributes:
+        number: The number of each variable.
+        parents: Per variable, the numbers of its parents in the same time slice.
+        children: Per variable, the numbers of its children in the same time slice.
+    """
+
+    number: dict[str, int]
+    parents: list[list[int]]
+    children: list[list[int]]
+
+
 class Graph:
     r"""An immutable directed acyclic graph of random, deterministic and input variables.
 
@@ -163,19 +180,19 @@ class Graph:
         mentioned = [*deterministic, *inputs, *(m for members in plates.values() for m in members)]
         for name in sorted(set(mentioned) - set(names)):
             raise GraphError(f"no edge or node mentions {name!r}{did_you_mean(name, names)}")
+        parents: dict[str, dict[str, None]] = {name: {} for name in names}
+        lags: dict[str, list[Lag]] = {name: [] for name in names}
+        for parent, child in (*edges, *bijective):
+            parents[child][parent] = None
+        for parent, child, steps in lagged:
+            lags[child].append(Lag(parent, steps))
 
         def variable(name: str) -> Variable:
-            parents = dict.fromkeys(a for a, b in [*edges, *bijective] if b == name)
             is_map = name in deterministic or name in inverts
             kind: Map = "input" if name in inputs else "deterministic" if is_map else "stochastic"
-            return Variable(
-                name,
-                tuple(parents),
-                kind,
-                inverts.get(name),
-                tuple(p for p, members in plates.items() if name in members),
-                tuple(Lag(a, k) for a, b, k in lagged if b == name),
-            )
+            held = tuple(p for p, members in plates.items() if name in members)
+            inverse = inverts.get(name)
+            return Variable(name, tuple(parents[name]), kind, inverse, held, tuple(lags[name]))
 
         return cls(map(variable, names), map(Plate, plates))
 
@@ -202,20 +219,38 @@ class Graph:
 
     @cached_property
     def order(self) -> tuple[str, ...]:
-        """A topological order; among equals, the order of declaration."""
-        sorter = TopologicalSorter({v.name: v.parents for v in self.variables})
-        try:
-            sorter.prepare()
-        except CycleError as error:
-            cycle = " -> ".join(error.args[1])
-            raise GraphError(f"the graph has a cycle: {cycle}; remove an edge") from None
-        rank = {name: i for i, name in enumerate(self.names)}
-        order: list[str] = []
-        while sorter:
-            ready = sorted(sorter.get_ready(), key=rank.__getitem__)
-            order += ready
-            sorter.done(*ready)
+        """A topological order: the order of declaration, each variable just after its parents.
+
+        Depth first, so that substituting a variable into its children keeps the rest in place.
+        """
+        order: dict[str, None] = {}
+        for name in self.names:
+            path = {} if name in order else {name: iter(self._by_name[name].parents)}
+            while path:
+                last = next(reversed(path))
+                parent = next(path[last], None)
+                if parent is None:
+                    order[last] = None
+                    del path[last]
+                elif parent in path:
+                    cycle = " -> ".join(
+                        [parent, *takewhile(parent.__ne__, reversed(path)), parent]
+                    )
+                    raise GraphError(f"the graph has a cycle: {cycle}; remove an edge")
+                elif parent not in order:
+                    path[parent] = iter(self._by_name[parent].parents)
         return tuple(order)
+
+    @cached_property
+    def adjacency(self) -> Adjacency:
+        """The graph by numbers, made once for all questions."""
+        number = {name: i for i, name in enumerate(self.names)}
+        parents = [[number[p] for p in v.parents] for v in self.variables]
+        children: list[list[int]] = [[] for _ in parents]
+        for child, above in enumerate(parents):
+            for parent in above:
+                children[parent].append(child)
+        return Adjacency(number, parents, children)
 
     def parents(self, name: str) -> tuple[str, ...]:
         """Return the parents of a variable, in the order of its CPD."""
@@ -367,3 +402,28 @@ class Graph:
                 raise GraphError(f"{v.name!r} is an input, so it cannot have parents: {v.parents}")
             if v.inverts is not None and (v.map != "deterministic" or v.inverts not in v.parents):
                 raise GraphError(f"{v.name!r} can only invert a parent, not {v.inverts!r}")
+
+
+class HasGraph(Protocol):
+    """What is read as a graph by every structural question: a model, a joint, an import."""
+
+    @property
+    def graph(self) -> Graph:
+        """The graph."""
+        ...
+
+
+def graph_of(thing: Graph | HasGraph) -> Graph:
+    """Return a graph itself, or that of a model.
+
+    Raises:
+        TypeError: Neither a graph nor something that has one.
+
+    Example:
+        >>> graph_of(Graph.from_edges([("z", "x")])).names
+        ('z', 'x')
+    """
+    graph = thing if isinstance(thing, Graph) else getattr(thing, "graph", None)
+    if not isinstance(graph, Graph):
+        raise TypeError(f"expected a Graph or a Model, not {thing!r}")
+    return graph

@@ -19,7 +19,7 @@ every = pytest.mark.parametrize("path", FILES, ids=NAMES)
 
 LAYERS = (  # low to high; a module may import from lower layers, and from its own package
     {"graph"},
-    {"devices", "files", "table", "families", "idx", "modes", "plot"},
+    {"devices", "files", "table", "families", "idx", "modes", "plot", "structure"},
     {"draw"},
     {"program"},
     {"locate", "scoring"},
@@ -27,6 +27,7 @@ LAYERS = (  # low to high; a module may import from lower layers, and from its o
     {"joint"},
     {"model"},
     {"compose", "nn", "data"},
+    {"nets"},
     {"empirical"},
     {"objectives"},
     {"evaluate"},
@@ -110,7 +111,7 @@ def test_the_order_is_the_one_of_the_design(importer, imported, allowed):
     assert (LEVEL[imported] < LEVEL[importer]) is allowed
 
 
-@pytest.mark.parametrize("importer", ["graph", "draw"])
+@pytest.mark.parametrize("importer", ["graph", "structure", "draw"])
 def test_graphs_and_drawings_never_import_torch(importer):
     reached, frontier = set(), [p for p in FILES if unit(module(p)) == importer]
     while frontier:

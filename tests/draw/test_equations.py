@@ -74,7 +74,7 @@ def test_products_nest_and_say_where_they_end():
         plates={"n": ["z", "s"], "t": ["s"], "k": ["b"]},
     )
     assert factorisation(Graph(graph.variables, [Plate("n", 9), Plate("t"), Plate("k")])) == (
-        r"p_\theta(s, b, z, m) = p(m)\,"
+        r"p_\theta(b, s, z, m) = p(m)\,"
         r"\prod_{n=1}^{9} \left[p_\theta(z_{n} \mid m)\,"
         r"\prod_{t=1}^{T} p_\theta(s_{nt} \mid z_{n})\right]\,"
         r"\prod_{k=1}^{K} p_\theta(b_{k} \mid m)"

@@ -1,0 +1,2 @@
+"""What the graph alone can answer."""
+__all__: list[str] = []
