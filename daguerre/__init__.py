@@ -8,6 +8,7 @@ and runs it fast.
 from daguerre import nn
 from daguerre.compose import do, model, replace
 from daguerre.draw import draw
+from daguerre.elimination import eliminate
 from daguerre.empirical import data
 from daguerre.evaluate import Scores, evaluate
 from daguerre.families import StandardNormal
@@ -58,6 +59,7 @@ __all__ = [
     "do",
     "draw",
     "elbo",
+    "eliminate",
     "evaluate",
     "fit",
     "gan",

@@ -295,10 +295,7 @@ class Graph:
             return "deterministic"
         if variable.inverts is None:
             return "implicit"
-        rest = [p for p in variable.parents if p != variable.inverts]
-        known = all(self.kind(p) != "implicit" for p in rest)
-        has_density = known and self.kind(variable.inverts) == "prescribed"
-        return "prescribed" if has_density else "implicit"
+        return "prescribed" if self._keeps_density(variable) else "implicit"
 
     # Rewriting: each returns a new graph
 
@@ -368,6 +365,16 @@ class Graph:
         for parent, child in self.edges:
             children[parent].append(child)
         return {name: tuple(kids) for name, kids in children.items()}
+
+    def _keeps_density(self, variable: Variable) -> bool:
+        """Whether bijections alone lead back to a random variable that nothing else leads to."""
+        beside: list[str] = []
+        chain: set[str] = set()
+        while variable.inverts is not None:
+            beside += [p for p in variable.parents if p != variable.inverts]
+            chain.add(variable.inverts)
+            variable = self[variable.inverts]
+        return variable.map == "stochastic" and not chain & {*beside, *self.ancestors(beside)}
 
     def _reach(
         self, names: Iterable[str], step: Callable[[str], tuple[str, ...]]

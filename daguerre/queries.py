@@ -100,7 +100,7 @@ def _is_implied(graph: Graph, names: tuple[str, ...], name: str, values: Values)
             return graph[name].map == "deterministic" and name not in values
         case "implicit":
             below = graph.descendants([name]) & {*names}
-            if not any(graph[d].map == "stochastic" for d in below):
+            if not any(graph.kind(d) == "prescribed" for d in below):
                 raise InadmissibleError(obstacle(graph, name))
     return True
 

@@ -80,8 +80,10 @@ def trace_shapes(
             fake,
             torch.device(dry.device),
         ):
-            # fake parameters and buffers: what a layer counts or averages in place stays as it was
-            return functional_call(dry, copies, (given,), {"pathwise": pathwise})
+            # fake parameters and buffers: what a layer counts or averages in place stays as it was;
+            # each by one name, since torch leaves the copy behind in a module that it meets twice
+            options = {"pathwise": pathwise}
+            return functional_call(dry, copies, (given,), options, tie_weights=False)
     except (GraphError, TypeError) as error:
         raise type(error)(str(error).replace(str(BATCH), "n")) from None
 

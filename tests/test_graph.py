@@ -213,6 +213,12 @@ def test_leaves_are_what_the_model_puts_out():
             Graph.from_edges(
                 [("w", "h"), ("h", "x")], deterministic=["h"], bijective=[("z", "x")]
             ),
+            "prescribed",
+        ),
+        (
+            Graph.from_edges(
+                [("z", "h"), ("h", "x")], deterministic=["h"], bijective=[("z", "x")]
+            ),
             "implicit",
         ),
     ],
@@ -371,12 +377,14 @@ def spelled_out_kind(g: Graph, name: str) -> str:
     random = {a for a in g.ancestors([name]) if g[a].map == "stochastic"}
     if not random:
         return "deterministic"
-    conditions: list[str] = []
+    conditions: set[str] = set()
+    followed: set[str] = set()
     while v.map == "deterministic" and v.inverts:
-        conditions += [p for p in v.parents if p != v.inverts]
+        conditions |= {p for p in v.parents if p != v.inverts}
         v = g[v.inverts]
-    sampled_only = [c for c in conditions if spelled_out_kind(g, c) == "implicit"]
-    return "prescribed" if v.map == "stochastic" and not sampled_only else "implicit"
+        followed.add(v.name)
+    leaks = followed & (conditions | g.ancestors(conditions))  # x = T(z; h(z)) is no bijection
+    return "prescribed" if v.map == "stochastic" and not leaks else "implicit"
 
 
 @given(graphs)

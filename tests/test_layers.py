@@ -26,7 +26,7 @@ LAYERS = (  # low to high; a module may import from lower layers, and from its o
     {"shapes", "queries"},
     {"joint"},
     {"model"},
-    {"compose", "nn", "data"},
+    {"compose", "counterfactual", "elimination", "nn", "data"},
     {"nets"},
     {"empirical"},
     {"objectives"},
