@@ -7,6 +7,7 @@ and runs it fast.
 
 from daguerre import nn
 from daguerre.compose import do, model, replace
+from daguerre.counterfactual import counterfactual
 from daguerre.draw import draw
 from daguerre.elimination import eliminate
 from daguerre.empirical import data
@@ -54,6 +55,7 @@ __all__ = [
     "StandardNormal",
     "Step",
     "bijection",
+    "counterfactual",
     "data",
     "deterministic",
     "do",

@@ -12,7 +12,7 @@ from daguerre.locate import located
 from daguerre.program import Program, Step, Trace, Values, draw, validation
 from daguerre.scoring import complete, density_plan, negative_log_density, obstacle
 
-__all__ = ["batch_size", "log_prob", "sample"]
+__all__ = ["batch_size", "check_agreement", "log_prob", "sample"]
 
 
 def batch_size(values: Values, n: int | None = None) -> int:
@@ -81,7 +81,7 @@ def log_prob(program: Program, names: tuple[str, ...], values: Values) -> Tensor
         terms = [negative_log_density(program.by_name[name], trace) for name in plan.terms]
     if not torch.compiler.is_compiling():  # nothing else reads the contents of a tensor
         for name in values.keys() & trace.values.keys() - known.keys():
-            _check_agreement(name, values[name], trace.values[name])
+            check_agreement(name, values[name], trace.values[name])
         for name in plan.terms:
             _check_support(program.by_name[name], trace)
     return -torch.stack([t.expand(n) for t in terms]).sum(0) if terms else torch.zeros(n)
@@ -114,7 +114,12 @@ def _is_recovered(graph: Graph, names: tuple[str, ...], name: str, values: Value
     )
 
 
-def _check_agreement(name: str, given: Tensor, implied: Tensor) -> None:
+def check_agreement(name: str, given: Tensor, implied: Tensor) -> None:
+    """Refuse a given value of a deterministic variable that its parents do not imply.
+
+    Raises:
+        GraphError: Another shape, or another value, with the largest difference.
+    """
     if given.shape != implied.shape:
         raise GraphError(
             f"{name} has shape {list(given.shape)}, but its parents imply {list(implied.shape)}"

@@ -21,6 +21,8 @@ __all__ = [
     "DensityPlan",
     "complete",
     "density_plan",
+    "fill",
+    "moves_from",
     "negative_log_density",
     "obstacle",
     "sum_event",
@@ -63,7 +65,7 @@ def density_plan(graph: Graph, names: Iterable[str], implied: Iterable[str] = ()
     relevant = {*implied, *graph.ancestors(implied)}
     known = {*names, *(n for n in relevant if n in graph.inputs)}
     moves: list[tuple[str, str | None]] = []
-    while move := next(_moves(graph, relevant, known), None):
+    while move := next(moves_from(graph, relevant, known), None):
         moves.append(move)
         known.add(move[0])
     inverted = {source for _, source in moves if source}
@@ -80,8 +82,10 @@ def density_plan(graph: Graph, names: Iterable[str], implied: Iterable[str] = ()
     return DensityPlan(names, tuple(moves), (*scored, *sorted(inverted, key=graph.order.index)))
 
 
-def _moves(graph: Graph, relevant: set[str], known: set[str]) -> Iterator[tuple[str, str | None]]:
-    """Yield what can be filled in next from what is known."""
+def moves_from(
+    graph: Graph, relevant: set[str], known: set[str]
+) -> Iterator[tuple[str, str | None]]:
+    """Yield what can be filled in next from what is known: a map, or a bijection inverted."""
     for name in graph.order:
         v = graph[name]
         if name not in relevant or v.map != "deterministic":
@@ -124,14 +128,15 @@ def complete(
     trace = Trace(dict(values), dict(outcomes))
     for name, source in plan.moves:
         if name not in trace.values:
-            trace.values[name] = _fill(program, name, source, trace, n)
+            trace.values[name] = fill(program, name, source, trace, n)
     for name in plan.terms:
         if name not in trace.outcomes:
             trace.outcomes[name] = program.by_name[name].outcome(trace.values)
     return trace
 
 
-def _fill(program: Program, name: str, source: str | None, trace: Trace, n: int | None) -> Tensor:
+def fill(program: Program, name: str, source: str | None, trace: Trace, n: int | None) -> Tensor:
+    """Return the value of a variable that a plan implies, and note the outcome of its CPD."""
     step = program.by_name[source or name]
     outcome = trace.outcomes[step.name] = step.outcome(trace.values)
     if source is not None and isinstance(outcome, Transform):

@@ -20,7 +20,7 @@ every = pytest.mark.parametrize("path", FILES, ids=NAMES)
 LAYERS = (  # low to high; a module may import from lower layers, and from its own package
     {"graph"},
     {"devices", "files", "table", "families", "idx", "modes", "plot", "structure"},
-    {"draw"},
+    {"abduction", "draw"},
     {"program"},
     {"locate", "scoring"},
     {"shapes", "queries"},
