@@ -47,13 +47,24 @@ def sample(program: Program, n: int | None, given: Values, *, pathwise: bool) ->
     for name in given:
         ancestors = {a for a in graph.ancestors([name]) if graph[a].map == "stochastic"}
         if missing := sorted(ancestors - {*given}):
-            raise InadmissibleError(
-                f"{name} is given but its ancestors {', '.join(missing)} are not, so a forward"
-                f" draw would ignore {name}; give them too, or intervene with"
-                f" dg.do(model, {name}=...)"
-            )
+            raise InadmissibleError(_unconditioned(graph, name, missing))
     with located(), torch.set_grad_enabled(pathwise and torch.is_grad_enabled()):
         return draw(program, n, given, pathwise=pathwise).values
+
+
+def _unconditioned(graph: Graph, name: str, missing: list[str]) -> str:
+    message = (
+        f"{name} is given but its ancestors {', '.join(missing)} are not, so a forward draw would"
+        f" ignore {name}; give them too, or intervene with dg.do(model, {name}=...)"
+    )
+    if graph.kind(name) == "implicit":
+        message += (
+            f". What it means to condition on {name}, a deterministic function, depends on the"
+            " limit that is taken: the same event can be written as two functions with different"
+            f" answers (Borel's paradox). Observe it with noise, Normal({name}, scale), to say"
+            " which is meant"
+        )
+    return message
 
 
 def log_prob(program: Program, names: tuple[str, ...], values: Values) -> Tensor:
