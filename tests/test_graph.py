@@ -17,6 +17,7 @@ from daguerre.graph import (
     Plate,
     Variable,
     did_you_mean,
+    graph_of,
 )
 
 NAMES = ["a", "b", "c", "d", "e", "f", "g"]
@@ -181,6 +182,46 @@ def test_parents_come_in_the_order_of_the_cpd_and_children_in_that_of_declaratio
     assert g.children("a") == ("d", "c")
     assert "a" in g
     assert "z" not in g
+
+
+def test_the_order_is_that_of_declaration_with_parents_just_before():
+    g = Graph.from_edges([("b", "a"), ("d", "c")], nodes=["e", "a", "c", "b", "d"])
+    assert g.order == ("e", "b", "a", "d", "c")
+
+
+@given(graphs)
+def test_the_order_is_topological_and_repeats_itself(g):
+    place = {name: i for i, name in enumerate(g.order)}
+    assert all(place[parent] < place[child] for parent, child in g.edges)
+    assert sorted(g.order) == sorted(g.names)
+    assert Graph([g[name] for name in g.order]).order == g.order
+
+
+def test_a_long_chain_is_ordered_without_recursion():
+    names = [f"v{i}" for i in range(100_000)]
+    g = Graph.from_edges(itertools.pairwise(names), nodes=reversed(names))
+    assert g.order == tuple(names)
+
+
+def test_a_cycle_is_shown_along_its_arrows():
+    with pytest.raises(GraphError, match="the graph has a cycle: b -> c -> d -> b;"):
+        Graph.from_edges([("a", "b"), ("b", "c"), ("c", "d"), ("d", "b")])
+
+
+@given(graphs)
+def test_the_graph_by_numbers_is_the_graph_by_names(g):
+    adjacency = g.adjacency
+    for name, i in adjacency.number.items():
+        assert g.names[i] == name
+        assert tuple(g.names[p] for p in adjacency.parents[i]) == g.parents(name)
+        assert tuple(g.names[c] for c in adjacency.children[i]) == g.children(name)
+
+
+def test_models_are_read_as_their_graphs():
+    g = Graph.from_edges([("z", "x")])
+    assert graph_of(g) is g
+    with pytest.raises(TypeError, match=r"expected a Graph or a Model, not 'z'"):
+        graph_of("z")  # type: ignore[arg-type] - the slip that is tested
 
 
 def test_leaves_are_what_the_model_puts_out():
