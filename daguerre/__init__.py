@@ -28,6 +28,14 @@ from daguerre.objectives import (
     nll,
     objectives_for,
 )
+from daguerre.structure import (
+    active_trail,
+    equivalent,
+    independent,
+    markov_blanket,
+    moralize,
+    requisite,
+)
 from daguerre.train import SGD, Adam, History, RMSprop, Saved, Step, fit, load, save
 
 __version__ = "0.1.0"
@@ -54,6 +62,7 @@ __all__ = [
     "Scores",
     "StandardNormal",
     "Step",
+    "active_trail",
     "bijection",
     "counterfactual",
     "data",
@@ -62,15 +71,20 @@ __all__ = [
     "draw",
     "elbo",
     "eliminate",
+    "equivalent",
     "evaluate",
     "fit",
     "gan",
+    "independent",
     "load",
+    "markov_blanket",
     "model",
+    "moralize",
     "nll",
     "nn",
     "objectives_for",
     "replace",
+    "requisite",
     "rv",
     "save",
 ]

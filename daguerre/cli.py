@@ -16,8 +16,9 @@ from daguerre.demo import demo as run_demo
 from daguerre.evaluate.images import grid, write_png
 from daguerre.gallery import GAMES
 from daguerre.game import Game
-from daguerre.graph import did_you_mean
+from daguerre.graph import did_you_mean, graph_of
 from daguerre.runs import Run, open_folder, pictures, read_run, samples, write_run
+from daguerre.structure import read_statement, separation
 
 __all__ = ["app", "main"]
 
@@ -105,7 +106,7 @@ def draw(
     elif what in GAMES:
         picture = dg.draw(_game(Run(what, "digits", 64), trust=True).objective)
     else:
-        picture = dg.draw(_import(what)().graph)
+        picture = dg.draw(graph_of(_made(what)))
     picture.save(out)
     typer.echo(f"wrote {out}")
 
@@ -121,6 +122,18 @@ def check(name: Name, q: Auxiliary = None, critic: Auxiliary = None) -> None:
         p, other = _import(name)(), _import(q)() if q else None
         auxiliary = _import(critic)() if critic else None
     typer.echo(f"{p.shapes()}\n\n{dg.objectives_for(p, other, auxiliary)}")
+
+
+@app.command()
+def ask(
+    what: Annotated[str, typer.Argument(help="A run's folder, vae, gan, or module:Class.")],
+    statement: Annotated[str, typer.Argument(help="x1, x2 _||_ y | z")],
+    model: Annotated[str | None, typer.Option(help="The module:Class that made the run.")] = None,
+) -> None:
+    """Say whether variables are independent given others, and by which trail or reason."""
+    graph = graph_of(_asked(what, model))
+    xs, ys, given = read_statement(statement)
+    typer.echo(separation(graph, xs, ys, given=given))
 
 
 @app.command()
@@ -144,6 +157,21 @@ def _data(name: str, folder: Path | None) -> Split:
         hint = did_you_mean(name, ("digits", "mnist", "fashion_mnist"))
         raise ValueError(f"--data is digits, mnist, fashion_mnist or a .npy, not {name!r}{hint}")
     return dg.data.array(name)
+
+
+def _asked(what: str, model: str | None) -> Any:
+    """Return the model, or the graph, that a name stands for."""
+    if Path(what).is_dir():
+        return _load(Path(what), model).p
+    return _game(Run(what, "digits", 64), trust=True).p if what in GAMES else _made(what)
+
+
+def _made(name: str) -> Any:
+    """Return what module:name holds, or makes when it is called without arguments."""
+    found = _import(name)
+    if isinstance(found, type) or not isinstance(found, dg.Graph | torch.nn.Module):
+        return found()
+    return found
 
 
 def _load(folder: Path, model: str | None) -> Game:

@@ -109,11 +109,17 @@ class Adjacency(NamedTuple):
         number: The number of each variable.
         parents: Per variable, the numbers of its parents in the same time slice.
         children: Per variable, the numbers of its children in the same time slice.
+        maps: Per variable, whether it is deterministic.
+        inverts: Of each declared bijection, the number of the variable that it recovers.
+        constants: Numbers of the deterministic variables without parents.
     """
 
     number: dict[str, int]
     parents: list[list[int]]
     children: list[list[int]]
+    maps: list[bool]
+    inverts: dict[int, int]
+    constants: list[int]
 
 
 class Graph:
@@ -250,7 +256,10 @@ class Graph:
         for child, above in enumerate(parents):
             for parent in above:
                 children[parent].append(child)
-        return Adjacency(number, parents, children)
+        maps = [v.map == "deterministic" for v in self.variables]
+        inverts = {number[v.name]: number[v.inverts] for v in self.variables if v.inverts}
+        constants = [i for i, is_map in enumerate(maps) if is_map and not parents[i]]
+        return Adjacency(number, parents, children, maps, inverts, constants)
 
     def parents(self, name: str) -> tuple[str, ...]:
         """Return the parents of a variable, in the order of its CPD."""
@@ -272,6 +281,11 @@ class Graph:
     def inputs(self) -> tuple[str, ...]:
         """Variables that are always given."""
         return tuple(v.name for v in self.variables if v.map == "input")
+
+    @cached_property
+    def lagged(self) -> tuple[str, ...]:
+        """Variables with a parent in an earlier time slice."""
+        return tuple(v.name for v in self.variables if v.lags)
 
     @cached_property
     def leaves(self) -> tuple[str, ...]:

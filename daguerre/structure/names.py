@@ -55,12 +55,11 @@ def check_static(graph: Graph) -> Graph:
     Raises:
         InadmissibleError: A variable depends on an earlier time slice.
     """
-    for v in graph.variables:
-        if v.lags:
-            lag = v.lags[0]
-            raise InadmissibleError(
-                f"{v.name} depends on {lag.variable} at t - {lag.steps}: the graph of one slice"
-                " does not tell how variables of different times hang together; write the time"
-                " steps out as variables of their own"
-            )
+    for name in graph.lagged:
+        lag = graph[name].lags[0]
+        raise InadmissibleError(
+            f"{name} depends on {lag.variable} at t - {lag.steps}: the graph of one slice does not"
+            " tell how variables of different times hang together; write the time steps out as"
+            " variables of their own"
+        )
     return graph

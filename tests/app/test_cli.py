@@ -185,3 +185,58 @@ def test_samples_that_are_no_squares_are_written_as_npy_only(run, tmp_path):
 def test_samples_have_the_formats_that_are_named(run):
     run("fit", "vae", "--out", "run", "--epochs", "1")
     assert "written as .png or .npy, not .gif" in run("sample", "run", "-o", "s.gif")[2]
+
+
+# Questions to the graph alone
+
+GRAPHS = """
+import daguerre as dg
+
+collider = dg.Graph.from_edges([("z1", "x"), ("z2", "x"), ("x", "y")])
+hidden = dg.Graph.from_edges([("z", "h"), ("h", "x1"), ("h", "x2")], deterministic=["h"])
+"""
+
+
+@pytest.fixture
+def graphs(run, tmp_path):
+    (tmp_path / "graphs.py").write_text(GRAPHS)
+    yield run
+    sys.modules.pop("graphs", None)
+
+
+@pytest.mark.parametrize("sign", ["_||_", "\u2aeb"])
+def test_ask_says_yes_with_the_reason(graphs, sign):
+    code, out, _ = graphs("ask", "graphs:hidden", f"x1 {sign} x2 | z")
+    assert code == 0
+    assert out.startswith("yes")
+    assert "h is determined by z" in out
+
+
+def test_ask_says_no_with_the_witness(graphs):
+    code, out, _ = graphs("ask", "graphs:collider", "z1 _||_ z2 | y")
+    assert code == 0
+    assert out.startswith("no")
+    assert "z1 -> x <- z2" in out
+
+
+def test_ask_reads_the_gallery(graphs):
+    code, out, _ = graphs("ask", "vae", "z _||_ x")
+    assert code == 0
+    assert out.startswith("no")
+    assert "z -> x" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("ask", "graphs:collider", "z1 z2"), "_||_"),
+        (("ask", "graphs:collider", "z1 _||_ zz"), "no variable 'zz'"),
+        (("ask", "graphs:collider", "z1 _||_ z1"), "z1 is in both"),
+        (("ask", "graphs:nothing", "z1 _||_ z2"), "module graphs has no 'nothing'"),
+    ],
+)
+def test_a_question_that_cannot_be_asked_is_one_line(graphs, arguments, message):
+    code, _, err = graphs(*arguments)
+    assert code == 1
+    assert message in err
+    assert err.count("\n") == 1

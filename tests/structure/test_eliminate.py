@@ -6,19 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daguerre.graph import Graph, GraphError, InadmissibleError, Variable
+from daguerre.graph import Graph, GraphError, InadmissibleError, Map, Variable
 from daguerre.structure import eliminate
 
 
 def layers(*sizes: int) -> tuple[Graph, list[str]]:
     """A dense net at the level of units, and the names of the hidden ones."""
     units = [[f"h{k}[{i}]" for i in range(n)] for k, n in enumerate(sizes)]
-    edges = [
-        (a, b)
-        for above, below in itertools.pairwise(units)
-        for a in above
-        for b in below
-    ]
+    edges = [(a, b) for above, below in itertools.pairwise(units) for a in above for b in below]
     nodes = [name for layer in units for name in layer]
     inner = [name for layer in units[1:-1] for name in layer]
     return Graph.from_edges(edges, nodes=nodes, deterministic=nodes[sizes[0] :]), inner
@@ -102,7 +97,7 @@ def graphs(draw: st.DrawFn) -> tuple[Graph, list[str]]:
     variables = []
     for i, name in enumerate(names):
         parents = tuple(draw(st.lists(st.sampled_from(names[:i]), unique=True))) if i else ()
-        kind = draw(st.sampled_from(["stochastic", "deterministic"]))
+        kind: Map = draw(st.sampled_from(("stochastic", "deterministic")))
         variables.append(Variable(name, parents, kind))
     maps = [v.name for v in variables if v.map == "deterministic"]
     gone = draw(st.lists(st.sampled_from(maps), unique=True)) if maps else []
