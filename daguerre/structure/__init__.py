@@ -2,12 +2,17 @@
 
 from daguerre.structure.bayes_ball import Requisite, requisite
 from daguerre.structure.eliminate import eliminate, eliminated_names
+from daguerre.structure.inverse import inverse
+from daguerre.structure.lint import Finding, Lint, lint
 from daguerre.structure.separation import determined, independent
+from daguerre.structure.separator import minimal_separator
 from daguerre.structure.skeleton import equivalent, markov_blanket, moralize
 from daguerre.structure.statement import Statement, read_statement
 from daguerre.structure.trail import Separation, Trail, active_trail, separation
 
 __all__ = [
+    "Finding",
+    "Lint",
     "Requisite",
     "Separation",
     "Statement",
@@ -18,7 +23,10 @@ __all__ = [
     "eliminated_names",
     "equivalent",
     "independent",
+    "inverse",
+    "lint",
     "markov_blanket",
+    "minimal_separator",
     "moralize",
     "read_statement",
     "requisite",
