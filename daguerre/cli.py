@@ -131,9 +131,23 @@ def ask(
     model: Annotated[str | None, typer.Option(help="The module:Class that made the run.")] = None,
 ) -> None:
     """Say whether variables are independent given others, and by which trail or reason."""
-    graph = graph_of(_asked(what, model))
+    graph = graph_of(_asked(what, model)[0])
     xs, ys, given = read_statement(statement)
     typer.echo(separation(graph, xs, ys, given=given))
+
+
+@app.command()
+def lint(
+    p: Annotated[str, typer.Argument(help="A run's folder, vae, or module:Class of a model.")],
+    q: Annotated[str | None, typer.Argument(help="module:Class of its inference model.")] = None,
+    model: Annotated[str | None, typer.Option(help="The module:Class that made the run.")] = None,
+) -> None:
+    """Say which real dependence q ignores, and which of its parents are superfluous."""
+    asked, own = _asked(p, model)
+    other = _asked(q, None)[0] if q else own
+    if other is None:
+        raise ValueError(f"{p} brings no inference model: daguerre lint {p} module:Class")
+    typer.echo(dg.lint(asked, other))
 
 
 @app.command()
@@ -159,11 +173,15 @@ def _data(name: str, folder: Path | None) -> Split:
     return dg.data.array(name)
 
 
-def _asked(what: str, model: str | None) -> Any:
-    """Return the model, or the graph, that a name stands for."""
+def _asked(what: str, model: str | None) -> tuple[Any, Any]:
+    """Return the model or graph that a name stands for, and the q that it brings, or None."""
     if Path(what).is_dir():
-        return _load(Path(what), model).p
-    return _game(Run(what, "digits", 64), trust=True).p if what in GAMES else _made(what)
+        game = _load(Path(what), model)
+    elif what in GAMES:
+        game = _game(Run(what, "digits", 64), trust=True)
+    else:
+        return _made(what), None
+    return game.p, game.q
 
 
 def _made(name: str) -> Any:

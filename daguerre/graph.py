@@ -112,6 +112,7 @@ class Adjacency(NamedTuple):
         maps: Per variable, whether it is deterministic.
         inverts: Of each declared bijection, the number of the variable that it recovers.
         constants: Numbers of the deterministic variables without parents.
+        lagged: Numbers of the variables with a parent in an earlier time slice.
     """
 
     number: dict[str, int]
@@ -120,6 +121,7 @@ class Adjacency(NamedTuple):
     maps: list[bool]
     inverts: dict[int, int]
     constants: list[int]
+    lagged: list[int]
 
 
 class Graph:
@@ -259,7 +261,8 @@ class Graph:
         maps = [v.map == "deterministic" for v in self.variables]
         inverts = {number[v.name]: number[v.inverts] for v in self.variables if v.inverts}
         constants = [i for i, is_map in enumerate(maps) if is_map and not parents[i]]
-        return Adjacency(number, parents, children, maps, inverts, constants)
+        lagged = [i for i, v in enumerate(self.variables) if v.lags]
+        return Adjacency(number, parents, children, maps, inverts, constants, lagged)
 
     def parents(self, name: str) -> tuple[str, ...]:
         """Return the parents of a variable, in the order of its CPD."""
@@ -281,11 +284,6 @@ class Graph:
     def inputs(self) -> tuple[str, ...]:
         """Variables that are always given."""
         return tuple(v.name for v in self.variables if v.map == "input")
-
-    @cached_property
-    def lagged(self) -> tuple[str, ...]:
-        """Variables with a parent in an earlier time slice."""
-        return tuple(v.name for v in self.variables if v.lags)
 
     @cached_property
     def leaves(self) -> tuple[str, ...]:

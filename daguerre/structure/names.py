@@ -55,7 +55,7 @@ def check_static(graph: Graph) -> Graph:
     Raises:
         InadmissibleError: A variable depends on an earlier time slice.
     """
-    for name in graph.lagged:
+    for name in (graph.names[i] for i in graph.adjacency.lagged):
         lag = graph[name].lags[0]
         raise InadmissibleError(
             f"{name} depends on {lag.variable} at t - {lag.steps}: the graph of one slice does not"

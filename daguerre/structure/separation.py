@@ -150,7 +150,7 @@ def determined(g: Graph | HasGraph, given: Names = ()) -> tuple[str, ...]:
 
 def _closure(adjacency: Adjacency, fixed: Iterable[int]) -> list[int]:
     """Return the numbers of what is determined by the fixed variables, and of constants."""
-    _, parents, children, maps, inverts, constants = adjacency
+    _, parents, children, maps, inverts, constants, _ = adjacency
     known: dict[int, None] = {}
     waiting: dict[int, int] = {}  # how many parents of a child are not known yet
     frontier = [*fixed, *constants]

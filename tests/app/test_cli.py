@@ -194,6 +194,7 @@ import daguerre as dg
 
 collider = dg.Graph.from_edges([("z1", "x"), ("z2", "x"), ("x", "y")])
 hidden = dg.Graph.from_edges([("z", "h"), ("h", "x1"), ("h", "x2")], deterministic=["h"])
+mean_field = dg.Graph.from_edges([("x", "z1"), ("x", "z2")], inputs=["x"])
 """
 
 
@@ -226,12 +227,25 @@ def test_ask_reads_the_gallery(graphs):
     assert "z -> x" in out
 
 
+def test_lint_says_what_q_ignores(graphs):
+    code, out, _ = graphs("lint", "graphs:collider", "graphs:mean_field")
+    assert code == 0
+    assert "z1 -> x <- z2" in out
+
+
+def test_lint_knows_the_inference_model_of_the_gallery(graphs):
+    code, out, _ = graphs("lint", "vae")
+    assert code == 0
+    assert "nothing else" in out
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (("ask", "graphs:collider", "z1 z2"), "_||_"),
         (("ask", "graphs:collider", "z1 _||_ zz"), "no variable 'zz'"),
         (("ask", "graphs:collider", "z1 _||_ z1"), "z1 is in both"),
+        (("lint", "graphs:collider"), "brings no inference model"),
         (("ask", "graphs:nothing", "z1 _||_ z2"), "module graphs has no 'nothing'"),
     ],
 )
