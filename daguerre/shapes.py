@@ -80,7 +80,7 @@ def trace_shapes(
             fake,
             torch.device(dry.device),
         ):
-            # fake parameters and buffers: what a layer counts or averages in place stays as it was;
+            # fake parameters and buffers, so that what a layer counts or averages stays as it was;
             # each by one name, since torch leaves the copy behind in a module that it meets twice
             options = {"pathwise": pathwise}
             return functional_call(dry, copies, (given,), options, tie_weights=False)
