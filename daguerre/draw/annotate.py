@@ -1,11 +1,11 @@
-"""Type beside arrows and at the feet of plates, where nothing strikes it."""
+"""Type beside arrows, at the feet of plates and the heads of scopes, where nothing strikes it."""
 
 from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import accumulate, pairwise
+from itertools import accumulate, pairwise, product
 
 from daguerre.draw.curves import Point, line
 from daguerre.draw.formula import Outline, formula
@@ -18,6 +18,7 @@ __all__ = ["centred", "framed", "labelled"]
 _SIZE = 17.0
 _BESIDE = 8.0  # pixels between a label and its arrow
 _INSET = 9.0  # from a plate's border to its label
+_CELL = 48.0
 _PLACES = (0.5, 0.42, 0.58, 0.34, 0.66, 0.26, 0.74)
 
 
@@ -27,28 +28,44 @@ def centred(source: str, outline: Outline, centre: Point) -> PlacedType:
     return PlacedType(source, outline, Point(centre.x - outline.width / 2, centre.y + drop))
 
 
-def framed(frame: Frame, box: Box, outline: Outline, paths: Sequence[PlacedPath]) -> PlacedFrame:
-    """Set the label of a plate at its lower right, or further left where an arrow leaves there.
+def framed(
+    frames: Sequence[Frame],
+    boxes: Sequence[Box],
+    outlines: Sequence[Outline],
+    paths: Sequence[PlacedPath],
+) -> list[PlacedFrame]:
+    """Set the label of each plate at its lower right, that of a scope at its upper left.
+
+    Where an arrow passes there, the label moves along the border to where none does.
 
     Args:
-        frame: The plate.
-        box: Its border.
-        outline: Its label.
+        frames: The plates and scopes.
+        boxes: Their borders.
+        outlines: Their labels.
         paths: All arrows, with their labels.
     """
-    taken = [path.label.box for path in paths if path.label]
-    room = int(box.right - box.left - outline.width - 2 * _INSET)
-    points = [p for path in paths for p in _points(path)]
-    first: PlacedType | None = None
-    for shift in range(0, max(room, 1), 6):
-        x = box.right - _INSET - outline.width - shift
-        label = PlacedType(frame.label, outline, Point(x, box.bottom - _INSET - outline.descent))
-        first = first or label
+    ink, taken = _Ink(paths), [path.label.box for path in paths if path.label]
+
+    def is_free(label: PlacedType) -> bool:
         near = _widened(label.box, 3.0)
-        if not any(map(near.holds, points)) and not any(map(near.meets, taken)):
-            return PlacedFrame(frame, box, label)
-    assert first is not None
-    return PlacedFrame(frame, box, first)
+        return not ink.within(near) and not any(map(near.meets, taken))
+
+    result = []
+    for frame, box, outline in zip(frames, boxes, outlines, strict=True):
+        places = [PlacedType(frame.label, outline, p) for p in _corners(frame, box, outline)]
+        result.append(PlacedFrame(frame, box, next(filter(is_free, places), places[0])))
+    return result
+
+
+def _corners(frame: Frame, box: Box, outline: Outline) -> Iterator[Point]:
+    """Propose origins of a frame's label, from its corner along the border."""
+    room = int(box.right - box.left - outline.width - 2 * _INSET)
+    for shift in range(0, max(room, 1), 6):
+        if frame.scope:
+            yield Point(box.left + _INSET + shift, box.top + _INSET + outline.ascent)
+        else:
+            x = box.right - _INSET - outline.width - shift
+            yield Point(x, box.bottom - _INSET - outline.descent)
 
 
 def labelled(
@@ -62,13 +79,13 @@ def labelled(
         walls: The plates; one that holds both ends of an arrow may still grow around its label.
     """
     taken = [node.box for node in nodes]
-    points = [p for path in paths for p in _points(path)]
+    ink = _Ink(paths)
     result = []
     for path in paths:
         if path.arrow.label:
             ends = {path.arrow.source, path.arrow.target}
             borders = [wall.box for wall in walls if not ends <= wall.members]
-            best = min(_spots(path), key=lambda s: _struck(s.box, taken, points, borders))
+            best = min(_spots(path), key=lambda s: _struck(s.box, taken, ink, borders))
             taken.append(best.box)
             path = replace(path, label=best)
         result.append(path)
@@ -109,13 +126,11 @@ def _beside(source: str, outline: Outline, at: Point, normal: Point) -> PlacedTy
     return PlacedType(source, outline, Point(x - outline.width / 2, y + drop))
 
 
-def _struck(
-    box: Box, taken: Sequence[Box], points: Sequence[Point], borders: Sequence[Box]
-) -> float:
+def _struck(box: Box, taken: Sequence[Box], ink: _Ink, borders: Sequence[Box]) -> float:
     near = _widened(box, 3.0)
     types = 50.0 * sum(near.meets(other) for other in taken)
     walls = sum(near.meets(border) and not _inside(near, border) for border in borders)
-    return types + 20.0 * walls + 8.0 * sum(near.holds(p) for p in points)
+    return types + 20.0 * walls + 8.0 * ink.within(near)
 
 
 def _inside(box: Box, other: Box) -> bool:
@@ -126,5 +141,21 @@ def _widened(box: Box, margin: float) -> Box:
     return Box.around(box.corners, margin=margin)
 
 
-def _points(path: PlacedPath) -> list[Point]:
-    return [*path.curve.samples(4.0), path.tip]
+class _Ink:
+    """All arrows as points, to be found by where they are."""
+
+    def __init__(self, paths: Sequence[PlacedPath]) -> None:
+        self._cells: dict[tuple[int, int], list[Point]] = {}
+        for path in paths:
+            for point in (*path.curve.samples(4.0), path.tip):
+                self._cells.setdefault(_cell(point), []).append(point)
+
+    def within(self, box: Box) -> int:
+        """Count the points inside a box."""
+        (left, top), (right, bottom) = map(_cell, box.corners)
+        cells = product(range(left, right + 1), range(top, bottom + 1))
+        return sum(box.holds(p) for cell in cells for p in self._cells.get(cell, ()))
+
+
+def _cell(point: Point) -> tuple[int, int]:
+    return int(point.x // _CELL), int(point.y // _CELL)

@@ -1,7 +1,8 @@
-"""The outlines of nodes: a disc or a diamond, widened by sweeping it along a horizontal line.
+"""The outlines of nodes: a diamond, or a disc swept over a rectangle.
 
-A circle that must hold a long label becomes a pill, a diamond a hexagon with pointed sides, so
-clipping an arrow and keeping a distance have one formula each.
+A disc swept along a line is the pill that a circle becomes around a long label; swept over a
+rectangle it is the rounded box of a module. So clipping an arrow and keeping a distance have one
+formula each.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ __all__ = ["Body", "body_for"]
 
 _RADII: dict[Shape, float] = {"random": 24, "deterministic": 31, "constant": 15, "critic": 15}
 _ROOM = 5.0  # pixels between a label and the outline
+_CORNER = 7.0  # radius of the corners of a box
+_HEAD = 13.0  # room for one head on a box
+_NARROWEST, _LOWEST = 30.0, 17.0  # half the sides of the smallest box
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +28,14 @@ class Body:
 
     Attributes:
         radius: Of the disc, or half the diagonal of the diamond, in pixels.
-        stretch: Half the length of the horizontal line that it is swept along.
-        pointed: Whether it is a diamond.
+        stretch: Half the width of the rectangle that the disc is swept over.
+        rise: Half the height of that rectangle.
+        pointed: Whether it is a diamond, which is not swept.
     """
 
     radius: float
     stretch: float = 0.0
+    rise: float = 0.0
     pointed: bool = False
 
     @property
@@ -40,17 +46,24 @@ class Body:
     @property
     def height(self) -> float:
         """Half the height."""
-        return self.radius
+        return self.radius + self.rise
 
     def distance(self, dx: float, dy: float) -> float:
         """Return the distance of a point from the outline: negative inside.
 
         Outside the corners of a diamond it is a lower bound.
+
+        Example:
+            >>> box = Body(7, stretch=20, rise=10)
+            >>> box.distance(0, 27), box.distance(0, 0), box.distance(23, 14)
+            (10.0, -17.0, -2.0)
         """
-        across = max(abs(dx) - self.stretch, 0.0)
         if self.pointed:
-            return (across + abs(dy) - self.radius) / sqrt(2)
-        return hypot(across, dy) - self.radius
+            return (abs(dx) + abs(dy) - self.radius) / sqrt(2)
+        across, along = abs(dx) - self.stretch, abs(dy) - self.rise
+        return (
+            hypot(max(across, 0.0), max(along, 0.0)) + min(max(across, along), 0.0) - self.radius
+        )
 
     def reach(self, dx: float, dy: float) -> float:
         """Return the distance from the centre to the outline in the direction (dx, dy).
@@ -58,27 +71,41 @@ class Body:
         Example:
             >>> Body(24).reach(3, 4), Body(30, pointed=True).reach(1, 0)
             (24.0, 30.0)
+            >>> Body(7, stretch=20, rise=10).reach(0, -1)
+            17.0
         """
         length = hypot(dx, dy)
         dx, dy = abs(dx) / length, abs(dy) / length
-        if dx * self.radius <= self.stretch * dy:  # through the flat top
-            return self.radius / dy
         if self.pointed:
-            return (self.radius + self.stretch) / (dx + dy)
-        return dx * self.stretch + sqrt(self.radius**2 - (dy * self.stretch) ** 2)
+            return self.radius / (dx + dy)
+        if dx * self.height <= self.stretch * dy:  # through the flat top
+            return self.height / dy
+        if dy * self.width <= self.rise * dx:  # through the flat side
+            return self.width / dx
+        across = dx * self.rise - dy * self.stretch
+        return dx * self.stretch + dy * self.rise + sqrt(self.radius**2 - across**2)
 
 
-def body_for(shape: Shape, label: Outline) -> Body:
-    """Choose the outline of a node so that its label fits.
+def body_for(shape: Shape, label: Outline, *, heads: int = 0) -> Body:
+    """Choose the outline of a node so that its label fits; words do not fit a diamond.
+
+    Args:
+        shape: What the node is.
+        label: Its type.
+        heads: How many arrows end here; a box has room for all on its upper side.
 
     Example:
         >>> body_for("random", Outline("", 12, 10, 2))
-        Body(radius=24, stretch=0.0, pointed=False)
+        Body(radius=24, stretch=0.0, rise=0.0, pointed=False)
     """
     half_width, half_height = label.width / 2, label.height / 2
+    fits = half_width + half_height + _ROOM <= _RADII["deterministic"]
+    if shape == "deterministic" and fits:
+        return Body(_RADII[shape], pointed=True)
+    if shape in ("deterministic", "module"):
+        width = max(half_width + 2 * _ROOM, _NARROWEST, heads * _HEAD / 2 + _CORNER)
+        height = max(half_height + _ROOM + 2, _LOWEST)
+        return Body(_CORNER, width - _CORNER, height - _CORNER)
     radius = max(_RADII[shape], half_height + 2 * _ROOM)
-    if shape == "deterministic":
-        stretch = half_width + half_height + _ROOM - radius
-        return Body(radius, max(stretch, 0.0), pointed=True)
     room = sqrt((radius - (1 if shape == "constant" else _ROOM)) ** 2 - half_height**2)
     return Body(radius, max(half_width - room, 0.0))

@@ -30,12 +30,14 @@ class Plan:
         bends: For each pair (upper, lower): the points that the layout kept free for it.
         bands: Top and bottom of each row.
         row: The row of each node that stands in one.
+        blocks: The left and right ends of the nodes in each row.
     """
 
     ends: Mapping[str, End]
     bends: Mapping[tuple[str, str], tuple[Point, ...]]
     bands: Sequence[tuple[float, float]]
     row: Mapping[str, int]
+    blocks: Sequence[Sequence[tuple[float, float]]]
 
 
 def detours(source: End, target: End, plan: Plan, walls: Sequence[Wall]) -> Iterator[Way]:
@@ -46,7 +48,7 @@ def detours(source: End, target: End, plan: Plan, walls: Sequence[Wall]) -> Iter
     step = 1 if i <= j else -1
     between = range(i + step, j, step) if i != j else range(0)
     foreign = [w.box for w in walls if not w.members & {source.name, target.name}]
-    nodes = {r: _blocks(plan, r) for r in between}
+    nodes = {r: plan.blocks[r] for r in between}
     blocks = {r: [*taken, *_walls(foreign, plan.bands[r])] for r, taken in nodes.items()}
     tries = [_gaps(source, target, blocks, choice) for choice in range(_CHOICES)]
     for gaps in [*tries, *_outer(blocks)] if between else ():
@@ -104,11 +106,6 @@ def _outer(blocks: Mapping[int, Sequence[tuple[float, float]]]) -> list[dict[int
 
 def _walls(foreign: Sequence[Box], band: tuple[float, float]) -> list[tuple[float, float]]:
     return [(b.left, b.right) for b in foreign if b.top < band[1] and band[0] < b.bottom]
-
-
-def _blocks(plan: Plan, row: int) -> list[tuple[float, float]]:
-    ends = (e for name, e in plan.ends.items() if plan.row.get(name) == row)
-    return [(e.centre.x - e.body.width, e.centre.x + e.body.width) for e in ends]
 
 
 def _gaps(

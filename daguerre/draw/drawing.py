@@ -11,7 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from daguerre.draw import notation
 from daguerre.draw.notation import Figure
-from daguerre.draw.png import png
+from daguerre.draw.png import fitting, png
 from daguerre.draw.sheet import Sheet, sheet
 from daguerre.draw.svg import svg
 from daguerre.files import write_whole
@@ -65,6 +65,8 @@ class Drawing:
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the drawing; the suffix says how. An old file stays whole until the new one is.
 
+        A PNG has two pixels for one of the drawing, fewer where it would be too large.
+
         Args:
             path: A name that ends in `.svg` or `.png`.
 
@@ -76,7 +78,8 @@ class Drawing:
             OSError: The folder is missing or cannot be written to.
         """
         path = Path(path)
-        writers = {".svg": lambda: self.svg.encode(), ".png": self.png}
+        scale = fitting(self.sheet.width, self.sheet.height)
+        writers = {".svg": lambda: self.svg.encode(), ".png": lambda: self.png(scale)}
         if path.suffix.lower() not in writers:
             raise ValueError(
                 f"cannot save a drawing as {path.name!r}: the suffix {path.suffix!r} is none of "

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from daguerre.draw.columns import PAD
+from daguerre.draw.notation import Arrow
 from daguerre.draw.picture import Box, PlacedNode, PlacedPath
-from daguerre.draw.place import PAD
 from daguerre.draw.plates import Nesting
 from daguerre.draw.terrain import Wall
 
@@ -26,10 +27,11 @@ def grown(
         paths: All arrows, with their labels.
     """
     result = list(walls)
+    reaches = [(p.arrow, [*_reach(p)]) for p in paths]
     for plate in sorted(range(len(walls)), key=lambda p: -nest.depth(p)):
         inner = [result[p].box for p, parent in enumerate(nest.parent) if parent == plate]
         held = [Box.around(box.corners, margin=PAD) for box in inner]
-        held += [_widened(box) for box in _own(result[plate], paths)]
+        held += [_widened(box) for box in _own(result[plate], reaches)]
         family = {p for p in range(len(walls)) if plate in nest.around(p)} | {*nest.around(plate)}
         strangers = [n.box for n in nodes if n.node.name not in result[plate].members]
         strangers += [wall.box for p, wall in enumerate(result) if p not in family]
@@ -38,12 +40,16 @@ def grown(
     return result
 
 
-def _own(wall: Wall, paths: Sequence[PlacedPath]) -> Iterator[Box]:
-    for path in paths:
-        if {path.arrow.source, path.arrow.target} <= wall.members:
-            yield Box.around(path.curve.samples())
-            if path.label:
-                yield path.label.box
+def _reach(path: PlacedPath) -> Iterator[Box]:
+    yield Box.around(path.curve.samples())
+    if path.label:
+        yield path.label.box
+
+
+def _own(wall: Wall, reaches: Sequence[tuple[Arrow, Sequence[Box]]]) -> Iterator[Box]:
+    for arrow, boxes in reaches:
+        if {arrow.source, arrow.target} <= wall.members:
+            yield from boxes
 
 
 def _stretched(box: Box, held: Sequence[Box], strangers: Sequence[Box], margin: float) -> Box:

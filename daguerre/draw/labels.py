@@ -2,15 +2,19 @@ r"""LaTeX from names: `z_1` becomes $z_{1}$, `theta` $\theta$, `weight` $\mathrm
 
 Any string is accepted. What LaTeX would read as a command is escaped, and a very long name is
 cut; the full name stays in the data of the drawing.
+
+Names of an imported net say more: `encoder.fc` is `fc` in the module `encoder`, `fc@1` the second
+call of a module that the net shares, `x[0,2]` one unit of a layer.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from daguerre.graph import Plate
 
-__all__ = ["index", "joined", "label", "plate_label"]
+__all__ = ["index", "is_word", "joined", "label", "path", "plate_label", "word"]
 
 # fmt: off
 _SIGNS = {
@@ -31,13 +35,16 @@ _ESCAPES = {c: rf"\{c}" for c in "_$%#&{} "} | {
     "'": r"\prime ",
     "|": r"\vert ",
 }
-_LONGEST = 24
+_LONGEST, _LONGEST_PATH = 24, 60
+_CALL = re.compile(r"(?<=[^.])@([1-9][0-9]{0,8})(?=\.)")
+_NAME = re.compile(r"(.+?)(?:@([1-9][0-9]{0,8}))?(?:\[([0-9]+(?:,[0-9]+)*)\])?", re.DOTALL)
 
 
 def label(name: str, indices: Iterable[str] = ()) -> str:
     r"""Write the name of a variable in LaTeX.
 
-    What follows the first underscore is a subscript; the indices of plates follow it.
+    What follows the first underscore is a subscript; the unit and the indices of plates follow
+    it. The name of something inside a module is written as by `word`.
 
     Args:
         name: Any string.
@@ -48,13 +55,61 @@ def label(name: str, indices: Iterable[str] = ()) -> str:
         ('z_{1}', '\\theta', 'x_{n}')
         >>> label("hidden_state"), label("100%")
         ('\\mathrm{hidden}_{\\mathrm{state}}', '\\mathrm{100\\%}')
+        >>> label("x[0,2]"), label("h_1[3]", ["n"])
+        ('x_{0,2}', 'h_{1,3,n}')
     """
-    base, _, below = name.partition("_")
-    parts = [part for part in below.split("_") if part]
-    if not base or (below and len(parts) != below.count("_") + 1):
-        base, parts = name, []  # an underscore at an end, or two in a row: part of the name
-    subscript = joined([*(_word(_cut(part)) for part in parts), *indices])
-    return _word(_cut(base)) + (f"_{{{subscript}}}" if subscript else "")
+    if path(name)[1:]:
+        return word(name, indices)
+    stem, call, unit = _read(name)
+    base, parts = _below(stem)
+    below = [*(_word(_cut(part)) for part in parts), *unit, *indices]
+    return _word(_cut(base)) + _marks(call, below)
+
+
+def word(name: str, indices: Iterable[str] = ()) -> str:
+    r"""Write the name of a module in LaTeX as the code has it, upright.
+
+    A later call of a shared module carries its number: `fc@1` is the second call of `fc`.
+
+    Args:
+        name: Any string.
+        indices: LaTeX of the indices of plates.
+
+    Example:
+        >>> word("max_pool"), word("fc@1"), word("conv[0,2]")
+        ('\\mathrm{max{\\_}pool}', '\\mathrm{fc}^{(2)}', '\\mathrm{conv}_{0,2}')
+    """
+    stem, call, unit = _read(name)
+    if len(stem) > _LONGEST_PATH:  # what comes last says most
+        stem = "…" + stem[1 - _LONGEST_PATH :]
+    first, *later = _CALL.split(stem)  # text, then the number of a call and text in turn
+    calls = zip(map(int, later[::2]), map(_upright, later[1::2]), strict=True)
+    inner = "".join(f"^{{({k + 1})}}{text}" for k, text in calls)
+    return _upright(first) + inner + _marks(call, [*unit, *indices])
+
+
+def is_word(name: str) -> bool:
+    """Say whether a name is a word of code, not a letter with subscripts.
+
+    Example:
+        >>> [is_word(name) for name in ("z_1", "theta", "x[3]", "relu", "net.0")]
+        [False, False, False, True, True]
+    """
+    base, _ = _below(_read(name)[0])
+    return len(path(name)) > 1 or not (base in _GREEK or (len(base) == 1 and base.isalpha()))
+
+
+def path(name: str) -> tuple[str, ...]:
+    """Split a name into the modules around a variable and its own name there.
+
+    A name with a dot at an end, or two in a row, is one part.
+
+    Example:
+        >>> path("layer1.0.conv1"), path("fc[3]"), path("x.")
+        (('layer1', '0', 'conv1'), ('fc[3]',), ('x.',))
+    """
+    parts = tuple(name.split("."))
+    return parts if all(parts) else (name,)
 
 
 def index(plate: Plate) -> str:
@@ -88,6 +143,35 @@ def joined(parts: Iterable[str]) -> str:
     """
     parts = list(parts)
     return ("" if all(len(p) == 1 and p.isalpha() for p in parts) else ",").join(parts)
+
+
+def _read(name: str) -> tuple[str, int, list[str]]:
+    """Split a name into what it calls, which call that is, and the unit."""
+    match = _NAME.fullmatch(name)
+    if match is None:
+        return name, 0, []
+    stem, call, unit = match.groups()
+    return stem, int(call or 0), [unit] if unit else []
+
+
+def _below(stem: str) -> tuple[str, list[str]]:
+    """Split a name into a base and its subscripts."""
+    base, _, below = stem.partition("_")
+    parts = [part for part in below.split("_") if part]
+    if not base or (below and len(parts) != below.count("_") + 1):
+        return stem, []  # an underscore at an end, or two in a row: part of the name
+    return base, parts
+
+
+def _marks(call: int, below: Iterable[str]) -> str:
+    subscript = joined(below)
+    lower = f"_{{{subscript}}}" if subscript else ""
+    return lower + (f"^{{({call + 1})}}" if call else "")
+
+
+def _upright(text: str) -> str:
+    letters = "".join(map(_escape, text))
+    return rf"\mathrm{{{letters}}}".replace(r"\_", r"{\_}")
 
 
 def _word(text: str) -> str:

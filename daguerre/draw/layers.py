@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, takewhile
+from typing import NamedTuple
 
 from daguerre.draw.notation import Figure
 from daguerre.draw.plates import PAGE, Nesting, nesting
@@ -22,8 +23,9 @@ class Layers:
         row: Row of each vertex.
         home: Innermost plate around each vertex, or `PAGE`.
         chains: For each pair (upper node, lower node): the vertices from one to the other.
-        nesting: The tree of plates.
+        nesting: The tree of plates; scopes count as plates here.
         spans: First and last row of each plate.
+        scopes: Which plates are scopes.
     """
 
     names: tuple[str, ...]
@@ -32,6 +34,7 @@ class Layers:
     chains: Mapping[tuple[str, str], tuple[int, ...]]
     nesting: Nesting
     spans: tuple[tuple[int, int], ...]
+    scopes: tuple[bool, ...]
 
     @property
     def depth(self) -> int:
@@ -54,23 +57,60 @@ def layers(figure: Figure) -> Layers:
     Raises:
         GraphError: Plates that cross.
     """
-    nest, rank = nesting(figure), ranks(figure)
+    nest, down = nesting(figure), downward(figure)
+    rank = ranks(figure, down)
     number = {name: i for i, name in enumerate(rank)}
+    boxes = _Boxes(
+        nest,
+        tuple(frame.scope for frame in figure.frames),
+        tuple(_span([rank[m] for m in f.members if m in rank]) for f in figure.frames),
+    )
     row, home = list(rank.values()), [nest.home[name] for name in rank]
     chains: dict[tuple[str, str], tuple[int, ...]] = {}
-    for arrow in downward(figure):
+    for arrow in down:
         top, bottom = arrow.source, arrow.target
         if (top, bottom) in chains:
             continue
         bends = range(rank[top] + 1, rank[bottom])
         first = len(row)
         row += bends
-        home += [nest.shared(nest.home[top], nest.home[bottom])] * len(bends)
+        home += boxes.passed(nest.home[top], nest.home[bottom], bends)
         chains[top, bottom] = (number[top], *range(first, len(row)), number[bottom])
-    spans = [_span(plate, nest, row, home) for plate in range(len(figure.frames))]
-    return Layers(tuple(rank), tuple(row), tuple(home), chains, nest, tuple(spans))
+    return Layers(tuple(rank), tuple(row), tuple(home), chains, nest, boxes.spans, boxes.scopes)
 
 
-def _span(plate: int, nest: Nesting, row: list[int], home: list[int]) -> tuple[int, int]:
-    inside = [r for r, h in zip(row, home, strict=True) if h != PAGE and plate in nest.around(h)]
-    return min(inside), max(inside)
+def _span(rows: Sequence[int]) -> tuple[int, int]:
+    return min(rows), max(rows)
+
+
+class _Boxes(NamedTuple):
+    nest: Nesting
+    scopes: tuple[bool, ...]
+    spans: tuple[tuple[int, int], ...]
+
+    def passed(self, top: int, bottom: int, rows: Sequence[int]) -> list[int]:
+        """Return the innermost plate around a long arrow in each row between its ends.
+
+        An arrow stays in the plates that hold both ends. From a scope it goes straight out
+        through the bottom, and into one through the top: nothing is repeated there.
+        """
+        if not rows:
+            return []
+        shared = self.nest.shared(top, bottom)
+        left, entered = self._within(top, shared), self._within(bottom, shared)
+        homes = ((self._at(row, left), self._at(row, entered)) for row in rows)
+        return [shared if (a == PAGE) == (b == PAGE) else max(a, b) for a, b in homes]
+
+    def _within(self, plate: int, shared: int) -> list[int]:
+        """Return the scopes around an end of an arrow that the other end is not in, outer first.
+
+        Those inside a plate do not count.
+        """
+        chain = self.nest.around(plate)[::-1]
+        inner = chain[chain.index(shared) + 1 :] if shared != PAGE else chain
+        return list(takewhile(self.scopes.__getitem__, inner))
+
+    def _at(self, row: int, chain: Sequence[int]) -> int:
+        """Return the innermost of some nested plates that reach a row, or `PAGE`."""
+        inside = [p for p in chain if self.spans[p][0] <= row <= self.spans[p][1]]
+        return inside[-1] if inside else PAGE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from daguerre.draw.annotate import centred, framed, labelled
@@ -11,7 +12,7 @@ from daguerre.draw.detours import Plan
 from daguerre.draw.formula import Outline, formula
 from daguerre.draw.growth import grown
 from daguerre.draw.layers import Layers, layers
-from daguerre.draw.notation import Figure, Node
+from daguerre.draw.notation import Figure, Node, Shape
 from daguerre.draw.order import ordered_rows
 from daguerre.draw.picture import Box, Picture, PlacedFrame, PlacedNode, PlacedPath
 from daguerre.draw.place import Places, place
@@ -23,7 +24,8 @@ from daguerre.draw.ways import End
 __all__ = ["layout"]
 
 _SIZE = 21.0  # of the type in nodes
-_SMALL = 16.0  # of the type in critics and at plates
+_SIZES: dict[Shape, float] = {"critic": 16.0, "module": 17.0}
+_COUNT, _SCOPE = 16.0, 15.0  # of the type at plates and scopes
 _BESIDE = 64.0  # from a critic to what stands left of it
 _MARGIN = 3.0
 
@@ -55,16 +57,20 @@ def layout(figure: Figure) -> Picture:
         True
     """
     type_of = {n.name: _type(n) for n in figure.nodes}
-    body_of = {n.name: body_for(n.shape, type_of[n.name]) for n in figure.nodes}
+    heads = Counter(arrow.target for arrow in figure.arrows)
+    body_of = {
+        n.name: body_for(n.shape, type_of[n.name], heads=heads[n.name]) for n in figure.nodes
+    }
     skeleton = layers(figure)
-    plate_types = [formula(frame.label, size=_SMALL) for frame in figure.frames]
+    plate_types = [formula(f.label, size=_SCOPE if f.scope else _COUNT) for f in figure.frames]
     bodies = [body_of[name] for name in skeleton.names]
     places = place(skeleton, ordered_rows(skeleton), bodies, plate_types)
     centre_of = dict(zip(skeleton.names, places.points, strict=False))
     ends = {name: End(name, centre_of[name], body_of[name]) for name in skeleton.names}
     axis = Box.around(centre_of.values())
+    beside = satellites(figure)
     for node in figure.nodes:
-        if node.name in satellites(figure):
+        if node.name in beside:
             centre = _beside(figure, node, ends, places.boxes)
             ends[node.name] = End(node.name, centre, body_of[node.name])
     members = [frozenset(frame.members) for frame in figure.frames]
@@ -72,10 +78,7 @@ def layout(figure: Figure) -> Picture:
     nodes = [_placed(n, ends[n.name], type_of[n.name]) for n in figure.nodes]
     paths = labelled(_paths(figure, skeleton, places, ends, walls), nodes, walls)
     walls = grown(walls, skeleton.nesting, nodes, paths)
-    frames = [
-        framed(frame, wall.box, outline, paths)
-        for frame, wall, outline in zip(figure.frames, walls, plate_types, strict=True)
-    ]
+    frames = framed(figure.frames, [wall.box for wall in walls], plate_types, paths)
     frames.sort(key=lambda frame: -len(frame.frame.members))
     return Picture(
         _bounds(nodes, paths, frames),
@@ -88,7 +91,7 @@ def layout(figure: Figure) -> Picture:
 
 
 def _type(node: Node) -> Outline:
-    return formula(node.label, size=_SMALL if node.shape == "critic" else _SIZE)
+    return formula(node.label, size=_SIZES.get(node.shape, _SIZE))
 
 
 def _placed(node: Node, end: End, outline: Outline) -> PlacedNode:
@@ -113,12 +116,14 @@ def _paths(
     ends: Mapping[str, End],
     walls: Sequence[Wall],
 ) -> list[PlacedPath]:
-    plan = Plan(
-        ends,
-        {pair: tuple(places.points[v] for v in c[1:-1]) for pair, c in skeleton.chains.items()},
-        places.bands,
-        dict(zip(skeleton.names, skeleton.row, strict=False)),
-    )
+    row = dict(zip(skeleton.names, skeleton.row, strict=False))
+    blocks: list[list[tuple[float, float]]] = [[] for _ in places.bands]
+    for name, end in ends.items():
+        if name in row:
+            x, half = end.centre.x, end.body.width
+            blocks[row[name]].append((x - half, x + half))
+    bends = {p: tuple(places.points[v] for v in c[1:-1]) for p, c in skeleton.chains.items()}
+    plan = Plan(ends, bends, places.bands, row, blocks)
     terrain = Terrain(
         {name: end.centre for name, end in ends.items()},
         {name: end.body for name, end in ends.items()},

@@ -1,4 +1,4 @@
-r"""What a picture of a model says: nodes, arrows with three independent flags, plates, a cost.
+r"""What a picture of a model says: nodes, arrows with three independent flags, boxes, a cost.
 
 The notation follows Hu, Yang, Salakhutdinov and Xing (2018, arXiv 1706.00550):
 
@@ -13,11 +13,13 @@ A figure holds no geometry; `daguerre.draw.layout` places it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from daguerre.draw.labels import index, label, plate_label
+from daguerre.draw.labels import index, is_word, label, path, plate_label, word
+from daguerre.draw.scopes import Scope, scopes, short
 from daguerre.graph import Graph, GraphError, Variable, did_you_mean
 
 __all__ = [
@@ -33,7 +35,7 @@ __all__ = [
     "with_labels",
 ]
 
-Shape = Literal["random", "deterministic", "constant", "critic"]
+Shape = Literal["random", "deterministic", "module", "constant", "critic"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +45,9 @@ class Node:
     Attributes:
         name: What arrows and frames call it; unique in its figure.
         label: LaTeX.
-        shape: `"random"` is a circle, `"deterministic"` a diamond, `"constant"` (also an input)
-            bare type, `"critic"` the small circle of what a discriminator tells.
+        shape: `"random"` is a circle, `"deterministic"` a diamond, `"module"` a box with a double
+            outline (a deterministic map too, named by a word), `"constant"` (also an input) bare
+            type, `"critic"` the small circle of what a discriminator tells.
         observed: Whether the node is shaded.
     """
 
@@ -77,11 +80,19 @@ class Arrow:
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """A plate: a box around the nodes that are repeated together."""
+    """A box around some nodes: a plate of what is repeated together, or a scope of a net.
+
+    Attributes:
+        name: The plate, or the dotted path of the module.
+        label: LaTeX; the count of a plate at its lower right, a scope's name at its upper left.
+        members: Names of the nodes inside.
+        scope: Whether it is a scope, which is tinted and says nothing of repetition.
+    """
 
     name: str
     label: str
     members: tuple[str, ...]
+    scope: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +102,7 @@ class Figure:
     Attributes:
         nodes: The variables, unique by name.
         arrows: The conditionals.
-        frames: The plates.
+        frames: The plates and scopes.
         title: Plain text above the picture.
         caption: LaTeX of the cost, set under the picture.
 
@@ -109,23 +120,30 @@ class Figure:
     def __post_init__(self) -> None:
         if not self.nodes:
             raise GraphError("a figure needs at least one node: the graph has no variables")
-        names = [node.name for node in self.nodes]
-        for name in names:
-            if names.count(name) > 1:
+        names = Counter(node.name for node in self.nodes)
+        for name, count in names.items():
+            if count > 1:
                 raise GraphError(f"node {name!r} is in the figure twice; names are unique")
         for arrow in self.arrows:
             _check_known((arrow.source, arrow.target), names, "an arrow")
         for frame in self.frames:
+            what = f"the {'scope' if frame.scope else 'plate'} {frame.name!r}"
             if not frame.members:
-                raise GraphError(f"the plate {frame.name!r} has no members; leave it out")
-            _check_known(frame.members, names, f"the plate {frame.name!r}")
+                raise GraphError(f"{what} has no members; leave it out")
+            _check_known(frame.members, names, what)
 
     def __contains__(self, name: object) -> bool:
         return any(node.name == name for node in self.nodes)
 
 
 def figure(graph: Graph, *, observed: Iterable[str] = (), title: str = "") -> Figure:
-    """Picture a model: solid arrows, hollow heads into deterministic variables, plates as frames.
+    r"""Picture a model: solid arrows, hollow heads into deterministic variables, plates as frames.
+
+    Dotted names, as an imported net has them, become scopes: `layer1.0.conv1` is a node `conv1`
+    in a box `0` in a box `layer1`, wherever such a box makes the picture clearer. The k-th further
+    call of a shared module, `fc@k`, is marked by its number, so `fc@1` reads
+    $\mathrm{fc}^{(2)}$. A deterministic variable that is named by a word is a box, one that is
+    named by a letter a diamond.
 
     Args:
         graph: The model.
@@ -139,13 +157,18 @@ def figure(graph: Graph, *, observed: Iterable[str] = (), title: str = "") -> Fi
         >>> gan = figure(Graph.from_edges([("z", "x")], deterministic=["x"]), observed=["x"])
         >>> gan.arrows[0] == Arrow("z", "x", deterministic=True)
         True
+        >>> mlp = figure(Graph.from_edges([("x", "net.0"), ("net.0", "net.1")]))
+        >>> [node.label for node in mlp.nodes], mlp.frames[0].name
+        (['x', '\\mathrm{0}', '\\mathrm{1}'], 'net')
     """
     shaded = {graph[name].name for name in observed}
-    nodes = (replace(_node(graph, v), observed=v.name in shaded) for v in graph.variables)
+    inner = scopes(graph)
+    nodes = (replace(n, observed=n.name in shaded) for n in _nodes(graph, inner))
     held = {
         p.name: tuple(v.name for v in graph.variables if p.name in v.plates) for p in graph.plates
     }
-    frames = (Frame(p.name, plate_label(p), held[p.name]) for p in graph.plates if held[p.name])
+    plates = (Frame(p.name, plate_label(p), held[p.name]) for p in graph.plates if held[p.name])
+    frames = (*plates, *(Frame(s.path, word(s.title), s.members, scope=True) for s in inner))
     arrows = [
         Arrow(p, v.name, deterministic=_is_map(v)) for v in graph.variables for p in v.parents
     ]
@@ -154,7 +177,7 @@ def figure(graph: Graph, *, observed: Iterable[str] = (), title: str = "") -> Fi
         for v in graph.variables
         for lag in v.lags
     ]
-    return Figure(tuple(nodes), (*arrows, *lagged), tuple(frames), title)
+    return Figure(tuple(nodes), (*arrows, *lagged), frames, title)
 
 
 def with_inference(figure: Figure, graph: Graph) -> Figure:
@@ -172,7 +195,8 @@ def with_inference(figure: Figure, graph: Graph) -> Figure:
         >>> with_inference(vae, q).arrows[1].inference
         True
     """
-    own = (_node(graph, v) for v in graph.variables if v.name not in figure)
+    known = {node.name for node in figure.nodes}
+    own = (node for node in _nodes(graph) if node.name not in known)
     arrows = (
         Arrow(parent, v.name, inference=True, deterministic=_is_map(v))
         for v in graph.variables
@@ -237,22 +261,25 @@ def with_labels(figure: Figure, labels: Mapping[tuple[str, str], str]) -> Figure
     return replace(figure, arrows=tuple(arrows))
 
 
-def _node(graph: Graph, variable: Variable) -> Node:
+def _nodes(graph: Graph, inner: Collection[Scope] = ()) -> Iterator[Node]:
+    """Make the nodes of a graph, named as they are inside their scopes."""
     shapes: dict[str, Shape] = {"stochastic": "random", "input": "constant"}
     plates = {plate.name: plate for plate in graph.plates}
-    indices = [index(plates[name]) for name in variable.plates]
-    return Node(
-        variable.name,
-        label(variable.name, indices),
-        shapes.get(variable.map, "deterministic"),
-    )
+    paths = {*graph.names, *(scope.path for scope in inner)}  # a call's noise is named after it
+    is_net = any(len(path(name)) > 1 for name in graph.names)
+    for variable in graph.variables:
+        name, indices = variable.name, [index(plates[p]) for p in variable.plates]
+        is_module = is_word(name) and _is_map(variable)
+        shape = shapes.get(variable.map, "module" if is_module else "deterministic")
+        write = word if is_module or (is_net and is_word(name)) else label
+        yield Node(name, write(short(name, paths), indices), shape)
 
 
 def _is_map(variable: Variable) -> bool:
     return variable.map == "deterministic"
 
 
-def _check_known(names: Iterable[str], known: list[str], what: str) -> None:
+def _check_known(names: Iterable[str], known: Collection[str], what: str) -> None:
     for name in names:
         if name not in known:
             raise GraphError(f"{what} names the unknown node {name!r}{did_you_mean(name, known)}")

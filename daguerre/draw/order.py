@@ -8,6 +8,7 @@ Barycentre sweeps (Sugiyama, Tagawa and Toda 1981), then exchanges of neighbours
 from __future__ import annotations
 
 from bisect import bisect_right, insort
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from typing import Literal, NamedTuple
@@ -51,7 +52,11 @@ def ordered_rows(layers: Layers) -> list[list[Token]]:
 
 
 class _Order:
-    """One permutation for each plate. Items are vertices, then plates shifted past them."""
+    """One permutation for each plate: the place of every item among those beside it.
+
+    Items are vertices, then plates, shifted past them. A row is read from the items that reach
+    it, so no step looks at the whole picture.
+    """
 
     def __init__(self, layers: Layers) -> None:
         self.layers = layers
@@ -61,123 +66,125 @@ class _Order:
         for a, b in layers.links:
             self.below[a].append(b)
             self.above[b].append(a)
-        self.inside: dict[int, list[int]] = {PAGE: []}
-        self.inside |= {plate: [] for plate in range(len(layers.spans))}
+        self.place = [-1] * (self.first_plate + len(layers.spans))
+        self.held: dict[tuple[int, int], list[int]] = {}  # items of each (plate, row)
+        filled: Counter[int] = Counter()
         for vertex in self._walk():
-            self._insert(vertex)
+            self._insert(vertex, filled)
 
-    def copy(self) -> dict[int, list[int]]:
-        return {plate: list(items) for plate, items in self.inside.items()}
+    def copy(self) -> list[int]:
+        return list(self.place)
 
-    def restore(self, inside: dict[int, list[int]]) -> None:
-        self.inside = inside
+    def restore(self, place: list[int]) -> None:
+        self.place = place
 
     def tokens(self) -> list[list[Token]]:
-        rows: list[list[Token]] = [[] for _ in range(self.layers.depth)]
-        self._read(PAGE, rows)
-        return rows
-
-    def rows(self) -> list[list[int]]:
-        return [[t.which for t in row if t.kind == "vertex"] for row in self.tokens()]
+        return [list(self._read(PAGE, row)) for row in range(self.layers.depth)]
 
     def crossings(self) -> int:
-        rows = self.rows()
-        return self._count(rows, range(len(rows)))
+        return sum(self._counts(range(self.layers.depth - 1)).values())
 
     def sweep(self, *, downwards: bool) -> None:
         """Sort each row by the mean place of its neighbours in the row just passed."""
         last = self.layers.depth - 1
-        for r in range(1, last + 1) if downwards else range(last - 1, -1, -1):
-            rows = self.rows()
-            fixed = rows[r - 1] if downwards else rows[r + 1]
-            place = {v: (i + 0.5) / len(fixed) for i, v in enumerate(fixed)}
-            wish: dict[int, float] = {}
-            for i, v in enumerate(rows[r]):
-                near = self.above[v] if downwards else self.below[v]
-                own = (i + 0.5) / len(rows[r])
-                wish[v] = sum(place[u] for u in near) / len(near) if near else own
-            self._sort(PAGE, wish)
+        near = self.above if downwards else self.below
+        rows = range(last + 1) if downwards else range(last, -1, -1)
+        for passed, row in pairwise(rows):
+            place = _shares(self._row(passed))
+            own = _shares(self._row(row))
+            wish = {
+                v: sum(place[u] for u in near[v]) / len(near[v]) if near[v] else own[v]
+                for v in own
+            }
+            self._sort(PAGE, row, wish)
 
     def exchange(self) -> bool:
         """Exchange neighbours wherever that saves crossings; say whether it did."""
         improved = False
-        rows = self.rows()
-        for items in self.inside.values():
-            for r in range(self.layers.depth):
-                slots = [i for i, item in enumerate(items) if self._is_in_row(item, r)]
-                for i, j in pairwise(slots):
-                    better = self._exchanged(rows, items, i, j)
-                    improved |= better is not None
-                    rows = better or rows
+        counts = self._counts(range(self.layers.depth - 1))
+        for plate, row in sorted(self.held):
+            items = self._items(plate, row)
+            for i in range(len(items) - 1):
+                if self._exchanged(items[i], items[i + 1], counts):
+                    items[i], items[i + 1] = items[i + 1], items[i]
+                    improved = True
         return improved
 
-    def _exchanged(
-        self, rows: list[list[int]], items: list[int], i: int, j: int
-    ) -> list[list[int]] | None:
-        """Exchange two items of a plate; return the new rows, or undo it if nothing is won."""
-        a, b = items[i], items[j]
-        items[i], items[j] = b, a
-        if a < self.first_plate and b < self.first_plate:
-            row = self.layers.row[a]
-            swapped = [b if v == a else a if v == b else v for v in rows[row]]
-            new, gaps = [*rows[:row], swapped, *rows[row + 1 :]], (row - 1, row)
-        else:
-            new, gaps = self.rows(), range(len(rows))
-        if self._count(new, gaps) < self._count(rows, gaps):
-            return new
-        items[i], items[j] = a, b
-        return None
+    def _exchanged(self, a: int, b: int, counts: dict[int, int]) -> bool:
+        """Exchange two items of a plate, or undo it if nothing is won."""
+        (a_first, a_last), (b_first, b_last) = self._rows(a), self._rows(b)
+        first, last = min(a_first, b_first) - 1, max(a_last, b_last)
+        gaps = [gap for gap in range(first, last + 1) if gap in counts]
+        old = sum(counts[gap] for gap in gaps)
+        if not old:
+            return False
+        self._swap(a, b)
+        new = self._counts(gaps)
+        if sum(new.values()) >= old:
+            self._swap(a, b)
+            return False
+        counts |= new
+        return True
 
-    def _count(self, rows: list[list[int]], gaps: Iterable[int]) -> int:
-        return sum(self._between(rows, r) for r in gaps if 0 <= r < len(rows) - 1)
+    def _swap(self, a: int, b: int) -> None:
+        self.place[a], self.place[b] = self.place[b], self.place[a]
 
-    def _between(self, rows: list[list[int]], upper: int) -> int:
-        place = {v: i for i, v in enumerate(rows[upper + 1])}
+    def _counts(self, gaps: Iterable[int]) -> dict[int, int]:
+        """Count the crossings below each of some rows, given from top to bottom."""
+        result: dict[int, int] = {}
+        upper, row = -1, []
+        for gap in gaps:
+            above = row if upper == gap else self._row(gap)
+            upper, row = gap + 1, self._row(gap + 1)
+            result[gap] = self._between(above, row)
+        return result
+
+    def _between(self, upper: list[int], lower: list[int]) -> int:
+        place = {v: i for i, v in enumerate(lower)}
         ends: list[int] = []
         crossings = 0
-        for v in rows[upper]:
+        for v in upper:
             mine = sorted(place[u] for u in self.below[v])
             crossings += sum(len(ends) - bisect_right(ends, end) for end in mine)
             for end in mine:
                 insort(ends, end)
         return crossings
 
-    def _sort(self, plate: int, wish: dict[int, float]) -> list[float]:
+    def _sort(self, plate: int, row: int, wish: dict[int, float]) -> list[float]:
         """Sort what a plate holds of one row, inner plates first; return the wishes met."""
-        items, met = self.inside[plate], []
+        met: list[float] = []
         wanted: list[tuple[float, int]] = []
-        for item in items:
+        for item in self._items(plate, row):
             inner = item - self.first_plate
-            wishes = (
-                self._sort(inner, wish) if inner >= 0 else [wish[item]] if item in wish else []
-            )
-            if wishes:
+            wishes = self._sort(inner, row, wish) if inner >= 0 else [wish[item]]
+            if wishes:  # a plate may hold nothing in a row that it reaches
                 wanted.append((sum(wishes) / len(wishes), item))
                 met += wishes
-        here = {item for _, item in wanted}
-        slots = [i for i, item in enumerate(items) if item in here]
+        slots = [self.place[item] for _, item in wanted]
         for slot, (_, item) in zip(slots, sorted(wanted, key=lambda w: w[0]), strict=True):
-            items[slot] = item
+            self.place[item] = slot
         return met
 
-    def _is_in_row(self, item: int, row: int) -> bool:
-        if item < self.first_plate:
-            return self.layers.row[item] == row
-        first, last = self.layers.spans[item - self.first_plate]
-        return first <= row <= last
+    def _row(self, row: int) -> list[int]:
+        return [t.which for t in self._read(PAGE, row) if t.kind == "vertex"]
 
-    def _read(self, plate: int, rows: list[list[Token]]) -> None:
-        for item in self.inside[plate]:
+    def _read(self, plate: int, row: int) -> Iterator[Token]:
+        for item in self._items(plate, row):
             inner = item - self.first_plate
             if inner < 0:
-                rows[self.layers.row[item]].append(Token("vertex", item))
-                continue
-            first, last = self.layers.spans[inner]
-            for row in rows[first : last + 1]:
-                row.append(Token("open", inner))
-            self._read(inner, rows)
-            for row in rows[first : last + 1]:
-                row.append(Token("close", inner))
+                yield Token("vertex", item)
+            else:
+                yield Token("open", inner)
+                yield from self._read(inner, row)
+                yield Token("close", inner)
+
+    def _items(self, plate: int, row: int) -> list[int]:
+        return sorted(self.held.get((plate, row), ()), key=self.place.__getitem__)
+
+    def _rows(self, item: int) -> tuple[int, int]:
+        if item < self.first_plate:
+            return self.layers.row[item], self.layers.row[item]
+        return self.layers.spans[item - self.first_plate]
 
     def _walk(self) -> Iterator[int]:
         """Visit the vertices depth first from the top, in the order of the figure."""
@@ -191,10 +198,19 @@ class _Order:
                 yield v
                 stack += self.below[v][::-1]
 
-    def _insert(self, vertex: int) -> None:
+    def _insert(self, vertex: int, filled: Counter[int]) -> None:
         item, plate = vertex, self.layers.home[vertex]
-        while item not in self.inside[plate]:
-            self.inside[plate].append(item)
+        while self.place[item] < 0:
+            self.place[item] = filled[plate]
+            filled[plate] += 1
+            first, last = self._rows(item)
+            for row in range(first, last + 1):
+                self.held.setdefault((plate, row), []).append(item)
             if plate == PAGE:
                 return
             item, plate = self.first_plate + plate, self.layers.nesting.parent[plate]
+
+
+def _shares(row: list[int]) -> dict[int, float]:
+    """Return the middle of the share of a row's width that each of its items has."""
+    return {v: (i + 0.5) / len(row) for i, v in enumerate(row)}

@@ -1,30 +1,28 @@
-"""Coordinates: columns by an exact L1 problem, rows by the room that plates and fans need."""
+"""Coordinates: rows by the room that plates and fans need, around columns solved apart."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
-from math import ceil
 
 from daguerre.draw.bodies import Body
+from daguerre.draw.columns import PAD, Columns, Door, columns, doors
 from daguerre.draw.curves import Point
 from daguerre.draw.formula import Outline
 from daguerre.draw.layers import Layers
 from daguerre.draw.order import Token
 from daguerre.draw.picture import Box
 from daguerre.draw.plates import PAGE
-from daguerre.draw.simplex import Gap, Pull, arrange, straightened
 
-__all__ = ["LABEL_ROOM", "PAD", "Places", "place"]
+__all__ = ["Places", "place"]
 
-PAD = 16  # from a plate's border to what it holds
-LABEL_ROOM = 20  # the strip at the foot of a plate for its label
-_NODES = 34  # between the outlines of neighbours
-_BENDS = 22  # around the bend of a long arrow
-_OUTSIDE = 26  # from a plate's border to a stranger
-_ROW = 116  # between the centres of two rows
-_CLEAR = 46  # between what two rows hold
+_ROUNDS = 2  # in which scopes widen until nothing that enters strikes a name
+_NEARLY = 4.0
+_INSET = 9  # from the top of a scope to its name
+_LABEL_ROOM = 20  # the strip at the foot of a plate for its label
+_ROW = 116  # between the centres of two rows, unless both are low
+_LOW, _LOW_BESIDE = 20, 24  # half the height of a low row, and of one that holds modules
+_CLEAR, _CLEAR_LOW = 46, 38  # between what two rows hold
 _SLOPE = 0.56  # the least height of an arrow over its width, as far as _TALLEST allows
 _TALLEST = 230
 
@@ -56,115 +54,100 @@ def place(
         layers: The skeleton.
         rows: The order in each row.
         bodies: Outlines of the nodes, which are the first vertices.
-        plate_labels: The type at the foot of each plate.
+        plate_labels: The type at the foot of each plate, or at the head of each scope.
     """
-    columns = _columns(layers, rows, bodies, plate_labels)
     heights = _Heights(layers, bodies)
-    levels = _levels(layers, columns, heights)
-    count = len(layers.row)
-    points = tuple(Point(columns[v], levels[layers.row[v]]) for v in range(count))
+    across, down = _arranged(layers, rows, bodies, plate_labels, heights)
+    points = tuple(Point(x, down[row]) for x, row in zip(across.vertices, layers.row, strict=True))
     boxes = tuple(
         Box(
-            columns[count + 2 * plate],
-            levels[first] - heights.above(plate, first),
-            columns[count + 2 * plate + 1],
-            levels[last] + heights.below(plate, last),
+            left,
+            down[first] - heights.above(plate, first),
+            right,
+            down[last] + heights.below(plate, last),
         )
-        for plate, (first, last) in enumerate(layers.spans)
+        for plate, ((left, right), (first, last)) in enumerate(
+            zip(across.borders, layers.spans, strict=True)
+        )
     )
     bands = tuple(
-        (y - heights.above(PAGE, r), y + heights.below(PAGE, r)) for r, y in enumerate(levels)
+        (y - heights.above(PAGE, r), y + heights.below(PAGE, r)) for r, y in enumerate(down)
     )
     return Places(points, boxes, bands)
 
 
-def _columns(
+def _arranged(
     layers: Layers,
     rows: Sequence[Sequence[Token]],
     bodies: Sequence[Body],
-    plate_labels: Sequence[Outline],
-) -> tuple[float, ...]:
-    """Return x of each vertex, then left and right border of each plate."""
-    count = len(layers.row)
+    labels: Sequence[Outline],
+    heights: _Heights,
+) -> tuple[Columns, list[float]]:
+    """Solve columns and rows, and again while what enters a scope may strike its name."""
+    entered = doors(layers)
 
-    def variable(token: Token) -> int:
-        if token.kind == "vertex":
-            return token.which
-        return count + 2 * token.which + (token.kind == "close")
+    def solved(leans: Sequence[float]) -> tuple[Columns, list[float]]:
+        across = columns(layers, rows, bodies, labels, list(zip(entered, leans, strict=True)))
+        return across, _levels(layers, across.vertices, heights)
 
-    gaps = [
-        Gap(variable(a), variable(b), _distance(a, b, bodies))
-        for row in rows
-        for a, b in pairwise(row)
-    ]
-    pulls = [Pull(a, b, _weight(layers, a, b)) for a, b in layers.links]
-    for plate, label in enumerate(plate_labels):
-        left = count + 2 * plate
-        gaps.append(Gap(left, left + 1, _least_width(layers, plate, label)))
-        pulls.append(Pull(left, left + 1, 2))
-    columns = arrange(count + 2 * len(plate_labels), gaps, pulls).middle
-    return straightened(columns, gaps, pulls)
+    leans = [0.0] * len(entered)
+    found = solved(leans)
+    for _ in range(_ROUNDS):
+        wished = [_lean(door, layers, *found, heights) for door in entered]
+        if all(new <= old + _NEARLY for old, new in zip(leans, wished, strict=True)):
+            break
+        leans = list(map(max, leans, wished))
+        found = solved(leans)
+    return found
 
 
-def _least_width(layers: Layers, plate: int, label: Outline) -> int:
-    """Leave room for the label of a plate beside an arrow that leaves it in the middle."""
-    last = layers.spans[plate][1]
-    leaves = any(
-        layers.row[a] == last
-        and plate in layers.nesting.around(layers.home[a])
-        and plate not in layers.nesting.around(layers.home[b])
-        for a, b in layers.links
-    )
-    return ceil(label.width + PAD) * (2 if leaves else 1) + PAD
-
-
-def _distance(a: Token, b: Token, bodies: Sequence[Body]) -> int:
-    halves = [
-        bodies[t.which].width if t.kind == "vertex" and t.which < len(bodies) else 0
-        for t in (a, b)
-    ]
-    if a.kind == b.kind == "vertex":
-        gap = _NODES if all(halves) else _BENDS
-    else:
-        leaves = a.kind == "close" and b.kind != "close"
-        enters = b.kind == "open" and a.kind != "open"
-        gap = _OUTSIDE if leaves or enters else PAD
-    return ceil(sum(halves)) + gap
-
-
-def _weight(layers: Layers, a: int, b: int) -> int:
-    """Long arrows pull hardest at their bends, so that they run straight."""
-    return (6, 12, 48)[layers.is_bend(a) + layers.is_bend(b)]
+def _lean(
+    door: Door, layers: Layers, across: Columns, down: Sequence[float], heights: _Heights
+) -> float:
+    """Return how far left of its end an arrow is where it passes a scope's name."""
+    run = across.vertices[door.below] - across.vertices[door.above]
+    row = layers.row[door.below]
+    share = (heights.above(door.scope, row) - _INSET) / (down[row] - down[row - 1])
+    return max(run * share, 0.0)
 
 
 class _Heights:
     """How far what a plate (or the page) holds of a row reaches above and below its middle."""
 
     def __init__(self, layers: Layers, bodies: Sequence[Body]) -> None:
-        self._spans = layers.spans
+        self._spans, self._scopes = layers.spans, layers.scopes
         self._inner: dict[int, list[int]] = {}
         for plate, parent in enumerate(layers.nesting.parent):
             self._inner.setdefault(parent, []).append(plate)
         self._nodes: dict[tuple[int, int], float] = {}
+        self._rows: dict[int, float] = {}
+        self._modules = {row for row, body in zip(layers.row, bodies, strict=False) if body.rise}
         for vertex, (row, home) in enumerate(zip(layers.row, layers.home, strict=True)):
             height = bodies[vertex].height if vertex < len(bodies) else 0.0
             self._nodes[home, row] = max(height, self._nodes.get((home, row), 0.0))
+            self._rows[row] = max(height, self._rows.get(row, 0.0))
 
     def above(self, plate: int, row: int) -> float:
-        """Return the reach above the middle, with the upper borders of plates that open here."""
-        held = max(
-            [self._tallest(plate, row), *(self.above(p, row) for p in self._in(plate, row))]
-        )
-        return held + (PAD if plate != PAGE and self._spans[plate][0] == row else 0)
+        """Return the reach above the middle, with the heads of plates that open here."""
+        inner = (self.above(p, row) for p in self._in(plate, row))
+        opens = plate != PAGE and self._spans[plate][0] == row
+        return max([self._tallest(plate, row), *inner]) + (self._head(plate) if opens else 0)
 
     def below(self, plate: int, row: int) -> float:
         """Return the reach below the middle, with the feet of plates that close here."""
-        held = max(
-            [self._tallest(plate, row), *(self.below(p, row) for p in self._in(plate, row))]
-        )
-        return held + (
-            PAD / 2 + LABEL_ROOM if plate != PAGE and self._spans[plate][1] == row else 0
-        )
+        inner = (self.below(p, row) for p in self._in(plate, row))
+        closes = plate != PAGE and self._spans[plate][1] == row
+        return max([self._tallest(plate, row), *inner]) + (self._foot(plate) if closes else 0)
+
+    def is_low(self, row: int) -> bool:
+        """Say whether the nodes of a row are modules, or as low as modules are."""
+        return self._rows.get(row, 0.0) <= (_LOW_BESIDE if row in self._modules else _LOW)
+
+    def _head(self, plate: int) -> float:
+        return PAD / 2 + _LABEL_ROOM if self._scopes[plate] else PAD
+
+    def _foot(self, plate: int) -> float:
+        return PAD if self._scopes[plate] else PAD / 2 + _LABEL_ROOM
 
     def _tallest(self, plate: int, row: int) -> float:
         return self._nodes.get((plate, row), 0.0)
@@ -182,7 +165,9 @@ def _levels(layers: Layers, columns: Sequence[float], heights: _Heights) -> list
             widest[row] = max(widest[row], abs(columns[a] - columns[b]))
     levels = [0.0]
     for row in range(1, layers.depth):
-        room = heights.below(PAGE, row - 1) + _CLEAR + heights.above(PAGE, row)
+        low = heights.is_low(row - 1) and heights.is_low(row)
+        room = heights.below(PAGE, row - 1) + heights.above(PAGE, row)
+        room = room + _CLEAR_LOW if low else max(_ROW, room + _CLEAR)
         fan = min(_SLOPE * widest[row - 1], _TALLEST)
-        levels.append(levels[-1] + max(_ROW, room, fan))
+        levels.append(levels[-1] + max(room, fan))
     return levels

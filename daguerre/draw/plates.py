@@ -1,8 +1,8 @@
-"""Which plate lies in which: the nesting that the layout keeps together."""
+"""Which plate or scope lies in which: the nesting that the layout keeps together."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -50,33 +50,30 @@ def nesting(figure: Figure) -> Nesting:
     Raises:
         GraphError: Two plates cross: each has a member that the other has not, and they share one.
     """
-    frames = figure.frames
-    for one, other in combinations(frames, 2):
-        _check_nested(one, other)
-    sets = [frozenset(frame.members) for frame in frames]
     # Outer plates have more members; of equal ones the first named lies outside.
-    by_size = sorted(range(len(sets)), key=lambda i: (len(sets[i]), -i))
+    members = [set(frame.members) for frame in figure.frames]
+    parent = [PAGE] * len(members)
+    home = dict.fromkeys((node.name for node in figure.nodes), PAGE)
+    for i in sorted(range(len(members)), key=lambda i: -len(members[i])):
+        around = {home[name] for name in members[i]}
+        if len(around) > 1:
+            raise _crossing(figure.frames)
+        (parent[i],) = around
+        home.update(dict.fromkeys(members[i], i))
+    return Nesting(tuple(parent), home)
 
-    def innermost(holders: Iterable[int]) -> int:
-        among = set(holders)
-        return next((i for i in by_size if i in among), PAGE)
 
-    parent = tuple(
-        innermost(j for j, s in enumerate(sets) if sets[i] < s or (sets[i] == s and j < i))
-        for i in range(len(sets))
+def _crossing(frames: Sequence[Frame]) -> GraphError:
+    """Say which frames cross, the first named ones if several do."""
+    one, other, a, b = next(
+        (one, other, a, b)
+        for one, other in combinations(frames, 2)
+        for a, b in [(set(one.members), set(other.members))]
+        if a & b and a - b and b - a
     )
-    home = {
-        node.name: innermost(i for i, s in enumerate(sets) if node.name in s)
-        for node in figure.nodes
-    }
-    return Nesting(parent, home)
-
-
-def _check_nested(one: Frame, other: Frame) -> None:
-    a, b = set(one.members), set(other.members)
-    if a & b and a - b and b - a:
-        raise GraphError(
-            f"the plates {one.name!r} and {other.name!r} cross: both hold {min(a & b)!r}, only "
-            f"{one.name!r} holds {min(a - b)!r}, only {other.name!r} holds {min(b - a)!r}. "
-            "Crossing plates cannot be drawn yet: leave one of them out of the figure."
-        )
+    what = "scopes" if one.scope and other.scope else "plates"
+    return GraphError(
+        f"the {what} {one.name!r} and {other.name!r} cross: both hold {min(a & b)!r}, only "
+        f"{one.name!r} holds {min(a - b)!r}, only {other.name!r} holds {min(b - a)!r}. "
+        f"Crossing {what} cannot be drawn yet: leave one of them out of the figure."
+    )

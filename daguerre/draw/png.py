@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
-__all__ = ["png"]
+__all__ = ["fitting", "png"]
 
 _LARGEST = 16_000  # pixels on a side; beyond, memory goes first
+
+
+def fitting(width: float, height: float, *, scale: float = 2.0) -> float:
+    """Return a scale, or the largest one at which an image is not too large.
+
+    Example:
+        >>> fitting(300, 800), fitting(300, 32_000)
+        (2.0, 0.5)
+    """
+    return min(scale, _LARGEST / max(width, height))
 
 
 def png(svg: str, *, width: float, height: float, scale: float = 2.0) -> bytes:

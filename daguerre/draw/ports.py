@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from math import atan2, cos, pi, sin
 
+from daguerre.draw.bodies import Body
 from daguerre.draw.curves import Point
 from daguerre.draw.notation import Arrow
 from daguerre.draw.ways import End
@@ -27,14 +28,13 @@ def ports(arrows: Iterable[tuple[Arrow, End, Point]]) -> dict[Arrow, Point]:
     aims: dict[Arrow, Point] = {}
     for group in arriving.values():
         target = group[0][1]
-        wanted = [_angle(target.centre, origin) for _, _, origin in group]
-        rim = target.body.radius * (0.88 if target.body.pointed else 1)
-        least = min(_HEADS / rim, 1.6 * pi / len(group))
-        inert = [_VERTICAL if abs(angle) < 0.02 else 1.0 for angle in wanted]
-        placed = spread(wanted, least, inert)
-        for (arrow, _, _), old, new in zip(group, wanted, placed, strict=True):
-            if abs(new - old) > 1e-9:
-                aims[arrow] = Point(sin(new), -cos(new))
+        ways = [target.centre.to(origin) for _, _, origin in group]
+        spread_out = _along_the_top if target.body.rise else _around
+        for (arrow, _, _), way, aim in zip(
+            group, ways, spread_out(target.body, ways), strict=True
+        ):
+            if aim is not way:
+                aims[arrow] = aim
     return aims
 
 
@@ -67,7 +67,32 @@ def spread(places: Sequence[float], least: float, inert: Sequence[float]) -> lis
     return result
 
 
-def _angle(target: Point, origin: Point) -> float:
-    """Return the direction of the origin as an angle, 0 upwards and growing clockwise."""
-    way = target.to(origin)
-    return atan2(way.x, -way.y)
+def _around(body: Body, ways: Sequence[Point]) -> list[Point]:
+    """Spread tips on a circle or diamond, by angle."""
+    wanted = [atan2(way.x, -way.y) for way in ways]  # 0 upwards, growing clockwise
+    rim = body.radius * (0.88 if body.pointed else 1)
+    placed = _spread(wanted, min(_HEADS / rim, 1.6 * pi / len(ways)), 0.02)
+    return [
+        way if abs(new - old) <= 1e-9 else Point(sin(new), -cos(new))
+        for way, old, new in zip(ways, wanted, placed, strict=True)
+    ]
+
+
+def _along_the_top(body: Body, ways: Sequence[Point]) -> list[Point]:
+    """Spread tips along the upper side of a box, by distance from its middle."""
+    natural = [way.x * body.height / max(-way.y, body.height) for way in ways]
+    wanted = [min(max(x, -body.stretch), body.stretch) for x in natural]
+    least = min(_HEADS, 2 * body.stretch / max(len(ways) - 1, 1))
+    placed = _spread(wanted, least, 0.5)
+    for rank, i in enumerate(sorted(range(len(ways)), key=placed.__getitem__)):
+        first, last = rank * least - body.stretch, body.stretch - (len(ways) - 1 - rank) * least
+        placed[i] = min(max(placed[i], first), last)
+    return [
+        way if abs(new - old) <= 1e-9 else Point(new, -body.height)
+        for way, old, new in zip(ways, natural, placed, strict=True)
+    ]
+
+
+def _spread(places: Sequence[float], least: float, middle: float) -> list[float]:
+    """Spread places; one nearer than `middle` to 0, a vertical arrow, hardly moves."""
+    return spread(places, least, [_VERTICAL if abs(p) < middle else 1.0 for p in places])

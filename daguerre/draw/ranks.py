@@ -6,7 +6,8 @@ engine together they would turn the picture over.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 
 from daguerre.draw.notation import Arrow, Figure
 from daguerre.draw.simplex import Gap, Pull, arrange
@@ -14,17 +15,19 @@ from daguerre.draw.simplex import Gap, Pull, arrange
 __all__ = ["downward", "ranks", "satellites"]
 
 
-def ranks(figure: Figure) -> dict[str, int]:
+def ranks(figure: Figure, down: Sequence[Arrow]) -> dict[str, int]:
     """Return the row of each node, the top one 0; critics are left out.
 
     The rows make the downward arrows as short as possible in all, which is an L1 problem too.
 
     Args:
         figure: What to place.
+        down: The arrows that point down.
     """
-    names = [node.name for node in figure.nodes if node.name not in satellites(figure)]
+    beside = satellites(figure)
+    names = [node.name for node in figure.nodes if node.name not in beside]
     number = {name: i for i, name in enumerate(names)}
-    pairs = [(number[a.source], number[a.target]) for a in downward(figure)]
+    pairs = [(number[a.source], number[a.target]) for a in down]
     gaps = [Gap(a, b, 1) for a, b in dict.fromkeys(pairs)]
     rows = arrange(len(names), gaps, [Pull(a, b, 4) for a, b in pairs]).first
     used = {row: i for i, row in enumerate(sorted(set(rows)))}
@@ -54,10 +57,9 @@ def downward(figure: Figure) -> list[Arrow]:
     """
     beside = satellites(figure)
     arrows = [a for a in figure.arrows if not beside & {a.source, a.target}]
-    tree = _Acyclic()
     generative = [a for a in arrows if not a.inference and not a.adversarial]
-    for arrow in generative:
-        tree.add(arrow)
+    tree = _Acyclic()
+    tree.add_all(generative)
     settled = {end for a in generative for end in (a.source, a.target)}
     dashed = [a for a in arrows if a.inference and not a.adversarial]
     for arrow in dashed if settled else ():
@@ -78,17 +80,41 @@ class _Acyclic:
         self._below: dict[str, list[str]] = {}
         self._beside: dict[str, list[str]] = {}
 
+    def add_all(self, arrows: Sequence[Arrow]) -> None:
+        """Take the first arrows, each unless it would close a cycle with those before."""
+        take = self.add if _is_cyclic(arrows) else self._take
+        for arrow in arrows:
+            take(arrow)
+
     def add(self, arrow: Arrow) -> None:
         """Take an arrow unless it would close a cycle."""
         if arrow.source not in _reached(self._below, [arrow.target]):
-            self.arrows.append(arrow)
-            self._below.setdefault(arrow.source, []).append(arrow.target)
-            self._beside.setdefault(arrow.source, []).append(arrow.target)
-            self._beside.setdefault(arrow.target, []).append(arrow.source)
+            self._take(arrow)
 
     def joins(self, one: str, other: str) -> bool:
         """Say whether two nodes hang together already, whatever the directions."""
         return other in _reached(self._beside, [one])
+
+    def _take(self, arrow: Arrow) -> None:
+        self.arrows.append(arrow)
+        self._below.setdefault(arrow.source, []).append(arrow.target)
+        self._beside.setdefault(arrow.source, []).append(arrow.target)
+        self._beside.setdefault(arrow.target, []).append(arrow.source)
+
+
+def _is_cyclic(arrows: Sequence[Arrow]) -> bool:
+    below: dict[str, list[str]] = {}
+    for arrow in arrows:
+        below.setdefault(arrow.source, []).append(arrow.target)
+        below.setdefault(arrow.target, [])
+    above = Counter(arrow.target for arrow in arrows)
+    tops = [name for name in below if not above[name]]
+    for name in tops:  # grows while it is read
+        for child in below[name]:
+            above[child] -= 1
+            if not above[child]:
+                tops.append(child)
+    return len(tops) < len(below)
 
 
 def _reached(steps: Mapping[str, Iterable[str]], start: Iterable[str]) -> set[str]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import groupby
+from math import inf, radians, tan
 
 from daguerre.draw.curves import Point, turned
 from daguerre.draw.detours import Plan, detours
@@ -17,6 +19,8 @@ __all__ = ["routes"]
 _ANGLES = (34, 26, 44, 18, 56, 12, 62, 68, 75, 82)
 _TURN = 0.5  # radians by which a straight way may miss the middle of its target
 _GOOD = 12.0  # a way this cheap is taken without looking further
+_ASIDE = 60.0  # pixels that a bow in a net may go aside
+_FAIR = 90.0  # the kept way of an arrow of a net, if it only crosses a few others
 
 
 def routes(arrows: Sequence[Arrow], plan: Plan, terrain: Terrain) -> list[Way]:
@@ -55,19 +59,33 @@ def _turn(arrow: Arrow, plan: Plan) -> tuple[bool, bool, float]:
 
 def _cheapest(arrow: Arrow, plan: Plan, terrain: Terrain, port: Point | None) -> Way:
     source, target = plan.ends[arrow.source], plan.ends[arrow.target]
+    if way := _plain(arrow, plan, terrain, port):
+        return way
+    best, least = None, inf
+    for way in _candidates(source, target, port, plan, terrain):
+        limit = least - way.bend
+        cost = way.bend + terrain.cost(way.curve, way.tip, arrow.source, arrow.target, limit=limit)
+        if cost < least:
+            best, least = way, cost
+        if best and least < _GOOD and best.bend <= way.bend:
+            break
+    assert best is not None
+    return best
+
+
+def _plain(arrow: Arrow, plan: Plan, terrain: Terrain, port: Point | None) -> Way | None:
+    """Return the way that suits best, whatever others cost, if it is free."""
+    source, target = plan.ends[arrow.source], plan.ends[arrow.target]
     if _falls(arrow, plan):  # a fan looks best straight, however narrow
         for way in (straight(source, target, port=port), straight(source, target)):
             if terrain.is_clear(way.curve, arrow.source, arrow.target):
                 return way
-    best, least = None, 0.0
-    for way in _candidates(source, target, port, plan, terrain):
-        cost = way.bend + terrain.cost(way.curve, way.tip, arrow.source, arrow.target)
-        if best is None or cost < least:
-            best, least = way, cost
-        if least < _GOOD and best.bend <= way.bend:
-            break
-    assert best is not None
-    return best
+    if target.body.rise and (arrow.source, arrow.target) in plan.bends:
+        # long arrows of a net look best side by side, where the layout kept room
+        for way in (straight(source, target, port=port), *_lanes(source, target, port, plan)):
+            if terrain.cost(way.curve, way.tip, arrow.source, arrow.target) < _FAIR:
+                return way
+    return None
 
 
 def _candidates(
@@ -81,12 +99,21 @@ def _candidates(
     if (source.name, target.name) in plan.bends:
         for aim in _aims(port or target.centre.to(source.centre)):
             yield replace(straight(source, target, port=aim), bend=2.0)
+    yield from _lanes(source, target, port, plan) if target.body.rise else ()
     yield from _kept(source, target, port, plan)
     sign = 1 if source.centre.y < target.centre.y else -1
     for angle in _ANGLES:
-        yield bowed(source, target, sign * angle)
-        yield bowed(source, target, -sign * angle)
+        stray = _stray(source, target, angle) if target.body.rise else 0.0
+        for side in (sign, -sign):
+            way = bowed(source, target, side * angle)
+            yield replace(way, bend=way.bend + stray)
     yield from detours(source, target, plan, terrain.walls)
+
+
+def _stray(source: End, target: End, angle: float) -> float:
+    """Return how far a bow goes too far aside, in pixels."""
+    half = source.centre.to(target.centre).length / 2
+    return max(half * tan(radians(angle) / 2) - _ASIDE, 0.0)
 
 
 def _kept(source: End, target: End, port: Point | None, plan: Plan) -> Iterator[Way]:
@@ -101,6 +128,19 @@ def _kept(source: End, target: End, port: Point | None, plan: Plan) -> Iterator[
     for aside in _aims(aim):
         way = threaded(source, target, points, radius=400.0, port=aside)
         yield replace(way, bend=way.bend + 15.0)
+
+
+def _lanes(source: End, target: End, port: Point | None, plan: Plan) -> Iterator[Way]:
+    """Go straight down past each row, boxes included, and aside only between rows."""
+    bends = plan.bends.get((source.name, target.name), ())
+    lanes = [list(run) for _, run in groupby(bends, key=lambda bend: bend.x)]
+    row, points = plan.row.get(source.name, 0), list[Point]()
+    for lane in lanes:
+        first, row = row + 1, row + len(lane)
+        points += [Point(lane[0].x, plan.bands[first][0]), Point(lane[0].x, plan.bands[row][1])]
+    for radius in (60.0, 24.0) if points else ():
+        aim = port or target.centre.to(points[-1])
+        yield threaded(source, target, points, radius=radius, port=aim)
 
 
 def _aims(aim: Point) -> tuple[Point, Point]:

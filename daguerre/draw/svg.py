@@ -1,8 +1,8 @@
 """Print a sheet as SVG: plain shapes and outlines, no fonts, no scripts, no references.
 
 Colours and widths are presentation attributes, so a page may restyle everything through the
-classes `plate`, `arrow` (`inference`, `deterministic`, `adversarial`), `node` (`observed`, and the
-name of the shape), `title`, `caption`, and find everything through `data-*`.
+classes `plate`, `scope`, `arrow` (`inference`, `deterministic`, `adversarial`), `node`
+(`observed`, and the name of the shape), `title`, `caption`, and find everything through `data-*`.
 """
 
 from __future__ import annotations
@@ -13,15 +13,17 @@ from daguerre.draw.bodies import Body
 from daguerre.draw.curves import Curve, Point
 from daguerre.draw.markup import element, number
 from daguerre.draw.notation import Figure
-from daguerre.draw.picture import PlacedFrame, PlacedNode, PlacedPath, PlacedType
+from daguerre.draw.picture import Box, PlacedFrame, PlacedNode, PlacedPath, PlacedType
 from daguerre.draw.sheet import Panel, Sheet
 
 __all__ = ["svg"]
 
 INK, PAPER, SHADE, BLUE, BORDER = "#1b1b22", "#ffffff", "#d9dde3", "#1d4ed8", "#767a85"
+TINT, TINTED = "#b98a4a", "#7a5a2b"  # scopes, and their names
 _LINE, _BOLD, _THIN = "1.6", "2.2", "1.3"
 _HALF_HEAD = 4.7
 _DASHES = "6.5 4.5"
+_DOUBLE = 3.2  # between the two outlines of a box
 
 
 def svg(sheet: Sheet) -> str:
@@ -67,19 +69,14 @@ def _panel(panel: Panel) -> str:
 
 
 def _frame(placed: PlacedFrame) -> str:
-    box = placed.box
-    border = {
-        "x": number(box.left),
-        "y": number(box.top),
-        "width": number(box.right - box.left),
-        "height": number(box.bottom - box.top),
-        "rx": "10",
-        "fill": "none",
-        "stroke": BORDER,
-        "stroke-width": _THIN,
-    }
-    group = {"class": "plate", "data-name": placed.frame.name}
-    return element("g", group, element("rect", border), _type(placed.label, "label"))
+    scope = placed.frame.scope
+    paint = {"fill": "none", "stroke": BORDER, "stroke-width": _THIN}
+    if scope:  # tints add up, so inner scopes are darker
+        paint = {"fill": TINT, "fill-opacity": "0.07", "stroke": TINT, "stroke-opacity": "0.5"}
+    border = {**_sides(placed.box), "rx": "3" if scope else "10", **paint}
+    group = {"class": "scope" if scope else "plate", "data-name": placed.frame.name}
+    label = _type(placed.label, "label", TINTED if scope else INK)
+    return element("g", group, element("rect", border), label)
 
 
 def _arrow(placed: PlacedPath) -> str:
@@ -147,27 +144,22 @@ def _outline(placed: PlacedNode) -> Iterator[str]:
     if body.pointed:
         yield element("path", {"d": _diamond(placed.centre, body), **paint})
     elif body.stretch:
-        yield element("rect", {**_pill(placed), "rx": number(body.radius), **paint})
+        yield element("rect", {**_sides(placed.box), "rx": number(body.radius), **paint})
     else:
         x, y = map(number, placed.centre)
         yield element("circle", {"cx": x, "cy": y, "r": number(body.radius), **paint})
+    if body.rise:
+        inner = Box.around(placed.box.corners, margin=-_DOUBLE)
+        yield element("rect", {**_sides(inner), "rx": number(body.radius - _DOUBLE), **paint})
 
 
 def _diamond(centre: Point, body: Body) -> str:
-    corners = [
-        Point(-body.width, 0),
-        Point(-body.stretch, -body.radius),
-        Point(body.stretch, -body.radius),
-        Point(body.width, 0),
-        Point(body.stretch, body.radius),
-        Point(-body.stretch, body.radius),
-    ]
-    distinct = dict.fromkeys(_pair(centre.plus(corner)) for corner in corners)
-    return f"M{'L'.join(distinct)}Z"
+    r = body.radius
+    corners = (Point(-r, 0), Point(0, -r), Point(r, 0), Point(0, r))
+    return f"M{'L'.join(_pair(centre.plus(corner)) for corner in corners)}Z"
 
 
-def _pill(placed: PlacedNode) -> dict[str, str]:
-    box = placed.box
+def _sides(box: Box) -> dict[str, str]:
     return {
         "x": number(box.left),
         "y": number(box.top),
@@ -176,13 +168,13 @@ def _pill(placed: PlacedNode) -> dict[str, str]:
     }
 
 
-def _type(placed: PlacedType | None, kind: str) -> str:
+def _type(placed: PlacedType | None, kind: str, colour: str = INK) -> str:
     if placed is None or not placed.outline.path:
         return ""
     place = f"translate({_pair(placed.origin)})"
     return element(
         "path",
-        {"class": kind, "transform": place, "fill": INK, "d": placed.outline.path},
+        {"class": kind, "transform": place, "fill": colour, "d": placed.outline.path},
     )
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import product
+from math import inf
+from typing import NamedTuple
 
 from daguerre.draw.bodies import Body
 from daguerre.draw.curves import Curve, Point
@@ -28,13 +30,32 @@ class Wall:
     box: Box
     members: frozenset[str]
 
-    def runs_at(self, point: Point) -> bool:
-        """Say whether a point lies so near to the border that it seems to lie on it."""
-        x, y = point
-        across = min(abs(x - self.box.left), abs(x - self.box.right))
-        along = min(abs(y - self.box.top), abs(y - self.box.bottom))
-        near = Box.around(self.box.corners, margin=_TRACK)
-        return near.holds(point) and min(across, along) < _TRACK
+    def met(self, points: Sequence[Point]) -> Meeting:
+        """Say how a way, given by points along it, meets the plate."""
+        left, top, right, bottom = self.box
+        inside, enters, changes, along = self.box.holds(points[0]), False, 0, 0
+        for x, y in points:
+            was, inside = inside, left < x < right and top < y < bottom
+            enters = enters or inside
+            changes += was != inside
+            if left - _TRACK < x < right + _TRACK and top - _TRACK < y < bottom + _TRACK:
+                across = min(abs(x - left), abs(x - right))
+                along += min(across, abs(y - top), abs(y - bottom)) < _TRACK
+        return Meeting(enters, changes, along)
+
+
+class Meeting(NamedTuple):
+    """How a way meets a plate.
+
+    Attributes:
+        enters: Whether some of it lies inside.
+        changes: How often it crosses the border.
+        along: How many of its points seem to lie on the border.
+    """
+
+    enters: bool
+    changes: int
+    along: int
 
 
 @dataclass
@@ -64,22 +85,34 @@ class Terrain:
                 for j in range(int((y - high) // _CELL), int((y + high) // _CELL) + 1):
                     self._cells.setdefault((i, j), []).append(name)
 
-    def cost(self, curve: Curve, tip: Point, source: str, target: str) -> float:
+    def cost(
+        self, curve: Curve, tip: Point, source: str, target: str, *, limit: float = inf
+    ) -> float:
         """Judge a way from one node to another: 0 is a clear straight line.
 
         Hitting a node costs most, then entering a strange plate, lying on another arrow or head,
         crossing walls and arrows.
+
+        Args:
+            curve: The line of the way.
+            tip: The point of its head.
+            source: Where it starts.
+            target: Where it ends.
+            limit: What it may cost; beyond that, any number from the limit up is an answer.
         """
-        points = curve.samples()
         ends = frozenset((source, target))
-        return (
-            self._hits(points, ends)
-            + self._walls_met(points, ends)
-            + self._tracks_met(points, ends)
-            + 150.0 * _crowd(tip, self._tips.get(target, ()), _TIPS)
+        points = curve.samples() if limit > 0 else []
+        heads = (
+            150.0 * _crowd(tip, self._tips.get(target, ()), _TIPS)
             + 100.0 * _crowd(tip, self._starts.get(target, ()), _STARTS)
-            + 100.0 * _crowd(points[0], self._tips.get(source, ()), _STARTS)
+            + 100.0 * _crowd(curve.points[0], self._tips.get(source, ()), _STARTS)
         )
+        total = heads
+        for judge in (self._hits, self._walls_met, self._tracks_met):
+            if total >= limit:
+                break
+            total += judge(points, ends)
+        return total
 
     def lay(self, curve: Curve, tip: Point, source: str, target: str) -> None:
         """Remember an arrow, so that later ones keep away."""
@@ -87,8 +120,9 @@ class Terrain:
         self._starts.setdefault(source, []).append(curve.points[0])
         number = len(self._ends)
         self._ends.append(frozenset((source, target)))
-        for point in curve.samples(_TRACK - 1):
-            self._tracks.setdefault(_track(point), set()).add(number)
+        for i, j in {_track(point) for point in curve.samples(_TRACK - 1)}:
+            for near in product((i - 1, i, i + 1), (j - 1, j, j + 1)):
+                self._tracks.setdefault(near, set()).add(number)
 
     def is_clear(self, curve: Curve, source: str, target: str) -> bool:
         """Say whether a curve misses strange nodes and plates, if narrowly."""
@@ -111,31 +145,25 @@ class Terrain:
         )
 
     def _walls_met(self, points: Sequence[Point], ends: frozenset[str]) -> float:
-        cost = 0.0
+        cost, reach = 0.0, Box.around(points)
         for wall in self.walls:
-            inside = [wall.box.holds(p) for p in points]
-            changes = sum(a != b for a, b in pairwise(inside))
+            if not reach.meets(wall.box, margin=_TRACK):
+                continue
+            enters, changes, along = wall.met(points)
             held = len(ends & wall.members)
-            if held == 0 and any(inside):
+            if held == 0 and enters:
                 cost += 400.0
             if held == len(ends):  # the plate may yet grow around it
                 cost += 25.0 * changes
             else:
                 cost += 80.0 * max(0, changes - held)
-            cost += 25.0 * max(0, sum(map(wall.runs_at, points)) - 4)
+            cost += 25.0 * max(0, along - 4)
         return cost
 
     def _tracks_met(self, points: Sequence[Point], ends: frozenset[str]) -> float:
         met: Counter[int] = Counter()
         for point in points:
-            i, j = _track(point)
-            near = {
-                number
-                for di in (-1, 0, 1)
-                for dj in (-1, 0, 1)
-                for number in self._tracks.get((i + di, j + dj), ())
-            }
-            for number in near:
+            for number in self._tracks.get(_track(point), ()):
                 shared = self._ends[number] & ends
                 pair = len(shared) == len(ends)  # p and q of one pair must not touch at all
                 if pair or not any(self._is_near(point, name) for name in shared):

@@ -7,63 +7,12 @@ from math import hypot
 import pytest
 from figures import DRAWN, figures
 from hypothesis import HealthCheck, given, settings
+from rules import check, check_frames, check_nodes, check_page, check_paths
 
 from daguerre.draw import Figure, Frame, Node, draw, figure, layout
-from daguerre.draw.picture import Picture, PlacedNode
 from daguerre.graph import Graph, GraphError
 
 every = pytest.mark.parametrize("picture", [layout(f) for f in DRAWN.values()], ids=list(DRAWN))
-
-
-def crossings(nodes: tuple[PlacedNode, ...]) -> list[tuple[str, str]]:
-    """List pairs of nodes whose bounding boxes overlap."""
-    pairs = combinations(nodes, 2)
-    return [(a.node.name, b.node.name) for a, b in pairs if a.box.meets(b.box)]
-
-
-def check_nodes(picture: Picture) -> None:
-    assert crossings(picture.nodes) == []
-    for node in picture.nodes:
-        for x in (node.label.box.left, node.label.box.right):
-            for y in (node.label.box.top, node.label.box.bottom):
-                assert node.body.distance(x - node.centre.x, y - node.centre.y) < 1.0
-
-
-def check_frames(picture: Picture) -> None:
-    for frame in picture.frames:
-        for node in picture.nodes:
-            if node.node.name in frame.frame.members:
-                assert all(frame.box.holds(corner) for corner in node.box.corners)
-            else:
-                assert not frame.box.meets(node.box)
-        assert all(frame.box.holds(corner) for corner in frame.label.box.corners)
-    for a, b in combinations(picture.frames, 2):  # outer ones come first
-        if set(b.frame.members) <= set(a.frame.members):
-            assert all(a.box.holds(corner) for corner in b.box.corners)
-        else:
-            assert not a.box.meets(b.box)
-
-
-def check_paths(picture: Picture) -> None:
-    nodes = {node.node.name: node for node in picture.nodes}
-    for path in picture.paths:
-        target, source = nodes[path.arrow.target], nodes[path.arrow.source]
-        dx, dy = target.centre.to(path.tip)
-        assert abs(target.body.distance(dx, dy)) < 0.01
-        dx, dy = source.centre.to(path.curve.points[0])
-        assert abs(source.body.distance(dx, dy)) < 0.01
-        for other in picture.nodes:
-            if other.node.name not in (path.arrow.source, path.arrow.target):
-                points = [*path.curve.samples(3.0), path.tip]
-                away = (other.body.distance(*other.centre.to(point)) for point in points)
-                assert min(away) > 1.5, (path.arrow, other.node.name)
-
-
-def check_page(picture: Picture) -> None:
-    for node in picture.nodes:
-        assert all(picture.box.holds(corner) for corner in node.box.corners)
-    for path in picture.paths:
-        assert all(picture.box.holds(point) for point in path.curve.samples())
 
 
 @every
@@ -107,10 +56,7 @@ def test_no_two_arrows_of_a_pair_run_on_top_of_each_other(picture):
 @given(figures())
 def test_random_figures_keep_every_rule(fig):
     picture = layout(fig)
-    check_nodes(picture)
-    check_frames(picture)
-    check_paths(picture)
-    check_page(picture)
+    check(picture)
     assert layout(fig) == picture
 
 
