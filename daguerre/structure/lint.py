@@ -82,12 +82,12 @@ without z1, so its bound cannot be tight. Give q's z2 the parent z1.
     inference = eliminate(inference, [n for n in maps if n not in model])
     ignored: list[Finding] = []
     superfluous: list[Finding] = []
-    before = [n for n in inference.inputs if n in model]
-    model = with_random_inputs(model)
+    before = [n for n in model.names if n in (*inference.inputs, *model.inputs)]
+    asked = with_random_inputs(model)  # inputs of p are there for q to take, or to ignore
     for name in (n for n in inference.order if n in model and n not in inference.inputs):
         parents = [n for n in inference.parents(name) if n in model]
-        ignored += _ignored(model, name, parents, before)
-        superfluous += _superfluous(model, name, parents)
+        ignored += _ignored(asked, name, parents, before)
+        superfluous += _superfluous(asked, name, parents)
         before.append(name)
     return Lint(tuple(ignored), tuple(superfluous), tuple(_names(model, inference)))
 

@@ -112,6 +112,14 @@ def test_lint_says_it_in_a_sentence(p, q, message):
     assert message in str(found)
 
 
+def test_inputs_of_the_model_are_no_latents_but_can_be_ignored():
+    p = Graph.from_edges([("u", "x"), ("z", "x")], inputs=["u"])
+    found = lint(p, q_of([("x", "z")]))
+    assert [(f.variable, f.other) for f in found.findings] == [("z", "u")]
+    assert "u -> x <- z" in str(found)
+    assert not lint(p, q_of([("x", "z"), ("u", "z")], inputs=("x", "u")))
+
+
 def test_lint_looks_through_the_nets_of_q():
     q = q_of([("x", "features"), ("features", "z")], deterministic=["features"])
     assert not lint(VAE, q)
