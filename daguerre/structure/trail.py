@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from daguerre.graph import Graph, HasGraph
-from daguerre.structure.names import Names
-from daguerre.structure.separation import Query, determined, read_query
+from daguerre.structure.names import Names, read_names
+from daguerre.structure.separation import Query, read_query
 
 __all__ = ["Separation", "Trail", "active_trail", "separation"]
 
@@ -127,10 +127,11 @@ def separation(g: Graph | HasGraph, xs: Names, ys: Names, *, given: Names = ()) 
           x1 <- h -> x2 is blocked at h
     """
     query = read_query(g, xs, ys, given)
-    trail = _witness(query)
     one, other, known = (
-        (names,) if isinstance(names, str) else tuple(names) for names in (xs, ys, given)
+        read_names(query.graph, names, role)
+        for names, role in ((xs, "xs"), (ys, "ys"), (given, "given"))
     )
+    trail = _witness(query)
     reasons = () if trail else tuple(_reasons(query, one, other, known))
     return Separation(one, other, known, trail, reasons)
 
@@ -156,7 +157,7 @@ def _onward(query: Query, state: State) -> Iterator[State]:
     adjacency, known = query.graph.adjacency, query.known
     if not known[i]:
         yield from ((child, True) for child in adjacency.children[i])
-    if query.opened[i] if from_parent else True:
+    if query.opened[i] or not from_parent:
         for parent in adjacency.parents[i]:
             if not known[parent]:
                 yield parent, False
@@ -196,17 +197,21 @@ def _reasons(
     """Say what is determined, and where the shortest path between the sides is blocked."""
     graph, number = query.graph, query.graph.adjacency.number
     path = _path(graph, (number[x] for x in xs), {number[y] for y in ys})
-    ends = {number[n] for n in (*xs, *ys)}
-    alone = set(determined(graph))
-    for i in [n for n in graph.adjacency.number.values() if n in {*path, *ends}]:
+    given = (*given, *(n for n in graph.inputs if n not in (*xs, *ys)))
+    for i in sorted({*path, *(number[n] for n in (*xs, *ys))}):
         name = graph.names[i]
-        if query.known[i] and name not in given and graph[name].map != "input":
-            known = "a constant" if name in alone else f"determined by {', '.join(given)}"
-            yield f"{name} is {known}"
+        if query.known[i] and name not in given:
+            yield f"{name} is " + _known_by(graph, name, given)
     if not path:
         yield "no path joins them"
     elif (blocks := _blocks(query, path)) is not None:
         yield blocks
+
+
+def _known_by(graph: Graph, name: str, given: tuple[str, ...]) -> str:
+    """Say what determines a variable: what is given, or nothing but constants."""
+    alone = not any(graph[n].map != "deterministic" for n in (name, *graph.ancestors([name])))
+    return "a constant" if alone else f"determined by {', '.join(given)}"
 
 
 def _path(graph: Graph, sources: Iterable[int], targets: set[int]) -> list[int]:

@@ -301,6 +301,14 @@ def test_a_trail_is_a_real_active_path_exactly_where_there_is_dependence(seed):
         (COLLIDER, "A", "B", ["C"], "C is a collider and is known"),
         (COLLIDER, "C", "D", ["A", "B"], "C is determined by A, B"),
         (Graph.from_edges([("c", "x")], deterministic=["c"]), "c", "x", [], "c is a constant"),
+        (
+            Graph.from_edges([("u", "h"), ("h", "x")], deterministic=["h"], inputs=["u"]),
+            "h",
+            "x",
+            [],
+            "h is determined by u",
+        ),
+        (Graph.from_edges([("z", "y")], bijective=[("z", "w")]), "z", "y", ["w"], "by w"),
     ],
 )
 def test_the_answer_says_why(g, x, y, known, text):
