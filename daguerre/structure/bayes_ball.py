@@ -100,8 +100,7 @@ def _roll(graph: Graph, targets: Iterable[int], given: Set[int]) -> _Marks:
     from a parent it passes to the children. What is observed stops a ball from a child and bounces
     one from a parent. What a bijection recovers is read off the bijection, hence needs it as well.
     """
-    _, parents, children, *_ = graph.adjacency
-    is_map = [v.map == "deterministic" for v in graph.variables]
+    _, parents, children, is_map, *_ = graph.adjacency
     source = _recovered(graph, given)
     top, bottom, visited = marks = _Marks(*(bytearray(len(is_map)) for _ in range(3)))
     balls = [(j, True) for j in targets]
@@ -125,17 +124,15 @@ def _recovered(graph: Graph, given: Iterable[int]) -> Mapping[int, int]:
 
     What follows from its parents is no such case, so bijections are read last.
     """
-    number, parents, children, *_ = graph.adjacency
-    is_map = [v.map == "deterministic" for v in graph.variables]
-    inverts = [None if v.inverts is None else number[v.inverts] for v in graph.variables]
+    _, parents, children, is_map, inverts, constants, _ = graph.adjacency
     unknown = [len(above) for above in parents]
     known: set[int] = set()
     source: dict[int, int] = {}
-    forward = [*given, *(j for j, above in enumerate(parents) if is_map[j] and not above)]
+    forward = [*given, *constants]
     backward: list[int] = []  # what is known but for one parent, perhaps bijections of it
     while forward or backward:
         bijection = None if forward else backward.pop()
-        j = forward.pop() if bijection is None else inverts[bijection]
+        j = forward.pop() if bijection is None else inverts.get(bijection)
         if j is None or j in known:
             continue
         known.add(j)

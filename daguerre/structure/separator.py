@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Set
 
 from daguerre.graph import Graph, HasGraph, graph_of
 from daguerre.structure.names import Names, check_apart, check_static, read_names
@@ -59,20 +59,22 @@ def minimal_separator(
 
 def _candidates(
     graph: Graph, sides: tuple[tuple[str, ...], tuple[str, ...]], kept: tuple[str, ...]
-) -> list[list[str]]:
-    """Return sets to start from: what lies above the question, and what recovers it from below."""
+) -> Iterator[list[str]]:
+    """Yield sets to start from: what lies above the question, and what recovers it from below."""
     asked = {*sides[0], *sides[1]}
     above = {*kept, *graph.ancestors([*asked, *kept])}
-    recovered, frontier = set[str](), {*asked, *above}
-    while frontier:
-        frontier = {v.name for v in graph.variables if v.inverts in frontier} - recovered
-        recovered |= frontier
-    beside = recovered | graph.ancestors(recovered)
 
-    def allowed(names: set[str]) -> list[str]:
+    def allowed(names: Set[str]) -> list[str]:
         return [n for n in graph.names if n in names and n not in asked and n not in graph.inputs]
 
-    return [allowed(above), allowed(above | beside)]
+    yield allowed(above)
+    recovered, frontier = set[str](), [*asked, *above]
+    while frontier:
+        name = frontier.pop()
+        below = [c for c in graph.children(name) if graph[c].inverts == name]
+        frontier += [c for c in below if c not in recovered]
+        recovered.update(below)
+    yield allowed(above | recovered | graph.ancestors(recovered))
 
 
 def _pruned(
