@@ -9,7 +9,7 @@ from typing import overload
 from torch import Tensor
 from torch.distributions import ComposeTransform, Distribution, Transform
 
-from daguerre.graph import Graph, InadmissibleError, Variable
+from daguerre.graph import Graph, InadmissibleError, Variable, graph_of
 from daguerre.joint import as_joint
 from daguerre.model import Input, Model
 from daguerre.program import Outcome, Program, Step, misfit, realise
@@ -40,6 +40,7 @@ def eliminate(thing: Graph | Model, names: str | Iterable[str]) -> Graph | Model
         GraphError: An unknown name.
         InadmissibleError: A random variable, an input, a chain over time; in a Model also a
             random variable that would be left without parents.
+        TypeError: Neither a Graph nor a Model.
 
     References:
         Goodfellow, Bengio and Courville (2016), *Deep Learning*, section 10.2.3.
@@ -55,7 +56,9 @@ def eliminate(thing: Graph | Model, names: str | Iterable[str]) -> Graph | Model
         >>> dg.eliminate(p, "h").graph
         Graph(-> z; z -> x)
     """
-    return Eliminated(thing, names) if isinstance(thing, Model) else substituted(thing, names)
+    if isinstance(thing, Model):
+        return Eliminated(thing, names)
+    return substituted(graph_of(thing), names)
 
 
 class Eliminated(Model):

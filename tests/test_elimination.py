@@ -210,6 +210,11 @@ def test_what_cannot_be_substituted_is_refused(model, names, message):
         dg.eliminate(model(), names)
 
 
+def test_what_is_neither_graph_nor_model_is_refused():
+    with pytest.raises(TypeError, match="expected a Graph or a Model, not 'h'"):
+        dg.eliminate("h", "h")  # type: ignore[call-overload] - the slip that is tested
+
+
 def test_a_random_variable_cannot_lose_its_last_parent():
     p = dg.do(Hidden(), z=torch.zeros(2))
     with pytest.raises(dg.InadmissibleError, match="x would be left without parents"):
