@@ -20,7 +20,7 @@ lint: .venv/ready
 
 bench: .venv-bench/ready
 	$(BENCH)/python benchmarks/import_time.py
-	taskset -c 0 $(BENCH)/python benchmarks/structure.py
+	$(BENCH)/python benchmarks/structure.py
 	$(BENCH)/python benchmarks/memory.py
 	$(BENCH)/python benchmarks/vae_step.py
 
