@@ -16,6 +16,7 @@ from daguerre.families import StandardNormal
 from daguerre.graph import Graph, GraphError, InadmissibleError, Plate
 from daguerre.joint import Joint
 from daguerre.model import Input, Model, bijection, deterministic, rv
+from daguerre.nets import from_module
 from daguerre.objectives import (
     JS,
     KL,
@@ -77,6 +78,7 @@ __all__ = [
     "equivalent",
     "evaluate",
     "fit",
+    "from_module",
     "gan",
     "independent",
     "inverse",

@@ -27,6 +27,7 @@ LAYERS = (  # low to high; a module may import from lower layers, and from its o
     {"joint"},
     {"model"},
     {"compose", "counterfactual", "elimination", "nn", "data"},
+    {"nets"},
     {"empirical"},
     {"objectives"},
     {"evaluate"},

@@ -1,0 +1,185 @@
+"""What is random in a net: which operations draw, and from which distribution."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, NamedTuple, final
+
+import torch
+from torch import Tensor
+from torch.distributions import (
+    Bernoulli,
+    Categorical,
+    Distribution,
+    Exponential,
+    Normal,
+    Poisson,
+    Uniform,
+)
+
+__all__ = ["Noise", "is_random", "noise_of"]
+
+
+class Noise(NamedTuple):
+    """A random operation, taken apart.
+
+    Attributes:
+        law: Returns the distribution; of one event if it takes no arguments.
+        arguments: The values that the law depends on.
+        then: What the operation does with the draw, called as `then(*kept, draw)`; None if it
+            returns the draw.
+        kept: The values that `then` needs.
+        shape: The shape of the draw, where it is not that of the result.
+    """
+
+    law: Callable[..., Distribution]
+    arguments: tuple[Any, ...] = ()
+    then: Callable[..., Any] | None = None
+    kept: tuple[Any, ...] = ()
+    shape: Callable[[tuple[int, ...]], tuple[int, ...]] = tuple
+
+
+@final
+class Kept(Bernoulli):
+    """Bernoulli noise as dropout draws it: the same numbers from the same seed."""
+
+    def __init__(self, event: tuple[int, ...], dtype: torch.dtype, keep: float) -> None:
+        self.keep = keep
+        super().__init__(torch.full(event, keep, dtype=dtype), validate_args=False)
+
+    def sample(self, sample_shape: Iterable[int] = ()) -> Tensor:
+        """Draw 0 or 1, of shape `[*sample_shape, *batch_shape]`."""
+        shape = self._extended_shape(torch.Size(sample_shape))
+        draw = torch.empty(shape, dtype=self.probs.dtype, device=self.probs.device)
+        return draw.bernoulli_(self.keep)
+
+    def expand(self, batch_shape: Iterable[int], _instance: object = None) -> Kept:
+        """Return the distribution of independent copies."""
+        return Kept(tuple(batch_shape), self.probs.dtype, self.keep)
+
+
+def _fill(
+    family: Callable[..., Distribution],
+    values: tuple[float, ...],
+    event: tuple[int, ...],
+    dtype: torch.dtype,
+) -> Distribution:
+    return family(*(torch.full(event, v, dtype=dtype) for v in values), validate_args=False)
+
+
+def _root(family: Callable[..., Distribution], *values: float) -> Callable[..., Distribution]:
+    """Return a law over events of a shape that is filled in later."""
+    return partial(_fill, family, values)
+
+
+def _kept(keep: float) -> Callable[..., Distribution]:
+    return partial(Kept, keep=keep)
+
+
+def _scaled(x: Tensor, mask: Tensor, *, keep: float) -> Tensor:
+    return x * mask.div(keep)
+
+
+def _scaled_and_mask(x: Tensor, mask: Tensor, *, keep: float) -> tuple[Tensor, Tensor]:
+    return _scaled(x, mask, keep=keep), mask
+
+
+def _channels(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return (*shape[:2], *(1 for _ in shape[2:]))
+
+
+def _dropout(x: Any, p: float, _: bool) -> Noise:  # noqa: FBT001 - torch's signature
+    return Noise(_kept(1 - p), then=partial(_scaled, keep=1 - p), kept=(x,))
+
+
+def _feature_dropout(x: Any, p: float, train: bool) -> Noise:  # noqa: FBT001
+    return _dropout(x, p, train)._replace(shape=_channels)
+
+
+def _native_dropout(x: Any, p: float, train: bool) -> Noise:  # noqa: FBT001
+    return _dropout(x, p, train)._replace(then=partial(_scaled_and_mask, keep=1 - p))
+
+
+def _bernoulli(x: Any, p: float | None = None) -> Noise:
+    return Noise(Bernoulli, (x,)) if p is None else Noise(_kept(p))
+
+
+def _normal(mean: Any, std: Any = 1.0, *_: Any) -> Noise:
+    return Noise(Normal, (mean, std))
+
+
+def _filled_normal(_: Any, mean: float = 0.0, std: float = 1.0) -> Noise:
+    return Noise(_root(Normal, mean, std))
+
+
+def _filled_uniform(_: Any, low: float = 0.0, high: float = 1.0) -> Noise:
+    return Noise(_root(Uniform, low, high))
+
+
+def _filled_exponential(_: Any, rate: float = 1.0) -> Noise:
+    return Noise(_root(Exponential, rate))
+
+
+def _multinomial(probs: Any, draws: int, *_: Any) -> Noise | None:
+    if draws != 1:
+        return None
+    return Noise(Categorical, (probs,), then=_as_column, shape=lambda shape: shape[:-1])
+
+
+def _as_column(draw: Tensor) -> Tensor:
+    return draw.unsqueeze(-1)
+
+
+_STANDARD = _root(Normal, 0.0, 1.0)
+_UNIFORM = _root(Uniform, 0.0, 1.0)
+_RULES: dict[str, Callable[..., Noise | None]] = {
+    "randn": lambda *_: Noise(_STANDARD),
+    "randn_like": lambda *_: Noise(_STANDARD),
+    "rand": lambda *_: Noise(_UNIFORM),
+    "rand_like": lambda *_: Noise(_UNIFORM),
+    "normal_": _filled_normal,
+    "normal_functional": _filled_normal,
+    "uniform_": _filled_uniform,
+    "uniform": _filled_uniform,
+    "exponential_": _filled_exponential,
+    "exponential": _filled_exponential,
+    "bernoulli_": lambda _, p=0.5: Noise(_kept(p)),
+    "bernoulli": _bernoulli,
+    "normal": _normal,
+    "poisson": lambda rate: Noise(Poisson, (rate,)),
+    "multinomial": _multinomial,
+    "dropout": _dropout,
+    "native_dropout": _native_dropout,
+    "feature_dropout": _feature_dropout,
+}
+# where each of torch's operations that can drop out says whether it does
+_IDLE: dict[str, Callable[..., bool]] = {
+    "dropout": lambda _, p, train: not train or p == 0,
+    "feature_dropout": lambda _, p, train: not train or p == 0,
+    "native_dropout": lambda _, p, train: not train or p == 0,
+    "alpha_dropout": lambda _, p, train: not train or p == 0,
+    "feature_alpha_dropout": lambda _, p, train: not train or p == 0,
+    "scaled_dot_product_attention": lambda *a, dropout_p=0.0, **_: (
+        not (a[4] if len(a) > 4 else dropout_p)
+    ),
+    "rrelu": lambda *a, **k: not (a[3] if len(a) > 3 else k.get("training", False)),
+    "lstm": lambda *a, **_: not a[6] or not a[5],
+    "gru": lambda *a, **_: not a[6] or not a[5],
+    "rnn_tanh": lambda *a, **_: not a[6] or not a[5],
+    "rnn_relu": lambda *a, **_: not a[6] or not a[5],
+}
+
+
+def is_random(target: Any, arguments: tuple[Any, ...], options: dict[str, Any]) -> bool:
+    """Whether an operation, called like this, draws random numbers."""
+    if torch.Tag.nondeterministic_seeded not in getattr(target, "tags", ()):
+        return False
+    idle = _IDLE.get(target.overloadpacket.__name__)
+    return idle is None or not idle(*arguments, **options)
+
+
+def noise_of(target: Any, arguments: tuple[Any, ...]) -> Noise | None:
+    """Take a random operation apart, or return None if its law is not known."""
+    rule = _RULES.get(target.overloadpacket.__name__)
+    return rule(*arguments) if rule is not None else None

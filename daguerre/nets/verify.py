@@ -1,0 +1,104 @@
+"""Whether a model does what the net does, to the bit: on the example, and on another input."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import torch
+import torch.utils._pytree as pytree
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from daguerre.graph import GraphError
+from daguerre.nets.ladder import SEED
+from daguerre.nets.noise import is_random
+from daguerre.nets.recording import Recording
+
+__all__ = ["verify"]
+
+
+class Replayed(Protocol):
+    """A model of a net that can be run with the net's own random draws."""
+
+    recording: Recording
+
+    @property
+    def outputs(self) -> Any:
+        """What the net returns, by names."""
+        ...
+
+    def replay(self, inputs: tuple[Any, ...], draws: Mapping[int, Tensor]) -> Any:
+        """Run the model."""
+        ...
+
+
+class DiffersError(GraphError):
+    """The model gives something else than the net."""
+
+
+def verify(model: Replayed, net: nn.Module, example: tuple[Any, ...]) -> None:
+    """Run net and model on the example, and on an input made of it, and compare to the bit.
+
+    Raises:
+        DiffersError: An output differs; says which, and on which of the two.
+    """
+    _compare(model, net, example, "on the example")
+    try:
+        other = pytree.tree_map(_other, example)
+        _compare(model, net, other, "on another input: it computes something outside of torch")
+    except DiffersError:
+        raise
+    except Exception:  # noqa: BLE001 - the other input may take another path, or be no input
+        return
+
+
+def _compare(model: Replayed, net: nn.Module, inputs: tuple[Any, ...], where: str) -> None:
+    with torch.random.fork_rng(devices=[]), _Draws() as seen:
+        torch.manual_seed(SEED)
+        expected = pytree.tree_leaves(net(*pytree.tree_map(_copy, inputs)))
+    noise = [i for i, op in enumerate(model.recording.ops) if op.role == "noise"]
+    if len(noise) != len(seen.draws):
+        raise DiffersError(
+            f"the net draws {len(seen.draws)} times and not {len(noise)} times {where}"
+        )
+    shapes = [op.layout.shape for op in model.recording.ops if op.role == "noise" and op.layout]
+    draws = {i: d.reshape(shape) for i, d, shape in zip(noise, seen.draws, shapes, strict=True)}
+    found = pytree.tree_leaves(model.replay(pytree.tree_map(_copy, inputs), draws))
+    for name, a, b in zip(pytree.tree_leaves(model.outputs), expected, found, strict=True):
+        if not _same(a, b):
+            raise DiffersError(f"the net gives another {name} {where}")
+
+
+def _same(a: Any, b: Any) -> bool:
+    if not isinstance(a, Tensor) or not isinstance(b, Tensor):
+        return bool(a == b)
+    return a.shape == b.shape and torch.equal(a.nan_to_num(), b.nan_to_num())
+
+
+class _Draws(TorchDispatchMode):
+    """Keeps what every random operation draws."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.draws: list[Tensor] = []
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, Tensor) and is_random(func, args, kwargs or {}):
+            self.draws.append(result.detach().clone())
+        return result
+
+
+def _copy(leaf: Any) -> Any:
+    """Return what a net may change without changing the example."""
+    return leaf.clone() if isinstance(leaf, Tensor) else leaf
+
+
+def _other(leaf: Any) -> Any:
+    """Return an input like that of the example: rows in another order, a little smaller."""
+    if not isinstance(leaf, Tensor) or leaf.dim() == 0:
+        return leaf
+    return leaf.flip(0) * 0.9 if leaf.is_floating_point() else leaf.flip(0)
