@@ -16,7 +16,7 @@ from daguerre.families import StandardNormal
 from daguerre.graph import Graph, GraphError, InadmissibleError, Plate
 from daguerre.joint import Joint
 from daguerre.model import Input, Model, bijection, deterministic, rv
-from daguerre.nets import from_module
+from daguerre.nets import from_module, units
 from daguerre.objectives import (
     JS,
     KL,
@@ -95,4 +95,5 @@ __all__ = [
     "requisite",
     "rv",
     "save",
+    "units",
 ]

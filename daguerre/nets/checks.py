@@ -17,13 +17,10 @@ from daguerre.nets.recording import Recording, Scene, run
 __all__ = ["Expect", "settle"]
 
 
-class Holds:
-    """Refuses a run in which what the path depends on is not so."""
-
-    def __call__(self, condition: bool, place: str) -> None:  # noqa: FBT001 - a value
-        """Check a condition on a value that was read at some place."""
-        if not condition:
-            _refuse("a value of which the path depends is not what it was", place)
+def hold(condition: bool, place: str) -> None:  # noqa: FBT001 - a value
+    """Refuse a run in which what the path depends on, read at some place, is not so."""
+    if not condition:
+        _refuse("a value that the path depends on is not what it was", place)
 
 
 class Expect:

@@ -19,7 +19,8 @@ from daguerre.graph import GraphError
 from daguerre.joint import as_joint
 from daguerre.locate import located
 from daguerre.model import Input, Model
-from daguerre.nets.ladder import RUNGS, example_inputs
+from daguerre.nets.generalise import generalised
+from daguerre.nets.ladder import RUNGS, Rung, batch_size, example_inputs
 from daguerre.nets.plan import Block, Plan, plan
 from daguerre.nets.reading import record
 from daguerre.nets.recording import HeldBy, Layout, Op, Recording, Result, Scene, run
@@ -54,7 +55,10 @@ class Imported(Model):
     @property
     def notes(self) -> tuple[str, ...]:
         """How the net was read."""
-        return self.recording.notes
+        recording = self.recording
+        if recording.batch is None:
+            return recording.notes
+        return (*recording.notes, f"for batches of {recording.batch} rows only, as in the example")
 
     @property
     def outputs(self) -> Any:
@@ -227,7 +231,7 @@ def from_module(net: nn.Module, *example: Any, depth: int | None = None) -> Impo
     reasons: dict[str, list[str]] = {}
     for rung in RUNGS:
         try:
-            model = Imported(net, record(net, _two_rows(example), names, rung), depth)
+            model = Imported(net, _recorded(net, example, names, rung), depth)
             verify(model, net, example)
         except Exception as error:  # noqa: BLE001 - whatever a user's net raises is a reason
             reasons.setdefault(_reason(error), []).append(rung.name)
@@ -277,14 +281,28 @@ def _key(key: Any) -> str:
     return str(getattr(key, "key", getattr(key, "idx", getattr(key, "name", key))))
 
 
-def _two_rows(example: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Repeat a single row, which export would take for a batch size of its own."""
-    tensors = [x for x in pytree.tree_leaves(example) if isinstance(x, Tensor) and x.dim()]
-    if not tensors or tensors[0].shape[0] != 1:
-        return example
+def _recorded(
+    net: nn.Module, example: tuple[Any, ...], names: tuple[str, ...], rung: Rung
+) -> Recording:
+    """Record the net for any number of rows, if need be from two numbers of them."""
+    n = batch_size(example)
+    if n == 1:  # which export would take for a size of its own
+        example, n = _repeated(example, 1), 2
+    recording = record(net, example, names, rung)
+    if recording.batch is None:
+        return recording
+    try:
+        twice = record(net, _repeated(example, n), names, rung)
+    except Exception:  # noqa: BLE001 - then the net wants as many rows as the example has
+        return recording
+    return generalised(recording, twice, n) or recording
 
-    def two(leaf: Any) -> Any:
-        is_row = isinstance(leaf, Tensor) and leaf.dim() and leaf.shape[0] == 1
-        return leaf.expand(2, *leaf.shape[1:]).clone() if is_row else leaf
 
-    return pytree.tree_map(two, example)
+def _repeated(example: tuple[Any, ...], n: int) -> tuple[Any, ...]:
+    """Return the example with its n rows twice."""
+
+    def twice(leaf: Any) -> Any:
+        is_batch = isinstance(leaf, Tensor) and leaf.dim() and leaf.shape[0] == n
+        return torch.cat([leaf, leaf]) if is_batch else leaf
+
+    return pytree.tree_map(twice, example)

@@ -30,7 +30,7 @@ from torch.nn.modules.module import (
 from daguerre.graph import GraphError
 from daguerre.program import validation
 
-__all__ = ["RUNGS", "SEED", "Rung", "Trace", "example_inputs"]
+__all__ = ["RUNGS", "SEED", "Rung", "Trace", "batch_size", "example_inputs"]
 
 SEED = 0  # of the run that is watched, so that it can be replayed
 
@@ -77,6 +77,12 @@ def example_inputs(example: Sequence[Any]) -> tuple[int, ...]:
     return tuple(i for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor))
 
 
+def batch_size(example: Sequence[Any]) -> int:
+    """Return the length of the first dimension of the first tensor that has one."""
+    tensors = (leaf for leaf in pytree.tree_leaves(tuple(example)) if isinstance(leaf, Tensor))
+    return next((t.shape[0] for t in tensors if t.dim()), 1)
+
+
 def _exported(net: nn.Module, example: tuple[Any, ...]) -> Trace:
     program = torch.export.export(net, example, dynamic_shapes=_batched(example), strict=False)
     return _of_program(program, ("read by torch.export",))
@@ -93,8 +99,7 @@ def _drafted(net: nn.Module, example: tuple[Any, ...]) -> Trace:
 
 def _batched(example: tuple[Any, ...]) -> Any:
     """Say which dimensions may grow: the first of every tensor that is as long as the first's."""
-    tensors = [leaf for leaf in pytree.tree_leaves(example) if isinstance(leaf, Tensor)]
-    n = next((t.shape[0] for t in tensors if t.dim()), None)
+    n = batch_size(example)
 
     def dims(leaf: object) -> dict[int, Any] | None:
         if isinstance(leaf, Tensor) and leaf.dim() and leaf.shape[0] == n:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple, final
 
@@ -18,7 +19,7 @@ from torch.distributions import (
     Uniform,
 )
 
-__all__ = ["Noise", "is_random", "noise_of"]
+__all__ = ["Law", "Noise", "is_random", "noise_of"]
 
 
 class Noise(NamedTuple):
@@ -42,11 +43,17 @@ class Noise(NamedTuple):
 
 @final
 class Kept(Bernoulli):
-    """Bernoulli noise as dropout draws it: the same numbers from the same seed."""
+    """Bernoulli noise as dropout draws it: the same numbers from the same seed.
 
-    def __init__(self, event: tuple[int, ...], dtype: torch.dtype, keep: float) -> None:
+    Args:
+        probs: The probability of 1, the same for every entry.
+        keep: The same as a number, by which the draws are made.
+        validate_args: Whether to check `probs`.
+    """
+
+    def __init__(self, probs: Tensor, keep: float, *, validate_args: bool | None = None) -> None:
         self.keep = keep
-        super().__init__(torch.full(event, keep, dtype=dtype), validate_args=False)
+        super().__init__(probs, validate_args=validate_args)
 
     def sample(self, sample_shape: Iterable[int] = ()) -> Tensor:
         """Draw 0 or 1, of shape `[*sample_shape, *batch_shape]`."""
@@ -56,25 +63,33 @@ class Kept(Bernoulli):
 
     def expand(self, batch_shape: Iterable[int], _instance: object = None) -> Kept:
         """Return the distribution of independent copies."""
-        return Kept(tuple(batch_shape), self.probs.dtype, self.keep)
+        return Kept(self.probs.expand(torch.Size(batch_shape)), self.keep, validate_args=False)
 
 
-def _fill(
-    family: Callable[..., Distribution],
-    values: tuple[float, ...],
-    event: tuple[int, ...],
-    dtype: torch.dtype,
-) -> Distribution:
-    return family(*(torch.full(event, v, dtype=dtype) for v in values), validate_args=False)
+@dataclass(frozen=True, slots=True)
+class Law:
+    """The distribution of one event of noise that depends on nothing.
+
+    Attributes:
+        family: The family.
+        values: Its parameters, the same for every entry.
+        event: The event shape.
+        dtype: Type of the parameters.
+    """
+
+    family: Callable[..., Distribution]
+    values: tuple[float, ...]
+    event: tuple[int, ...] = ()
+    dtype: torch.dtype = torch.float32
+
+    def __call__(self) -> Distribution:
+        """Return the distribution, on the default device."""
+        parameters = (torch.full(self.event, v, dtype=self.dtype) for v in self.values)
+        return self.family(*parameters, validate_args=False)
 
 
-def _root(family: Callable[..., Distribution], *values: float) -> Callable[..., Distribution]:
-    """Return a law over events of a shape that is filled in later."""
-    return partial(_fill, family, values)
-
-
-def _kept(keep: float) -> Callable[..., Distribution]:
-    return partial(Kept, keep=keep)
+def _kept(keep: float) -> Law:
+    return Law(partial(Kept, keep=keep), (keep,))
 
 
 def _scaled(x: Tensor, mask: Tensor, *, keep: float) -> Tensor:
@@ -110,15 +125,15 @@ def _normal(mean: Any, std: Any = 1.0, *_: Any) -> Noise:
 
 
 def _filled_normal(_: Any, mean: float = 0.0, std: float = 1.0) -> Noise:
-    return Noise(_root(Normal, mean, std))
+    return Noise(Law(Normal, (mean, std)))
 
 
 def _filled_uniform(_: Any, low: float = 0.0, high: float = 1.0) -> Noise:
-    return Noise(_root(Uniform, low, high))
+    return Noise(Law(Uniform, (low, high)))
 
 
 def _filled_exponential(_: Any, rate: float = 1.0) -> Noise:
-    return Noise(_root(Exponential, rate))
+    return Noise(Law(Exponential, (rate,)))
 
 
 def _multinomial(probs: Any, draws: int, *_: Any) -> Noise | None:
@@ -131,8 +146,8 @@ def _as_column(draw: Tensor) -> Tensor:
     return draw.unsqueeze(-1)
 
 
-_STANDARD = _root(Normal, 0.0, 1.0)
-_UNIFORM = _root(Uniform, 0.0, 1.0)
+_STANDARD = Law(Normal, (0.0, 1.0))
+_UNIFORM = Law(Uniform, (0.0, 1.0))
 _RULES: dict[str, Callable[..., Noise | None]] = {
     "randn": lambda *_: Noise(_STANDARD),
     "randn_like": lambda *_: Noise(_STANDARD),

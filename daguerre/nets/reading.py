@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import torch
@@ -13,9 +12,9 @@ from torch import SymInt, Tensor, fx, nn
 from torch.fx.node import map_aggregate
 
 from daguerre.graph import GraphError
-from daguerre.nets.checks import Expect, Holds, settle
-from daguerre.nets.ladder import Rung, Trace, example_inputs
-from daguerre.nets.noise import Noise, is_random, noise_of
+from daguerre.nets.checks import Expect, hold, settle
+from daguerre.nets.ladder import Rung, Trace, batch_size, example_inputs
+from daguerre.nets.noise import Law, Noise, is_random, noise_of
 from daguerre.nets.recording import (
     Held,
     HeldBy,
@@ -67,8 +66,9 @@ def record(net: nn.Module, example: Sequence[Any], names: Sequence[str], rung: R
     seen = rung(net, example)
     leaves = pytree.tree_leaves(tuple(example))
     tensors = [leaves[i] for i in example_inputs(example)]
-    n = next((t.shape[0] for t in tensors if t.dim()), 1)
-    recording = _Reader(seen, n, dict(zip(seen.inputs, names, strict=True))).read()
+    recording = _Reader(
+        seen, batch_size(example), dict(zip(seen.inputs, names, strict=True))
+    ).read()
     if seen.replay:
         settle(recording, HeldBy(net, recording.constants), tensors)
     return recording
@@ -99,12 +99,9 @@ class _Reader:
                     outputs = self._resolve(node.args[0])
         structure = self.seen.structure
         leaves = list(outputs)[: structure.num_leaves]
-        notes = self.seen.notes
         batch = None if self.sizes.symbols else self.n
-        if batch is not None:
-            notes = (*notes, f"for batches of {batch} rows only, as in the example")
         outputs = pytree.tree_unflatten(leaves, structure)
-        return Recording(tuple(self.ops), outputs, self.constants, notes, batch)
+        return Recording(tuple(self.ops), outputs, self.constants, self.seen.notes, batch)
 
     def _given(self, node: fx.Node) -> Any:
         """Return what stands for a placeholder or an attribute."""
@@ -140,7 +137,7 @@ class _Reader:
             self.values[node] = self._add(op, node)
             return
         if name == "_assert_scalar":
-            self._check(Holds(), arguments[0])
+            self._check(hold, arguments[0])
             return
         label = name
         if name == "getitem":  # part of a tuple: chunk_0
@@ -177,8 +174,8 @@ class _Reader:
         return self._add(Op(noise.then, (*noise.kept, draw), {}, label, layout=result), node)
 
     def _noise(self, node: fx.Node, noise: Noise, layout: Layout) -> Op:
-        if not noise.arguments:
-            law = partial(noise.law, layout.event, layout.dtype)
+        if isinstance(noise.law, Law):
+            law = replace(noise.law, event=layout.event, dtype=layout.dtype)
             return Op(law, label="noise", layout=layout, role="noise")
         if layout.dim != 0 or layout.inner != 1:
             raise GraphError(

@@ -80,6 +80,12 @@ class Layout(NamedTuple):
         inner = (self.inner,) if self.inner != 1 else ()
         return (*self.shape[: self.dim], *inner, *self.shape[self.dim + 1 :])
 
+    def sized(self, n: int) -> tuple[int, ...]:
+        """Return the shape for n rows."""
+        if self.dim is None:
+            return self.shape
+        return (*self.shape[: self.dim], n * self.inner, *self.shape[self.dim + 1 :])
+
     def rows(self, value: Tensor, n: int) -> Tensor:
         """View a value of the net as `[n, *event]`."""
         if self.dim is None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from daguerre.graph import GraphError
-from daguerre.nets.ladder import SEED
+from daguerre.nets.ladder import SEED, batch_size
 from daguerre.nets.noise import is_random
 from daguerre.nets.recording import Recording
 
@@ -62,8 +62,10 @@ def _compare(model: Replayed, net: nn.Module, inputs: tuple[Any, ...], where: st
         raise DiffersError(
             f"the net draws {len(seen.draws)} times and not {len(noise)} times {where}"
         )
-    shapes = [op.layout.shape for op in model.recording.ops if op.role == "noise" and op.layout]
-    draws = {i: d.reshape(shape) for i, d, shape in zip(noise, seen.draws, shapes, strict=True)}
+    n, draws = batch_size(inputs), dict(zip(noise, seen.draws, strict=True))
+    for number, draw in draws.items():  # a draw from a Categorical has a dimension less here
+        if (layout := model.recording.ops[number].layout) is not None:
+            draws[number] = draw.reshape(layout.sized(n))
     found = pytree.tree_leaves(model.replay(pytree.tree_map(_copy, inputs), draws))
     for name, a, b in zip(pytree.tree_leaves(model.outputs), expected, found, strict=True):
         if not _same(a, b):

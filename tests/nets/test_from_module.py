@@ -195,11 +195,18 @@ def test_numbers_read_out_of_tensors_are_checked_at_each_run():
 
 
 def test_a_recording_for_one_batch_size_says_so():
-    net = nn.LSTM(4, 5)
-    model = dg.from_module(net, torch.randn(3, 7, 4))
+    net = nn.Sequential(nn.Unflatten(1, (2, 2)), Stacked())
+    model = dg.from_module(net, torch.randn(3, 4))
     assert any("batches of 3 rows only" in note for note in model.notes)
     with pytest.raises(dg.GraphError, match="recorded for batches of 3 rows, and 2 came"):
-        model(torch.randn(2, 7, 4))
+        model(torch.randn(2, 4))
+
+
+def test_a_net_whose_first_dimension_is_time_is_read_for_any_length():
+    net = nn.LSTM(4, 5)
+    model = dg.from_module(net, torch.randn(3, 7, 4))
+    x = torch.randn(6, 7, 4)
+    assert same(model(x), net(x))
 
 
 def test_the_net_is_left_as_it_was():
@@ -219,6 +226,13 @@ def test_the_net_is_left_as_it_was():
 def test_a_thousand_operations_are_read():
     model = dg.from_module(Deep(1000), torch.randn(2, 4))
     assert len(model.graph.names) == 1001
+
+
+class Stacked(nn.Module):
+    """Says three where it means the batch."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.reshape(3, 4) * 2
 
 
 # Refusals
