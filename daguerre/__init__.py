@@ -16,7 +16,7 @@ from daguerre.families import StandardNormal
 from daguerre.graph import Graph, GraphError, InadmissibleError, Plate
 from daguerre.joint import Joint
 from daguerre.model import Input, Model, bijection, deterministic, rv
-from daguerre.nets import from_module, units
+from daguerre.nets import from_module, randomize, units
 from daguerre.objectives import (
     JS,
     KL,
@@ -91,6 +91,7 @@ __all__ = [
     "nll",
     "nn",
     "objectives_for",
+    "randomize",
     "replace",
     "requisite",
     "rv",

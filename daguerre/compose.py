@@ -18,7 +18,7 @@ from daguerre.graph import Graph, GraphError, Variable
 from daguerre.model import Input, Model, Node, check_names, parameters_of, place_of
 from daguerre.program import Outcome, Step
 
-__all__ = ["CPD", "do", "model", "replace"]
+__all__ = ["CPD", "do", "model", "place_of_cpd", "read_cpd", "replace"]
 
 CPD = Distribution | Tensor | nn.Module | Node[...] | Callable[..., Any]
 
@@ -86,12 +86,13 @@ class Composed(Model):
             cpd = self._modules.get(variable.name)
             if cpd is None:
                 return base[variable.name]
-            return Step(variable, cpd, _place(cpd))
+            return Step(variable, cpd, place_of_cpd(cpd))
 
         return tuple(step(v) for v in self.graph.variables)
 
 
-def _place(cpd: nn.Module) -> str:
+def place_of_cpd(cpd: nn.Module) -> str:
+    """Return file and line of what a module of a model computes."""
     match cpd:
         case Constant():
             return ""
@@ -119,7 +120,7 @@ def model(**cpds: CPD | Input) -> Model:
         ((('z', 'x'),), torch.Size([5]))
     """
     check_names(cpds)
-    read = {name: _read(name, cpd) for name, cpd in cpds.items()}
+    read = {name: read_cpd(name, cpd) for name, cpd in cpds.items()}
     graph = Graph(variable for variable, _ in read.values())
     return _composed(graph, read, None)
 
@@ -137,7 +138,7 @@ def replace(model: Model, **cpds: CPD | Input) -> Model:
         >>> replace(p, x=deterministic(lambda z: torch.tanh(z))).kind("x"), p.kind("x")
         ('implicit', 'prescribed')
     """
-    read = {name: _read(name, cpd) for name, cpd in cpds.items()}
+    read = {name: read_cpd(name, cpd) for name, cpd in cpds.items()}
     graph = model.graph.with_variables(*(variable for variable, _ in read.values()))
     return _composed(graph, read, model)
 
@@ -159,7 +160,7 @@ def do(model: Model, **values: Tensor | float) -> Model:
         (tensor([3., 3.]), ())
     """
     constants = {name: torch.as_tensor(value) for name, value in values.items()}
-    read = {name: _read(name, value) for name, value in constants.items()}
+    read = {name: read_cpd(name, value) for name, value in constants.items()}
     return _composed(model.graph.do(values), read, model)
 
 
@@ -170,7 +171,13 @@ def _composed(graph: Graph, read: Mapping[str, Read], base: Model | None) -> Com
     return Composed(graph, {name: cpd for name, (_, cpd) in read.items()}, base)
 
 
-def _read(name: str, cpd: CPD | Input) -> Read:
+def read_cpd(name: str, cpd: CPD | Input) -> Read:
+    """Return the variable that a CPD declares, and the CPD as a module.
+
+    Raises:
+        GraphError: It uses a module, or a tensor that is learned, from outside.
+        TypeError: It is no CPD.
+    """
     match cpd:
         case Input():
             return Variable(name, map="input"), cpd

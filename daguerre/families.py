@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 import torch
 from torch import Tensor
 from torch.distributions import Bernoulli, Distribution, Gamma, Normal, constraints
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-__all__ = ["StandardNormal", "pathwise_draw", "standard_noise", "support", "surprisal"]
+__all__ = [
+    "Shared",
+    "SharedNormal",
+    "StandardNormal",
+    "pathwise_draw",
+    "shared",
+    "standard_noise",
+    "support",
+    "surprisal",
+]
 
 
 @final
@@ -44,6 +53,80 @@ class StandardNormal(Normal):
         return f"StandardNormal({', '.join(map(str, self.batch_shape))})"
 
 
+@final
+class SharedNormal(Normal):
+    """A Normal variable that all rows of the data share; see `shared`."""
+
+    def __init__(self, loc: Tensor, scale: Tensor, rows: int) -> None:
+        self.rows = rows
+        super().__init__(loc, scale, validate_args=False)
+
+    def expand(self, batch_shape: Iterable[int], _instance: object = None) -> SharedNormal:
+        """Return the distribution of independent copies."""
+        shape = torch.Size(batch_shape)
+        return SharedNormal(self.loc.expand(shape), self.scale.expand(shape), self.rows)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Return this row's part of the log-density."""
+        return super().log_prob(value) / self.rows
+
+
+@final
+class Shared(Distribution):
+    """A variable of any family that all rows of the data share; see `shared`."""
+
+    arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {}  # type: ignore[override]
+
+    def __init__(self, base: Distribution, rows: int) -> None:
+        self.base, self.rows = base, rows
+        super().__init__(base.batch_shape, base.event_shape, validate_args=False)
+
+    @property
+    def has_rsample(self) -> bool:  # type: ignore[override] - a class attribute in torch
+        """Whether draws carry gradients."""
+        return self.base.has_rsample
+
+    @property
+    def support(self) -> constraints.Constraint | None:
+        """The values that can be scored."""
+        return self.base.support
+
+    def expand(self, batch_shape: Iterable[int], _instance: object = None) -> Shared:
+        """Return the distribution of independent copies."""
+        return Shared(self.base.expand(torch.Size(batch_shape)), self.rows)
+
+    def sample(self, sample_shape: Iterable[int] = ()) -> Tensor:
+        """Draw."""
+        return self.base.sample(torch.Size(sample_shape))
+
+    def rsample(self, sample_shape: Iterable[int] = ()) -> Tensor:
+        """Draw with gradients."""
+        return self.base.rsample(torch.Size(sample_shape))
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Return this row's part of the log-density."""
+        return self.base.log_prob(value) / self.rows
+
+
+def shared(distribution: Distribution, rows: int) -> Distribution:
+    r"""Return the distribution of a variable that `rows` rows of data have in common.
+
+    Each row draws its own copy and scores $\frac1N \log p$ of it, so that over the N rows of the
+    data the density counts once. The mean over a batch of a bound is then 1/N of the bound for
+    all data, and an unbiased estimate of it (Blundell et al. 2015, arXiv 1505.05424, section 3.4;
+    one draw a row as in Kingma, Salimans and Welling 2015, arXiv 1506.02557).
+
+    Example:
+        >>> one = Normal(torch.zeros(3), 1.0)
+        >>> ten = shared(one, 10)
+        >>> torch.allclose(10 * ten.log_prob(torch.ones(3)), one.log_prob(torch.ones(3)))
+        True
+    """
+    if type(distribution) is Normal:
+        return SharedNormal(distribution.loc, distribution.scale, rows)
+    return Shared(distribution, rows)
+
+
 def _bernoulli(distribution: Bernoulli, value: Tensor) -> Tensor:
     logits = distribution.logits
     if logits.dim() < value.dim():  # a root has the logits of one event
@@ -63,6 +146,7 @@ def standard_noise(like: Tensor) -> Tensor:
 _SURPRISALS: dict[type[Distribution], Callable[[Any, Tensor], Tensor]] = {Bernoulli: _bernoulli}
 _DRAWS: dict[type[Distribution], Callable[[Any], Tensor]] = {
     Normal: _normal_draw,
+    SharedNormal: _normal_draw,
     StandardNormal: _normal_draw,
 }
 

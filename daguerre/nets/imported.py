@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import traceback
+from collections import ChainMap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MethodType
@@ -144,6 +145,23 @@ class Imported(Model):
         assert layout is not None  # what has a name is a tensor
         return layout
 
+    def weights(self, name: str) -> dict[str, str]:
+        """Return the tensors of the net that a variable uses, and the first name of each."""
+        first: dict[int, str] = {}
+        tensors = (
+            *self.net.named_parameters(remove_duplicate=False),
+            *self.net.named_buffers(remove_duplicate=False),
+        )
+        names = {alias: first.setdefault(id(t), alias) for alias, t in tensors}
+        return {n: names[n] for n in self.plan.held(self.recording, name) if n in names}
+
+    def value(
+        self, name: str, weights: Mapping[str, Tensor], parents: Sequence[Tensor]
+    ) -> Outcome:
+        """Return what the CPD of a variable does, with other weights than the net's."""
+        run = Run(self.recording, self.plan.blocks[name])
+        return run.outcome(self, ChainMap(dict(weights), self.held()), parents)  # type: ignore[arg-type]
+
     def extra_repr(self) -> str:
         """Return the graph and how it was read."""
         return "\n".join((f"{len(self.graph.names)} variables", *self.notes))
@@ -160,6 +178,12 @@ class Run:
 
     def __call__(self, model: Imported, *parents: Tensor) -> Outcome:
         """Return the value carried batch first, or the distribution of a noise variable."""
+        return self.outcome(model, model.held(), parents)
+
+    def outcome(
+        self, model: Imported, held: Mapping[str, Tensor], parents: Sequence[Tensor]
+    ) -> Outcome:
+        """Do so with other tensors than those that the net holds."""
         ops, block = self.recording.ops, self.block
         n = parents[0].shape[0] if parents else 1
         if parents and self.recording.batch not in (None, n):
@@ -172,7 +196,7 @@ class Run:
             for s, rows in zip(block.sources, parents, strict=True)
         }
         device = next((v.device for v in values.values()), None) or device_of([model])
-        scene = Scene(values, model.held(), n, device or torch.get_default_device())
+        scene = Scene(values, held, n, device or torch.get_default_device())
         run(ops, block.inner, scene)
         outcome, layout = scene.results[block.result], ops[block.result].layout
         if not isinstance(outcome, Tensor) or not parents:

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent, Normal, TransformedDistribution
 from torch.distributions.kl import _dispatch_kl  # the public front end dispatches at every call
 
-from daguerre.families import StandardNormal
+from daguerre.families import SharedNormal, StandardNormal
 
 __all__ = ["Rule", "closed_form", "is_infinite"]
 
@@ -36,8 +36,13 @@ def _standardised(loc: Tensor, scale: Tensor) -> Tensor:
     return torch.addcmul(value, loc, loc, value=0.5)
 
 
+def _shared_shared(a: SharedNormal, b: SharedNormal) -> Tensor:
+    return _normal_normal(a, b) / b.rows
+
+
 _RULES: dict[tuple[type, type], Rule] = {
     (Normal, Normal): _normal_normal,
+    (SharedNormal, SharedNormal): _shared_shared,
     (Normal, StandardNormal): _normal_standard,
 }
 
