@@ -47,7 +47,7 @@ def _refuse(what: str, place: str) -> Never:
 def settle(recording: Recording, held: Mapping[str, Tensor], inputs: Sequence[Tensor]) -> None:
     """Replay a recording on the example, so that what it expects is known."""
     given = iter(inputs)
-    n = recording.batch or 1
+    n = recording.least
     scene = Scene({}, held, n, torch.get_default_device())
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(SEED)

@@ -40,7 +40,7 @@ def generalised(one: Recording, two: Recording, n: int) -> Recording | None:
         ops = tuple(_op(a, b, n) for a, b in zip(one.ops, two.ops, strict=True))
     except _UnlikeError:
         return None
-    return replace(one, ops=ops, batch=None)
+    return replace(one, ops=ops, least=1, most=None)
 
 
 def _op(a: Op, b: Op, n: int) -> Op:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
-import traceback
 from collections import ChainMap
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from types import MethodType
 from typing import Any
 
@@ -20,18 +17,11 @@ from daguerre.graph import GraphError
 from daguerre.joint import as_joint
 from daguerre.locate import located
 from daguerre.model import Input, Model
-from daguerre.nets.generalise import generalised
-from daguerre.nets.ladder import RUNGS, Rung, batch_size, example_inputs
 from daguerre.nets.plan import Block, Plan, plan
-from daguerre.nets.reading import record
 from daguerre.nets.recording import HeldBy, Layout, Op, Recording, Result, Scene, run
-from daguerre.nets.verify import verify
 from daguerre.program import Outcome, Step, realise
 
-__all__ = ["Imported", "from_module"]
-
-
-_NOT_THE_NETS = (str(Path(torch.__file__).parent), str(Path(__file__).parent.parent))
+__all__ = ["Imported", "Run"]
 
 
 class Imported(Model):
@@ -57,18 +47,21 @@ class Imported(Model):
     def notes(self) -> tuple[str, ...]:
         """How the net was read."""
         recording = self.recording
-        if recording.batch is None:
-            return recording.notes
-        return (*recording.notes, f"for batches of {recording.batch} rows only, as in the example")
+        return (
+            (*recording.notes, f"for batches of {recording.rows} rows")
+            if recording.is_bounded
+            else recording.notes
+        )
 
     @property
     def outputs(self) -> Any:
         """What the net returns, with the names of variables in place of its tensors."""
         names = self.plan.names
-        return pytree.tree_map(
-            lambda leaf: names[leaf.number] if isinstance(leaf, Result) else leaf,
-            self.recording.outputs,
-        )
+
+        def name(leaf: Any) -> Any:
+            return names[leaf.number] if isinstance(leaf, Result) else leaf
+
+        return pytree.tree_map(name, self.recording.outputs)
 
     def held(self) -> HeldBy:
         """Return what the net holds, by the names in its recording."""
@@ -123,12 +116,9 @@ class Imported(Model):
         given = {names[i]: self._layout(i).rows(x, n) for i, x in values.items() if i in names}
         found = self._draw(n, given)
 
-        def value(leaf: Any) -> Any:
-            if not isinstance(leaf, Result):
-                return leaf
-            return self._layout(leaf.number).value(found[names[leaf.number]])
-
-        return pytree.tree_map(value, self.recording.outputs)
+        values = {i: self._layout(i).value(found[name]) for i, name in names.items()}
+        scene = Scene(values, self.held(), n, torch.get_default_device())
+        return pytree.tree_map(scene.resolve, self.recording.outputs)
 
     def _draw(self, n: int, values: dict[str, Tensor]) -> dict[str, Tensor]:
         """Run every step as the net does: with gradients, through draws where they carry them."""
@@ -186,10 +176,10 @@ class Run:
         """Do so with other tensors than those that the net holds."""
         ops, block = self.recording.ops, self.block
         n = parents[0].shape[0] if parents else 1
-        if parents and self.recording.batch not in (None, n):
+        if parents and not self.recording.fits(n):
             raise GraphError(
-                f"this net was recorded for batches of {self.recording.batch} rows, and {n} came;"
-                " import it with an example of that size"
+                f"this net was read for batches of {self.recording.rows} rows, and {n} came; read"
+                " it with an example of that size"
             )
         values = {
             s: ops[s].layout.value(rows)  # type: ignore[union-attr] - variables are tensors
@@ -207,126 +197,3 @@ class Run:
 
 def _at(ops: Sequence[Op], block: Block) -> str:
     return ops[block.result].place
-
-
-def from_module(net: nn.Module, *example: Any, depth: int | None = None) -> Imported:
-    r"""Read a net into a directed graphical model with deterministic CPDs.
-
-    Each module call and each operation outside of one becomes a variable,
-    $p(h \mid \mathrm{pa}(h)) = \delta(h - f(\mathrm{pa}(h)))$; random operations become latent
-    variables (dropout in training mode, `randn_like`, sampling); tensors the net is called with
-    become inputs. Names follow the modules (`layer1.0.conv1`), the second call of a shared module
-    is `fc@1`. Edges that carry a shape alone are left out. The net is read in the mode and under
-    the gradient mode that it is in, is not changed, and shares its parameters with the model.
-
-    It is read by `torch.export`, else by draft export, else by watching it run; `notes` says by
-    which and what that cannot see. Where the path depends on the data, the path of the example is
-    read and each run checks that it is the right one.
-
-    Args:
-        net: Any `nn.Module`.
-        example: What it is called with. The first dimension of its tensors is the batch.
-        depth: How many levels of modules to look into; by default all.
-
-    Returns:
-        A Model: `model.sample(given={"x": x})` gives every variable, `model(x)` what `net(x)`
-        returns, equal to the bit.
-
-    Raises:
-        GraphError: The net cannot be read, couples the rows of a batch (BatchNorm in training
-            mode), draws from an unknown distribution, or does not give the same output again.
-        TypeError: `net` is no module, or the example has no tensor.
-
-    Example:
-        >>> net = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
-        >>> model = from_module(net, torch.randn(5, 3))
-        >>> model.graph
-        Graph(input; input => 0; 0 => 1; 1 => 2)
-        >>> x = torch.randn(7, 3)
-        >>> torch.equal(model(x), net(x))
-        True
-    """
-    if not isinstance(net, nn.Module):
-        raise TypeError(f"from_module takes an nn.Module, not {net!r}")
-    if depth is not None and depth < 1:
-        raise ValueError(f"depth counts levels of modules from 1, not {depth}")
-    _refuse_coupling(net)
-    names = _input_names(net, example)
-    reasons: dict[str, list[str]] = {}
-    for rung in RUNGS:
-        try:
-            model = Imported(net, _recorded(net, example, names, rung), depth)
-            verify(model, net, example)
-        except Exception as error:  # noqa: BLE001 - whatever a user's net raises is a reason
-            reasons.setdefault(_reason(error), []).append(rung.name)
-        else:
-            return model
-    why = "".join(f"\n  {', '.join(rungs)}: {reason}" for reason, rungs in reasons.items())
-    raise GraphError(f"{type(net).__name__} cannot be read:{why}")
-
-
-def _refuse_coupling(net: nn.Module) -> None:
-    for name, module in net.named_modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training:
-            raise GraphError(
-                f"{name or 'the net'} is a {type(module).__name__} in training mode, in which the"
-                " rows of a batch depend on each other, so there is no graph of one row; call"
-                " net.eval() first"
-            )
-
-
-def _reason(error: Exception) -> str:
-    """Return what an error says and which line of the net's own code it comes from."""
-    line, *_ = str(error).strip().splitlines() or [type(error).__name__]
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [f for f in frames if not f.filename.startswith(_NOT_THE_NETS)]
-    at = f" ({own[-1].filename}:{own[-1].lineno}: {own[-1].line})" if own else ""
-    return f"{line}{at}"
-
-
-def _input_names(net: nn.Module, example: tuple[Any, ...]) -> tuple[str, ...]:
-    """Name each tensor of the example after the parameter it is passed as."""
-    if not example_inputs(example):
-        raise TypeError(
-            f"from_module needs what {type(net).__name__} is called with: from_module(net, x)"
-        )
-    parameters = list(inspect.signature(net.forward).parameters.values())
-    names: list[str] = []
-    for i, argument in enumerate(example):
-        p = parameters[min(i, len(parameters) - 1)]
-        name = f"{p.name}_{i}" if p.kind is p.VAR_POSITIONAL else p.name
-        leaves, _ = pytree.tree_flatten_with_path(argument)
-        found = [keys for keys, leaf in leaves if isinstance(leaf, Tensor)]
-        names += [name + "".join(f".{_key(k)}" for k in keys) for keys in found]
-    return tuple(names)
-
-
-def _key(key: Any) -> str:
-    return str(getattr(key, "key", getattr(key, "idx", getattr(key, "name", key))))
-
-
-def _recorded(
-    net: nn.Module, example: tuple[Any, ...], names: tuple[str, ...], rung: Rung
-) -> Recording:
-    """Record the net for any number of rows, if need be from two numbers of them."""
-    n = batch_size(example)
-    if n == 1:  # which export would take for a size of its own
-        example, n = _repeated(example, 1), 2
-    recording = record(net, example, names, rung)
-    if recording.batch is None:
-        return recording
-    try:
-        twice = record(net, _repeated(example, n), names, rung)
-    except Exception:  # noqa: BLE001 - then the net wants as many rows as the example has
-        return recording
-    return generalised(recording, twice, n) or recording
-
-
-def _repeated(example: tuple[Any, ...], n: int) -> tuple[Any, ...]:
-    """Return the example with its n rows twice."""
-
-    def twice(leaf: Any) -> Any:
-        is_batch = isinstance(leaf, Tensor) and leaf.dim() and leaf.shape[0] == n
-        return torch.cat([leaf, leaf]) if is_batch else leaf
-
-    return pytree.tree_map(twice, example)

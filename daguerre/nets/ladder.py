@@ -19,9 +19,9 @@ from typing import Any, NamedTuple
 import torch
 import torch.fx.traceback as labels
 import torch.utils._pytree as pytree
-from torch import Tensor, fx, nn
+from torch import SymInt, Tensor, fx, nn
 from torch.export import ExportedProgram
-from torch.export.graph_signature import InputKind
+from torch.export.graph_signature import InputKind, TensorArgument
 from torch.nn.modules.module import (
     register_module_forward_hook,
     register_module_forward_pre_hook,
@@ -32,6 +32,7 @@ from daguerre.program import validation
 
 __all__ = ["RUNGS", "SEED", "Rung", "Trace", "batch_size", "example_inputs"]
 
+_ENDLESS = 2**40  # torch's word for infinity is larger
 SEED = 0  # of the run that is watched, so that it can be replayed
 
 
@@ -45,6 +46,7 @@ class Trace:
         held: Placeholders and attributes that stand for a parameter or buffer, by name.
         constants: The others, tensors that the net holds under no name.
         structure: Where the outputs go in what the net returns.
+        rows: The least and most rows it is good for, as far as torch can tell; None for any.
         notes: What was done, and what cannot be seen.
         replay: Whether values read out of tensors were fixed without a check of their own.
     """
@@ -54,6 +56,7 @@ class Trace:
     held: Mapping[str, str]
     constants: Mapping[str, Any]
     structure: pytree.TreeSpec
+    rows: tuple[int, int | None]
     notes: tuple[str, ...] = ()
     replay: bool = False
 
@@ -123,7 +126,8 @@ def _of_program(program: ExportedProgram, notes: tuple[str, ...]) -> Trace:
         for s in specs
         if s.kind is InputKind.CONSTANT_TENSOR and s.target is not None
     }
-    inputs = tuple(s.arg.name for s in specs if s.kind is InputKind.USER_INPUT)
+    given = [s.arg for s in specs if s.kind is InputKind.USER_INPUT]
+    inputs = tuple(arg.name for arg in given if isinstance(arg, TensorArgument))
     if program.graph_signature.buffers_to_mutate:
         changed = ", ".join(sorted(set(program.graph_signature.buffers_to_mutate.values())))
         raise GraphError(
@@ -137,7 +141,22 @@ def _of_program(program: ExportedProgram, notes: tuple[str, ...]) -> Trace:
     }
     structure = program.call_spec.out_spec
     assert structure is not None
-    return Trace(program.graph, inputs, held, {**constants, **modules}, structure, notes)
+    rows = _rows(program, inputs)
+    return Trace(program.graph, inputs, held, {**constants, **modules}, structure, rows, notes)
+
+
+def _rows(program: ExportedProgram, inputs: Sequence[str]) -> tuple[int, int | None]:
+    """Return the least and most rows that the program is good for."""
+    values = (n.meta.get("val") for n in program.graph.nodes if n.name in inputs)
+    sizes = [v.shape[0] for v in values if isinstance(v, Tensor) and v.dim()]
+    symbols = {s for n in sizes if isinstance(n, SymInt) for s in n.node.expr.free_symbols}
+    ranges = [program.range_constraints[s] for s in symbols if s in program.range_constraints]
+    if not symbols:
+        fixed = next(iter(sizes), 1)
+        return int(fixed), int(fixed)
+    least = max((int(r.lower) for r in ranges), default=1)
+    most = min((int(r.upper) for r in ranges if r.upper < _ENDLESS), default=None)
+    return max(least, 1), most
 
 
 def _watched(net: nn.Module, example: tuple[Any, ...], *, composite: bool = True) -> Trace:
@@ -180,7 +199,8 @@ def _watched(net: nn.Module, example: tuple[Any, ...], *, composite: bool = True
         "read by watching it run on the example; values that it read out of tensors are checked"
         " at each run, what it computed outside torch cannot be seen"
     )
-    return Trace(module.graph, inputs, held, constants, returned[-1], (note,), replay=True)
+    n = batch_size(example)
+    return Trace(module.graph, inputs, held, constants, returned[-1], (n, n), (note,), replay=True)
 
 
 def _dispatched(

@@ -14,6 +14,7 @@ from torch.distributions import (
     Categorical,
     Distribution,
     Exponential,
+    Gamma,
     Normal,
     Poisson,
     Uniform,
@@ -136,6 +137,10 @@ def _filled_exponential(_: Any, rate: float = 1.0) -> Noise:
     return Noise(Law(Exponential, (rate,)))
 
 
+def _gamma(concentration: Tensor) -> Distribution:
+    return Gamma(concentration, torch.ones_like(concentration), validate_args=False)
+
+
 def _multinomial(probs: Any, draws: int, *_: Any) -> Noise | None:
     if draws != 1:
         return None
@@ -162,6 +167,7 @@ _RULES: dict[str, Callable[..., Noise | None]] = {
     "bernoulli_": lambda _, p=0.5: Noise(_kept(p)),
     "bernoulli": _bernoulli,
     "normal": _normal,
+    "_standard_gamma": lambda shape: Noise(_gamma, (shape,)),
     "poisson": lambda rate: Noise(Poisson, (rate,)),
     "multinomial": _multinomial,
     "dropout": _dropout,

@@ -99,9 +99,10 @@ class _Reader:
                     outputs = self._resolve(node.args[0])
         structure = self.seen.structure
         leaves = list(outputs)[: structure.num_leaves]
-        batch = None if self.sizes.symbols else self.n
         outputs = pytree.tree_unflatten(leaves, structure)
-        return Recording(tuple(self.ops), outputs, self.constants, self.seen.notes, batch)
+        return Recording(
+            tuple(self.ops), outputs, self.constants, self.seen.notes, *self.seen.rows
+        )
 
     def _given(self, node: fx.Node) -> Any:
         """Return what stands for a placeholder or an attribute."""
@@ -134,7 +135,7 @@ class _Reader:
             self.values[node] = self._random(node, tuple(arguments))
             return
         if (op := self._by_shape(name, node, arguments)) is not None:
-            self.values[node] = self._add(op, node)
+            self.values[node] = self._unchanged(op) or self._add(op, node)
             return
         if name == "_assert_scalar":
             self._check(hold, arguments[0])
@@ -156,11 +157,16 @@ class _Reader:
 
     def _random(self, node: fx.Node, arguments: tuple[Any, ...]) -> Result:
         """Make a noise variable of a random operation, and a map of what it does with it."""
+        if node.kwargs.get("generator") is not None:
+            raise GraphError(
+                f"{_name(node.target)}{_at(node)} draws from a generator of the net's own, which"
+                " no model can draw from; use torch's"
+            )
         noise = noise_of(node.target, arguments)
         if noise is None:
             raise GraphError(
                 f"{_name(node.target)} draws random numbers from a distribution that is not known"
-                f" here ({_place(node)}); call net.eval() first, or write the draw with"
+                f" here{_at(node)}; call net.eval() first, or write the draw with"
                 " randn_like, rand_like, bernoulli, normal, poisson or dropout"
             )
         value = node.meta["val"]
@@ -179,7 +185,7 @@ class _Reader:
             return Op(law, label="noise", layout=layout, role="noise")
         if layout.dim != 0 or layout.inner != 1:
             raise GraphError(
-                f"{_name(node.target)} ({_place(node)}) draws from a distribution whose first"
+                f"{_name(node.target)}{_at(node)} draws from a distribution whose first"
                 f" dimension is not the batch, {list(layout.shape)}; move the batch to the front"
             )
         label = _name(node.target)
@@ -207,6 +213,12 @@ class _Reader:
             fill = node.kwargs.get("fill_value", arguments[-1])
         options = {"dtype": value.dtype, "device": Here()}
         return Op(torch.full, (shape, fill), options, kind, layout=layout)
+
+    def _unchanged(self, op: Op) -> Result | None:
+        """Return what an operation is given, if it is that which it returns."""
+        source = op.arguments[0]
+        same = isinstance(source, Result) and self.ops[source.number].layout == op.layout
+        return source if same and op.label in _RESHAPED else None
 
     def _add(self, op: Op, node: fx.Node | None = None) -> Result:
         if node is not None:
@@ -243,6 +255,11 @@ def _path(node: fx.Node) -> tuple[str, ...]:
         if name and not name.startswith("_empty_nn_module_stack"):
             path.append(f"{name}{at}{count}")
     return tuple(path)
+
+
+def _at(node: fx.Node) -> str:
+    place = _place(node)
+    return f" ({place})" if place else ""
 
 
 def _place(node: fx.Node) -> str:

@@ -152,14 +152,32 @@ class Recording:
         outputs: What the net returned, with `Result`s in it, in its own structure.
         constants: Tensors that the net used without holding them, by the name in `Held`.
         notes: How the net was read, and what that cannot see.
-        batch: The only batch size that the recording is good for; None if any is.
+        least: The smallest number of rows that it is good for.
+        most: The largest; None for any.
     """
 
     ops: tuple[Op, ...]
     outputs: Any
     constants: Mapping[str, Tensor]
     notes: tuple[str, ...] = ()
-    batch: int | None = None
+    least: int = 1
+    most: int | None = None
+
+    @property
+    def rows(self) -> str:
+        """The numbers of rows that it is good for, in words."""
+        if self.least == self.most:
+            return f"exactly {self.least}"
+        return f"{self.least} or more" if self.most is None else f"{self.least} to {self.most}"
+
+    @property
+    def is_bounded(self) -> bool:
+        """Whether there are numbers of rows that it is not good for."""
+        return self.least > 1 or self.most is not None
+
+    def fits(self, n: int) -> bool:
+        """Whether it is good for so many rows."""
+        return self.least <= n and (self.most is None or n <= self.most)
 
     def __deepcopy__(self, memo: object) -> Recording:
         return self

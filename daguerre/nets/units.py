@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from daguerre.graph import Graph, GraphError, Variable
 from daguerre.joint import as_joint
 from daguerre.nets.connections import closed_form, is_elementwise, perturbed, redraw, worker
-from daguerre.nets.imported import Imported, from_module
+from daguerre.nets.imported import Imported
 from daguerre.nets.ladder import SEED
+from daguerre.nets.modules import from_module
 from daguerre.program import Program, draw
 from daguerre.structure import eliminate
 
@@ -82,10 +83,10 @@ def _check(model: Imported, example: tuple[Any, ...]) -> None:
             )
         if op.role == "input" and (op.layout is None or op.layout.dim is None):
             raise GraphError(f"{op.label} is one value for all rows, so its units are no row's")
-    if recording.batch is not None:
+    if recording.most is not None:
         raise GraphError(
-            f"the net was read for batches of {recording.batch} rows only, and its units are found"
-            " in batches of other sizes; is the first dimension of the example the batch?"
+            f"the net was read for batches of {recording.rows} rows, and its units are found in"
+            " batches of other sizes; is the first dimension of the example the batch?"
         )
 
 

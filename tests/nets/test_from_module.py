@@ -36,7 +36,7 @@ def test_the_model_gives_what_the_net_gives_to_the_bit(name):
     net, _, model = read(name)
     how = "draft" if name in DRAFTED else "watching" if name in WATCHED else "torch.export"
     assert how in model.notes[0]
-    for n in (3,) if model.recording.batch else (3, 5, 1):
+    for n in (3, 5, 1):
         inputs = ZOO[name].example(n)
         torch.manual_seed(2)
         expected = net(*inputs)
@@ -197,8 +197,8 @@ def test_numbers_read_out_of_tensors_are_checked_at_each_run():
 def test_a_recording_for_one_batch_size_says_so():
     net = nn.Sequential(nn.Unflatten(1, (2, 2)), Stacked())
     model = dg.from_module(net, torch.randn(3, 4))
-    assert any("batches of 3 rows only" in note for note in model.notes)
-    with pytest.raises(dg.GraphError, match="recorded for batches of 3 rows, and 2 came"):
+    assert any("batches of exactly 3 rows" in note for note in model.notes)
+    with pytest.raises(dg.GraphError, match="read for batches of exactly 3 rows, and 2 came"):
         model(torch.randn(2, 4))
 
 
