@@ -68,7 +68,7 @@ class Composed(Model):
         self._given = {n: c for n, c in cpds.items() if isinstance(c, Input)}
         for name, cpd in cpds.items():
             if isinstance(cpd, nn.Module):
-                self.add_module(name, cpd)
+                self.add_module(_slot(name), cpd)
 
     def inputs(self) -> dict[str, Input]:
         """Return the declared inputs, those of the base included."""
@@ -83,12 +83,18 @@ class Composed(Model):
         def step(variable: Variable) -> Step:
             if variable.map == "input":
                 return Step(variable, None, "input")
-            cpd = self._modules.get(variable.name)
+            cpd = self._modules.get(_slot(variable.name))
             if cpd is None:
                 return base[variable.name]
             return Step(variable, cpd, place_of_cpd(cpd))
 
         return tuple(step(v) for v in self.graph.variables)
+
+
+def _slot(name: str) -> str:
+    """Return where the module of a variable is kept: variables of nets have dots, or any name."""
+    slot = name.replace(".", "/")
+    return f"{slot}/" if hasattr(Model, slot) else slot
 
 
 def place_of_cpd(cpd: nn.Module) -> str:

@@ -38,7 +38,8 @@ class Imported(Model):
     def __init__(self, net: nn.Module, recording: Recording, depth: int | None) -> None:
         super().__init__()
         self.net, self.recording, self.depth = net, recording, depth
-        self.plan: Plan = plan(recording, depth)
+        is_layer = type(net).__module__.startswith("torch.nn.")
+        self.plan: Plan = plan(recording, depth, is_layer=is_layer)
         self.graph = self.plan.graph
         for name, constant in recording.constants.items():
             self.register_buffer(name, constant, persistent=False)

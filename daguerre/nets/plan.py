@@ -56,14 +56,15 @@ class Plan:
         return tuple(dict.fromkeys(u.name for u in found if isinstance(u, Held)))
 
 
-def plan(recording: Recording, depth: int | None) -> Plan:
+def plan(recording: Recording, depth: int | None, *, is_layer: bool) -> Plan:
     """Choose the variables of a recording.
 
     Args:
         recording: What the net did.
         depth: How many levels of modules to look into; None for all.
+        is_layer: Whether the net is a layer, such as an LSTM, that is not looked into.
     """
-    return _Planner(recording, depth).plan()
+    return _Planner(recording, depth, is_layer=is_layer).plan()
 
 
 def _references(op: Op) -> Iterable[Any]:
@@ -72,7 +73,7 @@ def _references(op: Op) -> Iterable[Any]:
 
 
 class _Planner:
-    def __init__(self, recording: Recording, depth: int | None) -> None:
+    def __init__(self, recording: Recording, depth: int | None, *, is_layer: bool) -> None:
         self.ops = recording.ops
         self.outputs = [
             r.number for r in pytree.tree_leaves(recording.outputs) if isinstance(r, Result)
@@ -83,7 +84,7 @@ class _Planner:
         self.depends = self._depends()
         self.checks = [i for i, op in enumerate(self.ops) if self._is_check(i, op)]
         self.live = self._live()
-        self.calls = self._calls(depth)
+        self.calls = self._calls(depth, is_layer=is_layer)
 
     def plan(self) -> Plan:
         """Return the plan."""
@@ -121,10 +122,11 @@ class _Planner:
                 frontier += self.above[number]
         return live
 
-    def _calls(self, depth: int | None) -> list[tuple[str, ...] | None]:
+    def _calls(self, depth: int | None, *, is_layer: bool) -> list[tuple[str, ...] | None]:
         """Return the module call that each operation is part of, or None if it stands alone."""
         paths = {op.path for op in self.ops}
         containers = {path[:k] for path in paths for k in range(len(path))}
+        containers |= set() if is_layer else {()}
 
         def call(op: Op) -> tuple[str, ...] | None:
             if op.role in ("input", "noise"):

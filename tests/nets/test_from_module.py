@@ -154,6 +154,23 @@ def test_the_whole_model_is_a_model_like_all_others():
     )
 
 
+class Reserved(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.exp(x.to(torch.float64)).half()
+
+
+def test_variables_with_dots_and_with_names_of_modules_are_replaced():
+    net, example = build("resnet18")
+    model = dg.do(dg.from_module(net, *example), **{"layer1.0.add": torch.zeros(4, 8, 8)})
+    values = model.sample(given={"x": example[0]})
+    assert values["layer1.0.relu@1"].abs().sum() == 0
+    x = torch.randn(2, 3)
+    model = dg.from_module(Reserved(), x)
+    cut = dg.do(model, **{model.graph.names[1]: torch.zeros(3, dtype=torch.float64)})
+    assert model.graph.names[1] in {"to", "_to_copy"}
+    assert torch.equal(cut.sample(given={"x": x})["exp"], torch.ones(2, 3, dtype=torch.float64))
+
+
 def test_the_model_shares_the_parameters_and_follows_them():
     net, example = build("mlp")
     model = dg.from_module(net, *example)
