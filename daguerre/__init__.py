@@ -16,7 +16,7 @@ from daguerre.families import StandardNormal
 from daguerre.graph import Graph, GraphError, InadmissibleError, Plate
 from daguerre.joint import Joint
 from daguerre.model import Input, Model, bijection, deterministic, rv
-from daguerre.nets import from_module, randomize, units
+from daguerre.nets import from_module, from_onnx, randomize, units
 from daguerre.objectives import (
     JS,
     KL,
@@ -79,6 +79,7 @@ __all__ = [
     "evaluate",
     "fit",
     "from_module",
+    "from_onnx",
     "gan",
     "independent",
     "inverse",

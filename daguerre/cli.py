@@ -29,6 +29,8 @@ app = typer.Typer(
     help="Deep latent-variable models as directed graphs: fit, sample, draw and check them.",
 )
 
+_MOST_DRAWN = 5_000  # edges between units, more than anyone can read
+
 Name = Annotated[str, typer.Argument(help="vae, gan, or module:Class of your own.")]
 Auxiliary = Annotated[str | None, typer.Option(help="module:Class, for a model of your own.")]
 Threads = Annotated[int, typer.Option(min=1, help="Small nets are fastest on one thread.")]
@@ -151,6 +153,30 @@ def lint(
 
 
 @app.command()
+def net(
+    what: Annotated[str, typer.Argument(help="module:factory of an nn.Module, or a .onnx file.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="A .svg or .png.")],
+    input: Annotated[  # noqa: A002 - what the net calls it
+        list[str] | None,
+        typer.Option(help="Sizes of one row of an input, 3,32,32; once per input."),
+    ] = None,
+    depth: Annotated[int | None, typer.Option(min=1, help="Levels of modules; else all.")] = None,
+    *,
+    units: Annotated[bool, typer.Option("--units", help="Draw every number as a node.")] = False,
+    train: Annotated[bool, typer.Option("--train", help="Read in training mode.")] = False,
+) -> None:
+    """Draw a neural net as the graphical model it is."""
+    if what.endswith(".onnx"):
+        made, example = dg.from_onnx(what, depth=depth), _rows(input)
+    else:
+        module, example = _net(what, input)
+        made = dg.from_module(module.train(train), *example, depth=depth)
+    picture = dg.draw(dg.units(made, *example, max_edges=_MOST_DRAWN) if units else made.graph)
+    picture.save(out)
+    typer.echo(f"{len(made.graph.names)} variables, {'; '.join(made.notes)}\nwrote {out}")
+
+
+@app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Folder of the report.")] = Path("runs/demo"),
     threads: Threads = 1,
@@ -190,6 +216,31 @@ def _made(name: str) -> Any:
     if isinstance(found, type) or not isinstance(found, dg.Graph | torch.nn.Module):
         return found()
     return found
+
+
+def _net(what: str, sizes: list[str] | None) -> tuple[torch.nn.Module, tuple[Any, ...]]:
+    """Return the net that a name stands for, with what it is called with."""
+    made = _made(what)
+    module, *example = made if isinstance(made, tuple) else (made,)
+    if not isinstance(module, torch.nn.Module):
+        raise ValueError(f"{what} makes no torch.nn.Module but {module!r}")
+    if not example and not sizes:
+        raise ValueError(
+            f"say what one row of each input of {what} looks like, --input 3,32,32, or let it"
+            " return the net and an example: return net, x"
+        )
+    return module, tuple(example) or _rows(sizes)
+
+
+def _rows(sizes: list[str] | None) -> tuple[torch.Tensor, ...]:
+    """Draw two rows of each input."""
+    generator = torch.Generator().manual_seed(0)
+    rows = []
+    for size in sizes or ():
+        if not all(part.strip().isdigit() for part in size.split(",")):
+            raise ValueError(f"--input takes sizes such as 3,32,32, not {size!r}")
+        rows.append(torch.randn(2, *map(int, size.split(",")), generator=generator))
+    return tuple(rows)
 
 
 def _load(folder: Path, model: str | None) -> Game:

@@ -248,3 +248,68 @@ def test_a_question_that_cannot_be_asked_is_one_line(graphs, arguments, message)
     assert code == 1
     assert message in err
     assert err.count("\n") == 1
+
+
+# Nets
+
+NETS = """
+import torch
+from torch import nn
+
+def pair():
+    net = nn.Sequential(nn.Linear(3, 4), nn.Dropout(), nn.Linear(4, 2))
+    return net, torch.randn(2, 3)
+
+def bare():
+    return pair()[0]
+
+def number():
+    return 3
+
+class Failing(nn.Module):
+    def forward(self, x):
+        return x.reshape(7, 7)
+"""
+
+
+@pytest.fixture
+def nets(run, tmp_path):
+    (tmp_path / "mynets.py").write_text(NETS)
+    yield run
+    sys.modules.pop("mynets", None)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variables", "drawn"),
+    [
+        (("mynets:pair",), "4 variables", {"0", "1", "2"}),
+        (("mynets:bare", "--input", "3"), "4 variables", {"0", "1", "2"}),
+        (("mynets:pair", "--train"), "5 variables", {"noise"}),
+        (("mynets:pair", "--units"), "4 variables", set()),
+    ],
+)
+def test_a_net_is_drawn_as_a_graph(nets, tmp_path, arguments, variables, drawn):
+    code, out, err = nets("net", *arguments, "-o", "net.svg")
+    assert (code, err) == (0, "")
+    assert variables in out
+    assert "torch.export" in out
+    picture = (tmp_path / "net.svg").read_text()
+    assert all(name in picture for name in drawn)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("mynets:bare",), "say what one row of each input of mynets:bare looks like"),
+        (("mynets:bare", "--input", "three"), "--input takes sizes such as 3,32,32, not 'three'"),
+        (("mynets:bare", "--input", "4"), "Sequential cannot be read"),
+        (("mynets:number",), "makes no torch.nn.Module but 3"),
+        (("mynets:Failing", "--input", "3"), "Failing cannot be read"),
+        (("none.onnx",), "none.onnx"),
+    ],
+)
+def test_a_net_that_cannot_be_drawn_is_one_line(nets, arguments, message):
+    code, _, err = nets("net", *arguments, "-o", "net.svg")
+    assert code == 1
+    assert message in err
+    assert err.count("\n") == 1
