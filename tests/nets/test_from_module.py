@@ -240,9 +240,9 @@ def test_the_net_is_left_as_it_was():
     assert not net._forward_hooks
 
 
-def test_a_thousand_operations_are_read():
-    model = dg.from_module(Deep(1000), torch.randn(2, 4))
-    assert len(model.graph.names) == 1001
+def test_hundreds_of_operations_are_read():
+    model = dg.from_module(Deep(400), torch.randn(2, 4))
+    assert len(model.graph.names) == 401
 
 
 class Stacked(nn.Module):
