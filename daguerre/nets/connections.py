@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from math import prod
 from operator import getitem
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +23,15 @@ from daguerre.nets.plan import Block
 from daguerre.nets.recording import Held, HeldBy, Op, Recording, Result, Scene, run, used
 from daguerre.program import Step, Values
 
-__all__ = ["closed_form", "is_elementwise", "perturbed", "redraw", "worker"]
+__all__ = [
+    "ClosedForm",
+    "closed_form",
+    "is_elementwise",
+    "perturbed",
+    "redraw",
+    "stirred",
+    "worker",
+]
 
 Shape = tuple[int, ...]
 _CHUNK = 2**22  # numbers computed at a time
@@ -44,7 +52,19 @@ def redraw(net: nn.Module) -> None:
             parameter.normal_(0.0, (2.0 / fan_in) ** 0.5)
 
 
-def closed_form(model: Imported, block: Block, source: int, above: Shape) -> Tensor | None:
+class ClosedForm(NamedTuple):
+    """The connections of a variable with one above it, as far as its operation tells.
+
+    Attributes:
+        connected: Booleans `[units above, units]`, in row-major order.
+        certain: Whether all of them are there: a number may cut some off, as in `x * 0`.
+    """
+
+    connected: Tensor
+    certain: bool = True
+
+
+def closed_form(model: Imported, block: Block, source: int, above: Shape) -> ClosedForm | None:
     """Return the connections of a variable with one above it, or None where no rule knows them.
 
     Args:
@@ -52,9 +72,6 @@ def closed_form(model: Imported, block: Block, source: int, above: Shape) -> Ten
         block: What computes the variable.
         source: The operation that the variable above is the result of.
         above: The event shape of the variable above.
-
-    Returns:
-        Booleans `[units above, units]`, in row-major order.
     """
     op, layout = worker(model.recording.ops, block), model.recording.ops[block.result].layout
     if op is None or layout is None:
@@ -62,13 +79,14 @@ def closed_form(model: Imported, block: Block, source: int, above: Shape) -> Ten
     below, held = layout.event, [u.name for u in used(op.arguments) if isinstance(u, Held)]
     learned = {*held} <= {name for name, _ in model.net.named_parameters(remove_duplicate=False)}
     if op.label == "linear" and learned and len(above) == len(below) == 1:
-        return torch.ones(prod(above), prod(below), dtype=torch.bool)
-    if is_elementwise(op):
-        return _alike(above, below) if len(above) == len(below) else None
+        return ClosedForm(torch.ones(prod(above), prod(below), dtype=torch.bool))
+    if is_elementwise(op) and len(above) == len(below):
+        has_numbers = any(isinstance(a, int | float) for a in op.arguments)
+        return ClosedForm(_alike(above, below), op.label in _ALIKE or not has_numbers)
     if not held and (op.label in _MOVES or _is_view(op)):
-        return _moved(model, block, source, above)
+        return ClosedForm(_moved(model, block, source, above))
     if op.label in _REACHES and learned:
-        return _reached(model, block, source, above)
+        return ClosedForm(_reached(model, block, source, above))
     return None
 
 
@@ -177,6 +195,13 @@ def perturbed(step: Step, parent: str, values: Values) -> Tensor:
             )
         found.append(_differ(signals[1:-1], signals[:1]))
     return torch.cat(found).any(-1)
+
+
+def stirred(step: Step, parent: str, values: Values) -> Tensor:
+    """Return which units move when all units of a parent take other values, `[units]`."""
+    before = {p: values[p][:1] for p in step.arguments}
+    after = {**before, parent: values[parent][1:]}
+    return _differ(_signals(step.outcome(after)), _signals(step.outcome(before)))[0].any(-1)
 
 
 def _rows_at_a_time(signals: Tensor) -> int:

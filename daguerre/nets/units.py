@@ -14,7 +14,15 @@ from torch import Tensor, nn
 
 from daguerre.graph import Graph, GraphError, Variable
 from daguerre.joint import as_joint
-from daguerre.nets.connections import closed_form, is_elementwise, perturbed, redraw, worker
+from daguerre.nets.connections import (
+    ClosedForm,
+    closed_form,
+    is_elementwise,
+    perturbed,
+    redraw,
+    stirred,
+    worker,
+)
 from daguerre.nets.imported import Imported
 from daguerre.nets.ladder import SEED
 from daguerre.nets.modules import from_module
@@ -94,17 +102,19 @@ def _connections(model: Imported, example: tuple[Any, ...]) -> Connections:
     """Return the connected units of every pair of variables that the graph connects."""
     ops, plan = model.recording.ops, model.plan
     found: Connections = {}
-    unknown: list[tuple[str, str]] = []
+    unknown: dict[tuple[str, str], ClosedForm | None] = {}
     for name, block in plan.blocks.items():
         for source in block.sources:
             pair = plan.names[source], name
             above, below = (_event(model, n) for n in pair)
             known = closed_form(model, block, source, above)
+            if known is not None and known.certain:
+                found[pair] = known.connected
+                continue
             if known is None:
                 _refuse_many(pair, prod(above) * prod(below))
-                unknown.append(pair)
-                known = torch.zeros(prod(above), prod(below), dtype=torch.bool)
-            found[pair] = known
+            unknown[pair] = known
+            found[pair] = torch.zeros(prod(above), prod(below), dtype=torch.bool)
     inputs = [op.label for op in ops if op.role == "input"]
     leaves = [x for x in pytree.tree_leaves(example) if isinstance(x, Tensor)]
     if unknown:
@@ -133,7 +143,7 @@ def _refuse_many(pair: tuple[str, str], count: int) -> None:
 def _perturb(
     model: Imported,
     example: Mapping[str, Tensor],
-    unknown: list[tuple[str, str]],
+    unknown: Mapping[tuple[str, str], ClosedForm | None],
     found: Connections,
 ) -> None:
     """Add what moves, for several draws of parameters and inputs."""
@@ -141,8 +151,12 @@ def _perturb(
     for _ in range(DRAWS):
         redraw(model.net)
         values = draw(program, 2, _inputs(example, dtype), pathwise=False).values
-        for parent, name in unknown:
-            found[parent, name] |= perturbed(program.by_name[name], parent, values)
+        for (parent, name), form in unknown.items():
+            step = program.by_name[name]
+            if form is None:
+                found[parent, name] |= perturbed(step, parent, values)
+            else:
+                found[parent, name] |= form.connected & stirred(step, parent, values)
 
 
 def _precise(model: Imported, example: Mapping[str, Tensor]) -> tuple[Program, torch.dtype]:

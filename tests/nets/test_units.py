@@ -144,6 +144,11 @@ def test_functions_without_a_slope_connect_like_to_like(function):
     assert found == numbered((i, i) for i in range(4))
 
 
+@pytest.mark.parametrize("function", [lambda x: x * 0.0, lambda x: x.clamp(1, 1), lambda x: x**0])
+def test_a_number_that_cuts_off_leaves_no_connection(function):
+    assert connected(Pointwise(function), torch.randn(2, 4)) == set()
+
+
 def test_argmax_depends_on_everything():
     graph = dg.units(Pointwise(lambda x: x.argmax(1)), torch.randn(2, 4))
     assert graph.parents("argmax") == ("x[0]", "x[1]", "x[2]", "x[3]")
