@@ -9,10 +9,10 @@ import pytest
 import torch
 import torch.utils._pytree as pytree
 from torch import Tensor, nn
+from zoo import ZOO, AutoEncoder, Branching, Deep, Looping, Noisy, ResNet18, build
 
 import daguerre as dg
 from daguerre.nets.verify import verify
-from tests.nets.zoo import ZOO, AutoEncoder, Branching, Deep, Looping, Noisy, ResNet18, build
 
 every = pytest.mark.parametrize("name", ZOO)
 DRAFTED = {"causal transformer"}  # torch's encoder asks whether its mask is causal

@@ -13,11 +13,7 @@ import pytest
 import torch
 from onnx import TensorProto, helper
 from onnx.reference import ReferenceEvaluator
-
-import daguerre as dg
-from daguerre.nets.imported import Imported
-from daguerre.nets.onnx_file import from_onnx
-from tests.nets.onnx_zoo import (
+from onnx_zoo import (
     BOOL,
     FILES,
     FLOAT,
@@ -37,6 +33,10 @@ from tests.nets.onnx_zoo import (
     tokens,
     weights,
 )
+
+import daguerre as dg
+from daguerre.nets.imported import Imported
+from daguerre.nets.onnx_file import from_onnx
 
 
 @pytest.fixture

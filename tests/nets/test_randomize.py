@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.distributions import Laplace, MultivariateNormal, Normal
+from zoo import Shared as Tied
+from zoo import build
 
 import daguerre as dg
 from daguerre.families import Shared, SharedNormal, shared
-from tests.nets.zoo import Shared as Tied
-from tests.nets.zoo import build
 
 SIGMA = 0.5
 

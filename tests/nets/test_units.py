@@ -5,9 +5,9 @@ from itertools import product
 import pytest
 import torch
 from torch import Tensor, nn
+from zoo import Branching, Tokens, build
 
 import daguerre as dg
-from tests.nets.zoo import Branching, Tokens, build
 
 
 def connected(net: nn.Module, *example, **options) -> set[tuple[str, str]]:

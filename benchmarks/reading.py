@@ -1,6 +1,6 @@
 """Measure how long it takes to read a net into a model, beside torch.export alone.
 
-    python benchmarks/nets.py
+    python benchmarks/reading.py
 
 Reading holds an export of the net, a check to the bit on two inputs, and the graph. The first
 export of a process loads code and is not timed. Every contestant reads every net in turn.
@@ -21,8 +21,8 @@ from torch import nn
 import daguerre as dg
 from report import circumstances, table
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
-from tests.nets.zoo import Deep, ResNet18, UNet, encoder
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "nets"))
+from zoo import Deep, ResNet18, UNet, encoder
 
 __all__ = ["main"]
 
