@@ -1,7 +1,9 @@
 """Costs: divergences between joints, the games they make, and the recipes people name."""
 
+from daguerre.objectives import f
 from daguerre.objectives.adversarial import JS, MINIMAX, NON_SATURATING, GameLoss
 from daguerre.objectives.density import KL
+from daguerre.objectives.f import f_divergence
 from daguerre.objectives.objective import Objective, Player
 from daguerre.objectives.recipes import elbo, gan, nll, objectives_for
 
@@ -14,6 +16,8 @@ __all__ = [
     "Objective",
     "Player",
     "elbo",
+    "f",
+    "f_divergence",
     "gan",
     "nll",
     "objectives_for",

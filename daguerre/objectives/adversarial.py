@@ -34,33 +34,40 @@ class GameLoss:
         name: As people call it.
         real: The critic's loss on draws of the first side, of the logit s.
         fake: The critic's loss on draws of the second side, of the logit s.
-        model: The model's loss on its own draws, of the logit s; on the first side, where that
-            has parameters too, the same of -s.
-        formulas: The three in LaTeX, of D.
+        model: The model's loss on draws of the second side, of the logit s.
+        first: Its loss on draws of the first side, where that has parameters too.
+        formulas: The four in LaTeX, with # for the critic's output.
+        divergence: What the game estimates.
+        output: The critic's output in LaTeX.
     """
 
     name: str
     real: Callable[[Tensor], Tensor]
     fake: Callable[[Tensor], Tensor]
     model: Callable[[Tensor], Tensor]
-    formulas: tuple[str, str, str]
+    first: Callable[[Tensor], Tensor]
+    formulas: tuple[str, str, str, str]
+    divergence: str = "JS"
+    output: str = r"D_\psi"
 
 
-_CRITIC = (r"-\log D", r"-\log(1 - D)")
+_CRITIC = (r"-\log #", r"-\log(1 - #)")
 
 NON_SATURATING = GameLoss(
     "non-saturating",
     lambda s: softplus(-s),
     softplus,
     lambda s: softplus(-s),
-    (*_CRITIC, r"-\log D"),
+    softplus,
+    (*_CRITIC, r"-\log #", r"-\log (1 - #)"),
 )
 MINIMAX = GameLoss(
     "minimax",
     lambda s: softplus(-s),
     softplus,
     lambda s: -softplus(s),
-    (*_CRITIC, r"\log(1 - D)"),
+    lambda s: -softplus(-s),
+    (*_CRITIC, r"\log(1 - #)", r"\log #"),
 )
 
 
@@ -106,18 +113,21 @@ class Adversarial(Divergence):
         if not isinstance(critic, nn.Module):
             raise TypeError(f"the critic must be an nn.Module with parameters, not {critic!r}")
         self.a, self.b, self.critic, self.game = a, b, critic, loss
+        what = loss.divergence
         self.players = (Player("critic", (critic,)), Player("model", modules_of(b, a)))
         conditioned = (n for n in b.graph.inputs if n in a.data)
-        self.names = (*shared_names(a, b, "JS"), *conditioned)
+        self.names = (*shared_names(a, b, what), *conditioned)
         for side, other in ((a, b), (b, a)):
             if extra := [n for n in side.names if n not in (*self.names, *other.graph.inputs)]:
                 raise GraphError(
-                    f"the two sides of JS are over different variables: {', '.join(extra)} is on"
+                    f"the two sides of {what} are over different variables: {', '.join(extra)} is on"
                     f" one side only; restrict it with [{', '.join(map(repr, self.names))}]"
                 )
         self._learns = tuple(side for side in (a, b) if _has_parameters(side))
         if b.data:
-            raise InadmissibleError("JS takes the data as its first side: JS(data, p, critic=...)")
+            raise InadmissibleError(
+                f"{what} takes the data as its first side: {what}(data, p, critic=...)"
+            )
         self.shapes = pair_shapes(a, b, pathwise=self._learns)
         self._real, self._fake = (a.program, a.given), (b.program, b.given)
         self._real_learns = a in self._learns
@@ -125,8 +135,8 @@ class Adversarial(Divergence):
 
     @property
     def title(self) -> str:
-        """JS, and the variables."""
-        return f"JS over {', '.join(self.names)}"
+        """The divergence, and the variables."""
+        return f"{self.game.divergence} over {', '.join(self.names)}"
 
     def _check_critic(self) -> None:
         """Call the critic on tensors without contents, where the shapes it takes are known."""
@@ -151,7 +161,7 @@ class Adversarial(Divergence):
         loss = self.game.model(self._logits(fake)).mean()
         if self._real_learns:
             real = self._draw(self._real, n, given, pathwise=True)
-            loss = loss + self.game.model(-self._logits(real)).mean()
+            loss = loss + self.game.first(self._logits(real)).mean()
         return loss
 
     def _draw(
@@ -183,9 +193,9 @@ class Adversarial(Divergence):
         return (
             Term(
                 "critic",
-                f"{self.title}: log D* = log a / (a + b)",
-                "classification, from samples",
-                "a logit",
+                f"{self.title}: the log-ratio log a / b",
+                "a bound, from samples",
+                "largest at the best critic",
             ),
             Term(
                 "model",
@@ -197,7 +207,7 @@ class Adversarial(Divergence):
 
     def latex(self) -> dict[str, str]:
         """Return the losses of critic and model."""
-        real, fake, model = self.game.formulas
+        real, fake, model, first = self.game.formulas
         a, b = (
             expectation(side, shapes, symbol)
             for side, shapes, symbol in (
@@ -208,16 +218,15 @@ class Adversarial(Divergence):
 
         def average(side: Joint, over: str, formula: str) -> str:
             at = ", ".join(_argument(side, name) for name in self.names)
-            inside = formula.replace("D", rf"D_\psi({at})")
+            inside = formula.replace("#", f"{self.game.output}({at})")
             return rf"\mathbb{{E}}_{{{over}}}\left[{inside}\right]"
 
         lines = {
             "critic": f"{average(self.a, a, real)} + {average(self.b, b, fake)}",
             "model": average(self.b, b, model),
         }
-        if self._real_learns:  # of the logit -s, so of 1 - D
-            turned = model.replace("D", "(1 - D)").replace("(1 - (1 - D))", " D")
-            lines["model"] += f" + {average(self.a, a, turned)}"
+        if self._real_learns:
+            lines["model"] += f" + {average(self.a, a, first)}"
         return lines
 
 
