@@ -28,6 +28,7 @@ from daguerre.objectives import (
     f,
     f_divergence,
     gan,
+    iwae,
     nll,
     objectives_for,
 )
@@ -87,6 +88,7 @@ __all__ = [
     "gan",
     "independent",
     "inverse",
+    "iwae",
     "lint",
     "load",
     "markov_blanket",

@@ -18,12 +18,13 @@ from torch import Tensor
 from daguerre.devices import on_device_of
 from daguerre.model import Model
 from daguerre.objectives.density import KullbackLeibler
+from daguerre.objectives.importance import log_weights
 from daguerre.objectives.objective import Objective
 from daguerre.objectives.observations import read_data
 from daguerre.objectives.recipes import elbo
 from daguerre.program import validation
 
-__all__ = ["Estimate", "evidence_bound", "log_weights"]
+__all__ = ["Estimate", "evidence_bound"]
 
 ROWS = 50_000  # rows times particles in one pass
 
@@ -98,16 +99,8 @@ def _bound(objective: Objective, given: Mapping[str, Tensor], particles: int) ->
     n = len(next(iter(given.values())))
     if particles == 1:
         return -_divergence(objective).per_example(n, given).expand(n)
-    weights = log_weights(objective, n, given, particles=particles)
+    weights = log_weights(_divergence(objective), n, given, particles=particles)
     return weights.logsumexp(1) - math.log(particles)
-
-
-def log_weights(
-    objective: Objective, n: int, given: Mapping[str, Tensor], *, particles: int
-) -> Tensor:
-    """Return the log importance weights of an ELBO's draws, shape `[n, particles]`."""
-    rows = {name: value.repeat_interleave(particles, 0) for name, value in given.items()}
-    return _divergence(objective).log_weights(n * particles, rows).view(n, particles)
 
 
 def _divergence(objective: Objective) -> KullbackLeibler:

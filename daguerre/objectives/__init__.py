@@ -5,7 +5,7 @@ from daguerre.objectives.adversarial import JS, MINIMAX, NON_SATURATING, GameLos
 from daguerre.objectives.density import KL
 from daguerre.objectives.f import f_divergence
 from daguerre.objectives.objective import Objective, Player
-from daguerre.objectives.recipes import elbo, gan, nll, objectives_for
+from daguerre.objectives.recipes import elbo, gan, iwae, nll, objectives_for
 
 __all__ = [
     "JS",
@@ -19,6 +19,7 @@ __all__ = [
     "f",
     "f_divergence",
     "gan",
+    "iwae",
     "nll",
     "objectives_for",
 ]

@@ -120,8 +120,8 @@ class Adversarial(Divergence):
         for side, other in ((a, b), (b, a)):
             if extra := [n for n in side.names if n not in (*self.names, *other.graph.inputs)]:
                 raise GraphError(
-                    f"the two sides of {what} are over different variables: {', '.join(extra)} is on"
-                    f" one side only; restrict it with [{', '.join(map(repr, self.names))}]"
+                    f"the two sides of {what} are over different variables: {', '.join(extra)} is"
+                    f" on one side only; restrict it with [{', '.join(map(repr, self.names))}]"
                 )
         self._learns = tuple(side for side in (a, b) if _has_parameters(side))
         if b.data:

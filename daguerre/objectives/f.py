@@ -184,8 +184,8 @@ def alpha(order: float) -> FDivergence:
     r"""Return an alpha-divergence.
 
     $f(u) = (u^\alpha - 1 - \alpha (u - 1)) / \alpha (\alpha - 1)$. It tends to KL as
-    $\alpha \to 1$ and to the reverse KL as $\alpha \to 0$; at 2 it is half of Pearson's, at -1 half
-    of Neyman's and at 1/2 twice the squared Hellinger.
+    $\alpha \to 1$ and to the reverse KL as $\alpha \to 0$; at 2 it is half of Pearson's, at -1
+    half of Neyman's and at 1/2 twice the squared Hellinger.
 
     Args:
         order: $\alpha$, any finite number but 0 and 1.

@@ -24,7 +24,7 @@ from daguerre.objectives.sides import (
 )
 from daguerre.scoring import DensityPlan
 
-__all__ = ["KLPlan", "kl_latex", "kl_ledger", "kl_plan"]
+__all__ = ["KLPlan", "kl_latex", "kl_ledger", "kl_plan", "kl_ratio_latex"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,6 +178,18 @@ def kl_latex(plan: KLPlan) -> str:
     terms += [_latex(plan.b, p[n], n, sign="-") for n in plan.sampled_b]
     body = " + ".join(terms).replace("+ -", "- ")
     return rf"\mathbb{{E}}_{{{expectation(plan.a, plan.shapes.a, 'q')}}}\left[{body}\right]"
+
+
+def kl_ratio_latex(plan: KLPlan) -> tuple[str, str]:
+    """Write what is averaged over, and the ratio of the densities b / a without that of data."""
+    sides = []
+    for side, terms, shapes, symbol in (
+        (plan.b, plan.terms_b, plan.shapes.b, "p"),
+        (plan.a, plan.terms_a, plan.shapes.a, "q"),
+    ):
+        factors = [conditional(side, n, shapes, symbol) for n in terms]
+        sides.append(r"\, ".join(factors) or "1")
+    return expectation(plan.a, plan.shapes.a, "q"), rf"\frac{{{sides[0]}}}{{{sides[1]}}}"
 
 
 def _latex(side: Joint, density: str, name: str, *, sign: str) -> str:

@@ -7,15 +7,17 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor, nn
 
+from daguerre.families import Shared, SharedNormal
 from daguerre.graph import Graph, GraphError, InadmissibleError, did_you_mean
 from daguerre.joint import Empirical
 from daguerre.model import Model
 from daguerre.objectives.adversarial import JS, NON_SATURATING, GameLoss
-from daguerre.objectives.density import KL
+from daguerre.objectives.density import KL, KullbackLeibler
+from daguerre.objectives.importance import ImportanceWeighted
 from daguerre.objectives.objective import Objective
 from daguerre.table import Table
 
-__all__ = ["elbo", "gan", "nll", "objectives_for"]
+__all__ = ["elbo", "gan", "iwae", "nll", "objectives_for"]
 
 
 def elbo(p: Model, q: Model, *, observed: Iterable[str] | None = None) -> Objective:
@@ -54,6 +56,52 @@ def elbo(p: Model, q: Model, *, observed: Iterable[str] | None = None) -> Object
     given = [n for n in q.graph.inputs if n in p.graph.inputs]
     inputs = [n for n in p.graph.inputs if n not in given]
     return KL(Empirical((*names, *given, *inputs)) * q, p)
+
+
+def iwae(
+    p: Model, q: Model, *, particles: int = 50, observed: Iterable[str] | None = None
+) -> Objective:
+    r"""Return minus the importance-weighted bound, the cost of an IWAE.
+
+    $$-\mathcal{L}_K = -\mathbb{E} \log \tfrac1K \sum_{k=1}^K
+      \frac{p(x, z_k)}{q(z_k \mid x)}, \qquad z_k \sim q(z \mid x)$$
+
+    It lies between the ELBO (K = 1) and the log-evidence, and falls to it as K grows; its loss is
+    in nats per example.
+
+    Args:
+        p: The model.
+        q: The inference model.
+        particles: K, the draws of the latents for each example.
+        observed: As for `elbo`.
+
+    Raises:
+        ValueError: Fewer than one particle.
+        InadmissibleError: As for `elbo`; also a variable that all rows share, such as a weight.
+
+    References:
+        Burda, Grosse and Salakhutdinov (2016, arXiv 1509.00519).
+
+    Example:
+        >>> import daguerre as dg
+        >>> from torch.distributions import Normal
+        >>> p = dg.model(z=Normal(0.0, 1.0), x=lambda z: Normal(z, 1.0))
+        >>> q = dg.model(x=dg.Input(), z=lambda x: Normal(x / 2, 0.5**0.5))
+        >>> loss = iwae(p, q, particles=5).losses(torch.full([10], 2.0))
+        >>> round(loss["model"].item(), 4)  # exact, as q is the posterior: -log N(2; 0, 2)
+        2.2655
+    """
+    if isinstance(particles, bool) or not isinstance(particles, int) or particles < 1:
+        raise ValueError(f"particles is a number of draws, 1 or more, not {particles!r}")
+    ((_, divergence),) = elbo(p, q, observed=observed).parts
+    assert isinstance(divergence, KullbackLeibler), "an ELBO is one KL divergence"
+    for name, shape in divergence.shapes.b.items():
+        if shape.cpd in (Shared, SharedNormal):
+            raise InadmissibleError(
+                f"{name} is shared by all rows of the data, so weights of single rows bound no"
+                " evidence; use dg.elbo"
+            )
+    return Objective(((1.0, ImportanceWeighted(divergence, particles)),))
 
 
 def nll(p: Model, *, observed: Iterable[str] | None = None) -> Objective:
@@ -122,12 +170,13 @@ def objectives_for(p: Model, q: Model | None = None, critic: nn.Module | None = 
         >>> from torch.distributions import Normal
         >>> p = dg.model(z=Normal(0.0, 1.0), x=dg.deterministic(lambda z: z.tanh()))
         >>> [(row["cost"], row["admissible"]) for row in objectives_for(p)]
-        [('nll', 'no'), ('elbo', 'no'), ('gan', 'yes')]
+        [('nll', 'no'), ('elbo', 'no'), ('iwae', 'no'), ('gan', 'yes')]
     """
     game = critic if critic is not None else _AnyCritic()
     costs: dict[str, tuple[str, Callable[[], Objective]]] = {
         "nll": ("KL(data, p)", lambda: nll(p, observed=p.graph.leaves)),
         "elbo": ("KL(data * q, p)", lambda: elbo(p, _needed(q, p))),
+        "iwae": ("K-sample bound of it", lambda: iwae(p, _needed(q, p))),
         "gan": ("JS(data, p) + critic", lambda: gan(p, game)),
     }
 
