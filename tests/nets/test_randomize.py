@@ -127,7 +127,7 @@ def test_the_net_is_left_as_it_was():
     assert all(a is b for a, b in zip(parameters, net.parameters(), strict=True))
 
 
-@pytest.mark.parametrize("name", ["mlp", "resnet18", "unet", "transformer", "shared", "in place"])
+@pytest.mark.parametrize("name", ["mlp", "unet", "transformer", "shared", "in place"])
 def test_with_the_weights_of_the_net_the_model_gives_what_the_net_gives(name):
     net, example = build(name)
     p = dg.randomize(net, *example, weights=Normal(0.0, 1.0))
@@ -162,7 +162,7 @@ def test_a_bayesian_net_learns_and_knows_what_it_does_not_know():
     dg.fit(
         dg.elbo(p, q),
         {"input": x, "y": y},
-        epochs=1500,
+        epochs=800,
         batch_size=100,
         optimizer=dg.Adam(lr=0.01),
         compile=False,

@@ -127,3 +127,13 @@ def test_weights_that_all_rows_share_are_refused():
     )
     with pytest.raises(dg.InadmissibleError, match=r"weight is shared by all rows.*use dg\.elbo"):
         dg.iwae(p, p.mean_field())
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script_method:DeprecationWarning")  # torch's own
+def test_a_compiled_step_does_what_an_eager_one_does():
+    found = []
+    for compiled in (False, True):
+        p, q = P(0.8), Q(0.3)
+        dg.fit(dg.iwae(p, q, particles=3), at(8), steps=2, batch_size=4, compile=compiled)
+        found.append(torch.stack([p.slope.detach(), q.slope.detach(), q.scale.detach()]))
+    torch.testing.assert_close(*found)
