@@ -19,7 +19,7 @@ every = pytest.mark.parametrize("path", FILES, ids=NAMES)
 
 LAYERS = (  # low to high; a module may import from lower layers, and from its own package
     {"graph"},
-    {"devices", "files", "table", "families", "idx", "modes", "plot", "structure"},
+    {"devices", "files", "table", "families", "idx", "kernels", "modes", "plot", "structure"},
     {"abduction", "draw"},
     {"program"},
     {"locate", "scoring"},

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from daguerre.evaluate.kernels import Kernel, as_rows, median_kernel
+from daguerre.kernels import Kernel, as_rows, median_kernel
 
 __all__ = [
     "Accuracy",
@@ -84,7 +84,7 @@ def mmd2_unbiased(x: Tensor, y: Tensor, kernel: Kernel) -> Tensor:
 
     Example:
         >>> x, y = torch.tensor([0.0, 1.0]), torch.tensor([0.0, 2.0])
-        >>> from daguerre.evaluate.kernels import rbf
+        >>> from daguerre.kernels import rbf
         >>> mmd2_unbiased(x, y, rbf(1.0))
         tensor(-0.4323, dtype=torch.float64)
     """

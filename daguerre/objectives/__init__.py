@@ -4,6 +4,7 @@ from daguerre.objectives import f
 from daguerre.objectives.adversarial import JS, MINIMAX, NON_SATURATING, GameLoss
 from daguerre.objectives.density import KL
 from daguerre.objectives.f import f_divergence
+from daguerre.objectives.moments import MMD
 from daguerre.objectives.objective import Objective, Player
 from daguerre.objectives.recipes import elbo, gan, iwae, nll, objectives_for
 
@@ -11,6 +12,7 @@ __all__ = [
     "JS",
     "KL",
     "MINIMAX",
+    "MMD",
     "NON_SATURATING",
     "GameLoss",
     "Objective",

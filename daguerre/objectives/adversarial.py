@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from daguerre.draw.labels import label
-from daguerre.graph import Graph, GraphError, InadmissibleError, Variable
+from daguerre.graph import Graph, GraphError, Variable
 from daguerre.joint import Factor, Joint, as_joint
 from daguerre.objectives.objective import Divergence, Objective, Player, Term
-from daguerre.objectives.sides import expectation, modules_of, pair_shapes, shared_names
+from daguerre.objectives.sides import expectation, modules_of, sampled_sides
 from daguerre.program import Program, Step, draw
 from daguerre.shapes import trace_shapes
 
@@ -113,22 +113,8 @@ class Adversarial(Divergence):
         if not isinstance(critic, nn.Module):
             raise TypeError(f"the critic must be an nn.Module with parameters, not {critic!r}")
         self.a, self.b, self.critic, self.game = a, b, critic, loss
-        what = loss.divergence
         self.players = (Player("critic", (critic,)), Player("model", modules_of(b, a)))
-        conditioned = (n for n in b.graph.inputs if n in a.data)
-        self.names = (*shared_names(a, b, what), *conditioned)
-        for side, other in ((a, b), (b, a)):
-            if extra := [n for n in side.names if n not in (*self.names, *other.graph.inputs)]:
-                raise GraphError(
-                    f"the two sides of {what} are over different variables: {', '.join(extra)} is"
-                    f" on one side only; restrict it with [{', '.join(map(repr, self.names))}]"
-                )
-        self._learns = tuple(side for side in (a, b) if _has_parameters(side))
-        if b.data:
-            raise InadmissibleError(
-                f"{what} takes the data as its first side: {what}(data, p, critic=...)"
-            )
-        self.shapes = pair_shapes(a, b, pathwise=self._learns)
+        self.names, self._learns, self.shapes = sampled_sides(a, b, loss.divergence)
         self._real, self._fake = (a.program, a.given), (b.program, b.given)
         self._real_learns = a in self._learns
         self._check_critic()
@@ -242,7 +228,3 @@ def _argument(side: Joint, name: str) -> str:
     if side.graph[name].map != "deterministic":
         return label(name)
     return rf"G_\theta({', '.join(map(label, side.graph.parents(name)))})"
-
-
-def _has_parameters(side: Joint) -> bool:
-    return any(p.requires_grad for m in side.modules for p in m.parameters())

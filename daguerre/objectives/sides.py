@@ -8,7 +8,7 @@ from typing import NamedTuple
 from torch import nn
 
 from daguerre.draw.labels import label
-from daguerre.graph import GraphError
+from daguerre.graph import GraphError, InadmissibleError
 from daguerre.joint import Joint
 from daguerre.model import Input, Model
 from daguerre.program import Step
@@ -17,11 +17,13 @@ from daguerre.shapes import Shape, trace_shapes
 
 __all__ = [
     "PairShapes",
+    "SampledSides",
     "conditional",
     "expectation",
     "integrates_out",
     "modules_of",
     "pair_shapes",
+    "sampled_sides",
     "shared_names",
 ]
 
@@ -62,6 +64,45 @@ def integrates_out(side: Joint, names: Iterable[str], what: str) -> DensityPlan:
                 f" {name}"
             )
     return plan
+
+
+class SampledSides(NamedTuple):
+    """Two sides that are compared by their samples.
+
+    Attributes:
+        names: The variables that are compared, then the inputs of the second side.
+        learns: The sides that have parameters, through whose draws gradients flow.
+        shapes: What is known of the variables without data.
+    """
+
+    names: tuple[str, ...]
+    learns: tuple[Joint, ...]
+    shapes: PairShapes
+
+
+def sampled_sides(a: Joint, b: Joint, what: str) -> SampledSides:
+    """Check two sides that are compared by their samples alone.
+
+    Raises:
+        GraphError: The sides are over different variables or shapes.
+        InadmissibleError: The data comes second, or a draw that needs a gradient has none.
+    """
+    conditioned = (n for n in b.graph.inputs if n in a.data)
+    names = (*shared_names(a, b, what), *conditioned)
+    for side, other in ((a, b), (b, a)):
+        if extra := [n for n in side.names if n not in (*names, *other.graph.inputs)]:
+            raise GraphError(
+                f"the two sides of {what} are over different variables: {', '.join(extra)} is on"
+                f" one side only; restrict it with [{', '.join(map(repr, names))}]"
+            )
+    if b.data:
+        raise InadmissibleError(f"{what} takes the data as its first side: {what}(data, p, ...)")
+    learns = tuple(side for side in (a, b) if _has_parameters(side))
+    return SampledSides(names, learns, pair_shapes(a, b, pathwise=learns))
+
+
+def _has_parameters(side: Joint) -> bool:
+    return any(p.requires_grad for m in side.modules for p in m.parameters())
 
 
 class PairShapes(NamedTuple):

@@ -8,8 +8,8 @@ import torch
 
 from daguerre.data import digits
 from daguerre.evaluate import two_sample as module
-from daguerre.evaluate.kernels import as_rows, median_kernel, rbf
 from daguerre.evaluate.two_sample import classifier_accuracy, mmd2, mmd2_unbiased
+from daguerre.kernels import as_rows, median_kernel, rbf
 
 
 def normal(*shape, seed=0):

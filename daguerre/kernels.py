@@ -8,13 +8,23 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-__all__ = ["Kernel", "as_rows", "median_kernel", "rbf"]
+__all__ = ["Kernel", "as_rows", "energy", "median_kernel", "rbf"]
 
 Kernel = Callable[[Tensor, Tensor], Tensor]
 """A symmetric similarity k(a, b) of rows: [n, D] and [m, D] to [n, m]."""
 
 _MEDIAN_ROWS = 2000
 _HUGE = 1e150  # a larger number has no finite square
+
+
+def energy(a: Tensor, b: Tensor) -> Tensor:
+    r"""Return $-\lVert a_i - b_j \rVert$, the kernel of the energy distance, `[n, m]`.
+
+    Example:
+        >>> energy(torch.tensor([[0.0]]), torch.tensor([[0.0], [2.0]]))
+        tensor([[-0., -2.]])
+    """
+    return -torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")
 
 
 def rbf(*lengthscales: float) -> Kernel:
