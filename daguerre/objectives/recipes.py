@@ -14,6 +14,7 @@ from daguerre.model import Model
 from daguerre.objectives.adversarial import JS, NON_SATURATING, GameLoss
 from daguerre.objectives.density import KL, KullbackLeibler
 from daguerre.objectives.importance import ImportanceWeighted
+from daguerre.objectives.moments import MMD
 from daguerre.objectives.objective import Objective
 from daguerre.table import Table
 
@@ -170,7 +171,7 @@ def objectives_for(p: Model, q: Model | None = None, critic: nn.Module | None = 
         >>> from torch.distributions import Normal
         >>> p = dg.model(z=Normal(0.0, 1.0), x=dg.deterministic(lambda z: z.tanh()))
         >>> [(row["cost"], row["admissible"]) for row in objectives_for(p)]
-        [('nll', 'no'), ('elbo', 'no'), ('iwae', 'no'), ('gan', 'yes')]
+        [('nll', 'no'), ('elbo', 'no'), ('iwae', 'no'), ('gan', 'yes'), ('mmd', 'yes')]
     """
     game = critic if critic is not None else _AnyCritic()
     costs: dict[str, tuple[str, Callable[[], Objective]]] = {
@@ -178,6 +179,7 @@ def objectives_for(p: Model, q: Model | None = None, critic: nn.Module | None = 
         "elbo": ("KL(data * q, p)", lambda: elbo(p, _needed(q, p))),
         "iwae": ("K-sample bound of it", lambda: iwae(p, _needed(q, p))),
         "gan": ("JS(data, p) + critic", lambda: gan(p, game)),
+        "mmd": ("MMD²(data, p)", lambda: _mmd(p)),
     }
 
     def row(name: str) -> tuple[str, str, str, str]:
@@ -186,9 +188,14 @@ def objectives_for(p: Model, q: Model | None = None, critic: nn.Module | None = 
             build()
         except GraphError as error:
             return name, what, "no", str(error).splitlines()[0]
-        return name, what, "yes", "needs samples only" if name == "gan" else "densities exist"
+        return name, what, "yes", "needs samples only" if name in ("gan", "mmd") else "densities exist"
 
     return Table(("cost", "is", "admissible", "why"), tuple(row(name) for name in costs))
+
+
+def _mmd(p: Model) -> Objective:
+    both = (*_observed(p.graph, None, latent=None), *p.graph.inputs)
+    return MMD(Empirical(both), p[both])
 
 
 def _check_models(**models: object) -> None:

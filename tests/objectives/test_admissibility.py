@@ -249,20 +249,21 @@ def test_every_cost_is_listed_with_its_reason():
         "elbo": "no",
         "iwae": "no",
         "gan": "yes",
+        "mmd": "yes",
     }
     assert re.search(WAYS_OUT, table["elbo"]["why"])
     table = {row["cost"]: row for row in dg.objectives_for(Decoder(), Encoder())}
-    assert [row["admissible"] for row in table.values()] == ["no", "yes", "yes", "yes"]
+    assert [row["admissible"] for row in table.values()] == ["no", "yes", "yes", "yes", "yes"]
     assert "integral over z" in table["nll"]["why"]
     table = {row["cost"]: row for row in dg.objectives_for(Decoder())}
     assert table["elbo"]["admissible"] == "no"
     assert "q for z" in table["elbo"]["why"]
     wide = {row["cost"]: row for row in dg.objectives_for(Decoder(latent=3), Encoder())}
-    assert [row["admissible"] for row in wide.values()] == ["no", "no", "no", "no"]
+    assert [row["admissible"] for row in wide.values()] == ["no"] * 5
     assert "(z -> x)" in wide["gan"]["why"]
 
 
 def test_a_model_without_latents_needs_no_q():
     table = {row["cost"]: row for row in dg.objectives_for(dg.model(x=Normal(0.0, 1.0)))}
-    assert [row["admissible"] for row in table.values()] == ["yes", "no", "no", "yes"]
+    assert [row["admissible"] for row in table.values()] == ["yes", "no", "no", "yes", "yes"]
     assert "no latent variable: its likelihood is dg.nll(p)" in table["elbo"]["why"]
