@@ -188,7 +188,8 @@ def objectives_for(p: Model, q: Model | None = None, critic: nn.Module | None = 
             build()
         except GraphError as error:
             return name, what, "no", str(error).splitlines()[0]
-        return name, what, "yes", "needs samples only" if name in ("gan", "mmd") else "densities exist"
+        by_samples = name in ("gan", "mmd")
+        return name, what, "yes", "needs samples only" if by_samples else "densities exist"
 
     return Table(("cost", "is", "admissible", "why"), tuple(row(name) for name in costs))
 
