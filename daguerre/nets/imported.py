@@ -48,11 +48,9 @@ class Imported(Model):
     def notes(self) -> tuple[str, ...]:
         """How the net was read."""
         recording = self.recording
-        return (
-            (*recording.notes, f"for batches of {recording.rows} rows")
-            if recording.is_bounded
-            else recording.notes
-        )
+        if not recording.is_bounded:
+            return recording.notes
+        return (*recording.notes, f"for batches of {recording.rows} rows")
 
     @property
     def outputs(self) -> Any:
@@ -111,14 +109,13 @@ class Imported(Model):
         if len(tensors) != len(wanted):
             expected = ", ".join(ops[i].label for i in wanted)
             raise GraphError(f"expected the tensors {expected}; {len(tensors)} came")
-        values = {**dict(zip(wanted, tensors, strict=True)), **draws}
+        known = {**dict(zip(wanted, tensors, strict=True)), **draws}
         batched = [i for i in wanted if self._layout(i).dim is not None]
-        n = values[batched[0]].shape[self._layout(batched[0]).dim or 0] if batched else 1
-        given = {names[i]: self._layout(i).rows(x, n) for i, x in values.items() if i in names}
+        n = known[batched[0]].shape[self._layout(batched[0]).dim or 0] if batched else 1
+        given = {names[i]: self._layout(i).rows(x, n) for i, x in known.items() if i in names}
         found = self._draw(n, given)
-
-        values = {i: self._layout(i).value(found[name]) for i, name in names.items()}
-        scene = Scene(values, self.held(), n, torch.get_default_device())
+        results = {i: self._layout(i).value(found[name]) for i, name in names.items()}
+        scene = Scene(results, self.held(), n, torch.get_default_device())
         return pytree.tree_map(scene.resolve, self.recording.outputs)
 
     def _draw(self, n: int, values: dict[str, Tensor]) -> dict[str, Tensor]:
