@@ -39,7 +39,8 @@ def from_module(net: nn.Module, *example: Any, depth: int | None = None) -> Impo
 
     It is read by `torch.export`, else by draft export, else by watching it run; `notes` says by
     which and what that cannot see. Where the path depends on the data, the path of the example is
-    read and each run checks that it is the right one.
+    read and each run checks that it is the right one. Torch's fast path of Transformers, in eval
+    mode without gradients, cannot be watched; the model gives the numbers of the ordinary path.
 
     Args:
         net: Any `nn.Module`.

@@ -184,6 +184,9 @@ _IDLE: dict[str, Callable[..., bool]] = {
     "scaled_dot_product_attention": lambda *a, dropout_p=0.0, **_: (
         not (a[4] if len(a) > 4 else dropout_p)
     ),
+    "_scaled_dot_product_flash_attention_for_cpu": lambda *a, **k: (
+        not (a[3] if len(a) > 3 else k.get("dropout_p", 0.0))
+    ),
     "rrelu": lambda *a, **k: not (a[3] if len(a) > 3 else k.get("training", False)),
     "lstm": lambda *a, **_: not a[6] or not a[5],
     "gru": lambda *a, **_: not a[6] or not a[5],

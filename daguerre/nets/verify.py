@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import torch
@@ -56,7 +57,7 @@ def verify(model: Replayed, net: nn.Module, example: tuple[Any, ...]) -> None:
 
 
 def _compare(model: Replayed, net: nn.Module, inputs: tuple[Any, ...], where: str) -> None:
-    with torch.random.fork_rng(devices=[]), _Draws() as seen:
+    with torch.random.fork_rng(devices=[]), _plainly(), _Draws() as seen:
         torch.manual_seed(SEED)
         expected = pytree.tree_leaves(net(*pytree.tree_map(_copy, inputs)))
     noise = [i for i, op in enumerate(model.recording.ops) if op.role == "noise"]
@@ -72,6 +73,17 @@ def _compare(model: Replayed, net: nn.Module, inputs: tuple[Any, ...], where: st
     for name, a, b in zip(pytree.tree_leaves(model.outputs), expected, found, strict=True):
         if not _same(a, b):
             raise DiffersError(f"the net gives another {name} {where}")
+
+
+@contextmanager
+def _plainly() -> Iterator[None]:
+    """Keep torch's Transformers off their fast path without gradients, which nobody can watch."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
 
 
 def _same(a: Any, b: Any) -> bool:

@@ -113,6 +113,17 @@ def test_layers_that_are_wrapped_are_read(name):
     assert torch.equal(model(x[:3]), getattr(net, "_orig_mod", net)(x[:3]))
 
 
+def test_a_transformer_is_read_without_gradients_too():
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    net, x = nn.TransformerEncoder(layer, 2).eval(), torch.randn(3, 5, 8)
+    with torch.no_grad():
+        model = dg.from_module(net, x)
+        ours, fast = model(x), net(x)
+    assert torch.equal(ours, net(x))  # with gradients, on the ordinary path
+    torch.testing.assert_close(ours, fast)
+    assert torch.backends.mha.get_fastpath_enabled()
+
+
 def test_the_same_tensor_given_twice_is_two_inputs():
     x = torch.randn(4, 3)
     model = dg.from_module(nn.Bilinear(3, 3, 2), x, x)
