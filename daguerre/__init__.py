@@ -30,6 +30,7 @@ from daguerre.objectives import (
     f_divergence,
     gan,
     iwae,
+    log_ratio,
     nll,
     objectives_for,
 )
@@ -93,6 +94,7 @@ __all__ = [
     "iwae",
     "lint",
     "load",
+    "log_ratio",
     "markov_blanket",
     "minimal_separator",
     "model",

@@ -1,7 +1,7 @@
 """Costs: divergences between joints, the games they make, and the recipes people name."""
 
 from daguerre.objectives import f
-from daguerre.objectives.adversarial import JS, MINIMAX, NON_SATURATING, GameLoss
+from daguerre.objectives.adversarial import JS, MINIMAX, NON_SATURATING, GameLoss, log_ratio
 from daguerre.objectives.density import KL
 from daguerre.objectives.f import f_divergence
 from daguerre.objectives.moments import MMD
@@ -22,6 +22,7 @@ __all__ = [
     "f_divergence",
     "gan",
     "iwae",
+    "log_ratio",
     "nll",
     "objectives_for",
 ]

@@ -16,14 +16,14 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from daguerre.draw.labels import label
-from daguerre.graph import Graph, GraphError, Variable
+from daguerre.graph import Graph, GraphError, InadmissibleError, Variable, did_you_mean
 from daguerre.joint import Factor, Joint, as_joint
-from daguerre.objectives.objective import Divergence, Objective, Player, Term
+from daguerre.objectives.objective import Divergence, Objective, Player, Term, as_objective
 from daguerre.objectives.sides import expectation, modules_of, sampled_sides
 from daguerre.program import Program, Step, draw
 from daguerre.shapes import trace_shapes
 
-__all__ = ["JS", "MINIMAX", "NON_SATURATING", "Adversarial", "GameLoss"]
+__all__ = ["JS", "MINIMAX", "NON_SATURATING", "Adversarial", "GameLoss", "log_ratio"]
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,7 @@ class GameLoss:
         formulas: The four in LaTeX, with # for the critic's output.
         divergence: What the game estimates.
         output: The critic's output in LaTeX.
+        is_ratio: Whether the best critic is the log-ratio of the two sides.
     """
 
     name: str
@@ -49,6 +50,7 @@ class GameLoss:
     formulas: tuple[str, str, str, str]
     divergence: str = "JS"
     output: str = r"D_\psi"
+    is_ratio: bool = True
 
 
 _CRITIC = (r"-\log #", r"-\log(1 - #)")
@@ -150,6 +152,19 @@ class Adversarial(Divergence):
             loss = loss + self.game.first(self._logits(real)).mean()
         return loss
 
+    def log_ratio(self, values: Mapping[str, Tensor]) -> Tensor:
+        """Return the critic's log-ratio of the sides; see the function of this name."""
+        if not self.game.is_ratio:
+            raise InadmissibleError(
+                f"the best critic of {self.game.divergence} is not the log-ratio; use a cost whose"
+                " critic is, such as dg.gan or dg.f_divergence(..., f=dg.f.KL)"
+            )
+        for name in self.names:
+            if name not in values:
+                raise GraphError(f"the critic compares {name!r}{did_you_mean(name, values)}")
+        with torch.no_grad():
+            return self._logits([values[name] for name in self.names])
+
     def _draw(
         self,
         side: tuple[Program, tuple[str, ...]],
@@ -214,6 +229,37 @@ class Adversarial(Divergence):
         if self._real_learns:
             lines["model"] += f" + {average(self.a, a, first)}"
         return lines
+
+
+def log_ratio(objective: Objective, values: Mapping[str, Tensor]) -> Tensor:
+    r"""Return what a trained critic says of $\log a / b$ at some values, `[n]`, in nats.
+
+    Args:
+        objective: A game with a critic, `dg.gan(...)`, `dg.JS(...)` or `dg.f_divergence(...)`.
+        values: `{name: Tensor[n, *event]}` of the variables that it compares.
+
+    Raises:
+        InadmissibleError: The best critic of this cost is not the log-ratio.
+        GraphError: There is no critic, or more than one; a missing or misspelt name, a wrong
+            shape.
+
+    References:
+        Sugiyama, Suzuki and Kanamori (2012), *Density Ratio Estimation in Machine Learning*.
+
+    Example:
+        >>> import daguerre as dg
+        >>> from torch.distributions import Normal
+        >>> critic = nn.Linear(1, 1)
+        >>> game = dg.JS(dg.data("x"), dg.model(x=Normal(torch.zeros(1), 1.0)), critic=critic)
+        >>> log_ratio(game, {"x": torch.zeros(3, 1)}).shape
+        torch.Size([3])
+    """
+    games = [part for _, part in as_objective(objective).parts if isinstance(part, Adversarial)]
+    if len(games) != 1:
+        raise GraphError(
+            f"the log-ratio is that of one critic, and {objective!r} has {len(games)}"
+        )
+    return games[0].log_ratio(values)
 
 
 def _wrong_logits(n: int | str, event: tuple[int, ...]) -> str:

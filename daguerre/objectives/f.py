@@ -78,6 +78,7 @@ class FDivergence:
             (f"-({slope})", conjugate, f"-({conjugate})", slope),
             divergence=self.name,
             output=r"s_\psi",
+            is_ratio=self.is_ratio,
         )
 
 

@@ -113,6 +113,43 @@ def test_a_trained_critic_reaches_the_optimal_one():
     torch.testing.assert_close(found, torch.tensor([*D_STAR.values()]), rtol=0, atol=0.02)
 
 
+def test_a_critic_gives_the_log_ratio():
+    x = torch.linspace(-2, 2, 9, dtype=torch.float64)[:, None]
+    exact = Normal(0.0, 1.0).log_prob(x) - Normal(1.0, 1.0).log_prob(x)
+    for game in (
+        dg.gan(Moved(1.0), Optimal(1.0)),
+        dg.f_divergence(dg.data("x"), Moved(1.0), f=dg.f.PEARSON, critic=Optimal(1.0)),
+    ):
+        found = dg.log_ratio(game, {"x": x})
+        torch.testing.assert_close(found, exact.squeeze(1))
+        assert not found.requires_grad
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda game: dg.log_ratio(game, {"y": GRID[:, None]}), "the critic compares 'x'"),
+        (lambda game: dg.log_ratio(game + game, {"x": GRID[:, None]}), "one critic, and .* has 2"),
+        (
+            lambda _: dg.log_ratio(dg.nll(Moved()), {"x": GRID[:, None]}),
+            "one critic, and .* has 0",
+        ),
+        (
+            lambda _: dg.log_ratio(
+                dg.f_divergence(
+                    dg.data("x"), Moved(), f=dg.f.TOTAL_VARIATION, critic=Optimal(1.0)
+                ),
+                {"x": GRID[:, None]},
+            ),
+            "best critic of total variation is not the log-ratio",
+        ),
+    ],
+)
+def test_a_log_ratio_that_cannot_be_told_is_refused(call, message):
+    with pytest.raises(dg.GraphError, match=message):
+        call(dg.gan(Moved(1.0), Optimal(1.0)))
+
+
 def test_each_player_sees_only_its_own_gradient():
     generator = dg.model(
         z=Normal(torch.zeros(1).double(), 1.0),
