@@ -167,6 +167,8 @@ def net(
 ) -> None:
     """Draw a neural net as the graphical model it is."""
     if what.endswith(".onnx"):
+        if train:
+            raise ValueError("an ONNX file is in the mode it was exported in; leave out --train")
         made, example = dg.from_onnx(what, depth=depth), _rows(input)
     else:
         module, example = _net(what, input)

@@ -14,7 +14,11 @@ from daguerre.graph import GraphError
 from daguerre.nets.ladder import SEED
 from daguerre.nets.recording import Recording, Scene, run
 
-__all__ = ["Expect", "settle"]
+__all__ = ["Expect", "OtherPathError", "hold", "settle"]
+
+
+class OtherPathError(GraphError):
+    """An input takes another path through a net than the one that was read."""
 
 
 def hold(condition: bool, place: str) -> None:  # noqa: FBT001 - a value
@@ -38,7 +42,7 @@ class Expect:
 
 
 def _refuse(what: str, place: str) -> Never:
-    raise GraphError(
+    raise OtherPathError(
         f"this input may take another path through the net than the example did when it was read:"
         f" {what}{f' ({place})' if place else ''}; import the net with such an example"
     )

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from daguerre.graph import GraphError
-from daguerre.nets.imported import Imported
+from daguerre.nets.imported import Imported, Run
 from daguerre.nets.plan import Block
-from daguerre.nets.recording import Held, HeldBy, Op, Recording, Result, Scene, run, used
+from daguerre.nets.recording import Held, HeldBy, Op, Result, used
 from daguerre.program import Step, Values
 
 __all__ = [
@@ -128,7 +128,7 @@ def _moved(model: Imported, block: Block, source: int, above: Shape) -> Tensor:
     m, ops = prod(above), model.recording.ops
     rows = {s: torch.full((1, *ops[s].layout.event), -1) for s in block.sources}  # type: ignore[union-attr]
     rows[source] = torch.arange(m).reshape(1, *above)
-    units = _evaluate(model.recording, block, rows, model.held())[0].flatten()
+    units = _evaluate(model, block, rows, model.held())[0].flatten()
     return units == torch.arange(m)[:, None]
 
 
@@ -142,26 +142,23 @@ class _Ones(HeldBy):
 def _reached(model: Imported, block: Block, source: int, above: Shape) -> Tensor:
     """See where one unit after the other arrives through weights of one."""
     m, held = prod(above), _Ones(model.net, {})
-    still = _evaluate(
-        model.recording, block, {source: torch.zeros(1, *above, dtype=torch.float64)}, held
-    )
+    still = _evaluate(model, block, {source: torch.zeros(1, *above, dtype=torch.float64)}, held)
     found = []
     for units in torch.arange(m).split(_rows_at_a_time(still)):
         hot = torch.zeros(len(units), m, dtype=torch.float64)
         hot[torch.arange(len(units)), units] = 1.0
         rows = {source: hot.reshape(-1, *above)}
-        reached = _evaluate(model.recording, block, rows, held) > still
+        reached = _evaluate(model, block, rows, held) > still
         found.append(reached.reshape(len(units), -1))
     return torch.cat(found)
 
 
 def _evaluate(
-    recording: Recording, block: Block, rows: Mapping[int, Tensor], held: HeldBy
+    model: Imported, block: Block, rows: Mapping[int, Tensor], held: Mapping[str, Tensor]
 ) -> Tensor:
-    ops, n = recording.ops, next(iter(rows.values())).shape[0]
-    values: dict[int, Any] = {i: ops[i].layout.value(v) for i, v in rows.items()}  # type: ignore[union-attr]
-    run(ops, block.inner, Scene(values, held, n, torch.device("cpu")))
-    return ops[block.result].layout.rows(values[block.result], n)  # type: ignore[union-attr]
+    value = Run(model.recording, block).outcome(model, held, [rows[s] for s in block.sources])
+    assert isinstance(value, Tensor)  # only maps are evaluated
+    return value
 
 
 def perturbed(step: Step, parent: str, values: Values) -> Tensor:

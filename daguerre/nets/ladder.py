@@ -28,9 +28,10 @@ from torch.nn.modules.module import (
 )
 
 from daguerre.graph import GraphError
+from daguerre.nets.examples import batch_size, map_rows
 from daguerre.program import validation
 
-__all__ = ["RUNGS", "SEED", "Rung", "Trace", "batch_size", "example_inputs"]
+__all__ = ["RUNGS", "SEED", "Rung", "Trace"]
 
 _ENDLESS = 2**40  # torch's word for infinity is larger
 SEED = 0  # of the run that is watched, so that it can be replayed
@@ -74,18 +75,6 @@ class Rung(NamedTuple):
             return self.watch(net, tuple(example))
 
 
-def example_inputs(example: Sequence[Any]) -> tuple[int, ...]:
-    """Return the positions of the tensors among the leaves of an example."""
-    leaves = pytree.tree_leaves(tuple(example))
-    return tuple(i for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor))
-
-
-def batch_size(example: Sequence[Any]) -> int:
-    """Return the length of the first dimension of the first tensor that has one."""
-    tensors = (leaf for leaf in pytree.tree_leaves(tuple(example)) if isinstance(leaf, Tensor))
-    return next((t.shape[0] for t in tensors if t.dim()), 1)
-
-
 def _exported(net: nn.Module, example: tuple[Any, ...]) -> Trace:
     program = torch.export.export(net, example, dynamic_shapes=_batched(example), strict=False)
     return _of_program(program, ("read by torch.export",))
@@ -102,14 +91,10 @@ def _drafted(net: nn.Module, example: tuple[Any, ...]) -> Trace:
 
 def _batched(example: tuple[Any, ...]) -> Any:
     """Say which dimensions may grow: the first of every tensor that is as long as the first's."""
-    n = batch_size(example)
-
-    def dims(leaf: object) -> dict[int, Any] | None:
-        if isinstance(leaf, Tensor) and leaf.dim() and leaf.shape[0] == n:
-            return {0: torch.export.Dim.AUTO}
-        return None
-
-    return pytree.tree_map(dims, example)
+    grows = object()
+    marked = map_rows(lambda _: grows, example, n=batch_size(example))
+    first = {0: torch.export.Dim.AUTO}
+    return pytree.tree_map(lambda leaf: first if leaf is grows else None, marked)
 
 
 def _of_program(program: ExportedProgram, notes: tuple[str, ...]) -> Trace:
@@ -166,7 +151,7 @@ def _watched(net: nn.Module, example: tuple[Any, ...], *, composite: bool = True
     dropout inside of an LSTM, and in-place operations are written as pure ones.
     """
     leaves, structure = pytree.tree_flatten(example)
-    places = example_inputs(example)
+    places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
     returned: list[pytree.TreeSpec] = []
 
     def flat(*tensors: Tensor) -> tuple[Any, ...]:

@@ -15,12 +15,13 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from daguerre.graph import GraphError
+from daguerre.nets.examples import batch_size, copied, map_rows, tensors_of
 from daguerre.nets.generalise import generalised
 from daguerre.nets.imported import Imported
-from daguerre.nets.ladder import RUNGS, Rung, batch_size, example_inputs
+from daguerre.nets.ladder import RUNGS, Rung
 from daguerre.nets.reading import record
 from daguerre.nets.recording import Recording
-from daguerre.nets.verify import agrees_on_one_row, verify
+from daguerre.nets.verify import DiffersError, agrees_on_one_row, verify
 
 __all__ = ["from_module"]
 
@@ -70,7 +71,7 @@ def from_module(net: nn.Module, *example: Any, depth: int | None = None) -> Impo
     if depth is not None and depth < 1:
         raise ValueError(f"depth counts levels of modules from 1, not {depth}")
     net = getattr(net, "_orig_mod", net)  # what torch.compile has wrapped
-    example = pytree.tree_map(_copy, example)
+    example = copied(example)
     _refuse(net, example)
     names = _input_names(net, example)
     reasons: dict[str, dict[str, None]] = {}
@@ -85,11 +86,6 @@ def from_module(net: nn.Module, *example: Any, depth: int | None = None) -> Impo
     raise GraphError(f"{type(net).__name__} cannot be read:{why}")
 
 
-def _copy(leaf: Any) -> Any:
-    """Return what a net may change, and what is not the same tensor twice."""
-    return leaf.clone() if isinstance(leaf, Tensor) else leaf
-
-
 def _refuse(net: nn.Module, example: tuple[Any, ...]) -> None:
     """Refuse what no reading could be right for.
 
@@ -97,7 +93,7 @@ def _refuse(net: nn.Module, example: tuple[Any, ...]) -> None:
         TypeError: An example without tensors.
         GraphError: No rows, rows that depend on each other, parameters without a shape.
     """
-    if not example_inputs(example):
+    if not tensors_of(example):
         raise TypeError(
             f"from_module needs what {type(net).__name__} is called with: from_module(net, x)"
         )
@@ -149,10 +145,17 @@ def _read(
     Raises:
         Exception: Whatever the net, or torch on watching it, raises.
     """
-    recording = _recorded(net, example, names, rung)
+    recording, n = _recorded(net, example, names, rung), batch_size(example)
     model = Imported(net, recording, depth)
-    verify(model, net, example)
-    if recording.least == 2:  # all that export says of any net: it takes one row for another case
+    try:
+        verify(model, net, example)
+    except DiffersError:
+        if not recording.fits(n + 1):
+            raise
+        model = Imported(net, replace(recording, least=n, most=n), depth)
+        verify(model, net, example)  # right for as many rows as in the example, if for no others
+    if model.recording.least == 2 and model.recording.most != 2:
+        # all that export says of any net: it takes one row for another case
         smaller = Imported(net, replace(recording, least=1), depth)
         return smaller if agrees_on_one_row(smaller, net, example) else model
     return model
@@ -175,9 +178,4 @@ def _recorded(
 
 def _repeated(example: tuple[Any, ...], n: int) -> tuple[Any, ...]:
     """Return the example with its n rows twice."""
-
-    def twice(leaf: Any) -> Any:
-        is_batch = isinstance(leaf, Tensor) and leaf.dim() and leaf.shape[0] == n
-        return torch.cat([leaf, leaf]) if is_batch else leaf
-
-    return pytree.tree_map(twice, example)
+    return map_rows(lambda rows: torch.cat([rows, rows]), example, n=n)

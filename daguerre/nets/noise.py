@@ -174,24 +174,30 @@ _RULES: dict[str, Callable[..., Noise | None]] = {
     "native_dropout": _native_dropout,
     "feature_dropout": _feature_dropout,
 }
-# where each of torch's operations that can drop out says whether it does
+
+
+def _keeps_all(_: Any, p: float, train: bool) -> bool:  # noqa: FBT001 - torch's signature
+    return not train or p == 0
+
+
+def _keeps_layers(*arguments: Any, **_: Any) -> bool:
+    """Whether a recurrent net drops nothing between its layers."""
+    dropout, train = arguments[5:7]
+    return not train or not dropout
+
+
+# whether an operation that can draw does not, as it is called
 _IDLE: dict[str, Callable[..., bool]] = {
-    "dropout": lambda _, p, train: not train or p == 0,
-    "feature_dropout": lambda _, p, train: not train or p == 0,
-    "native_dropout": lambda _, p, train: not train or p == 0,
-    "alpha_dropout": lambda _, p, train: not train or p == 0,
-    "feature_alpha_dropout": lambda _, p, train: not train or p == 0,
+    **dict.fromkeys(("dropout", "feature_dropout", "native_dropout"), _keeps_all),
+    **dict.fromkeys(("alpha_dropout", "feature_alpha_dropout"), _keeps_all),
+    **dict.fromkeys(("lstm", "gru", "rnn_tanh", "rnn_relu"), _keeps_layers),
     "scaled_dot_product_attention": lambda *a, dropout_p=0.0, **_: (
         not (a[4] if len(a) > 4 else dropout_p)
     ),
-    "_scaled_dot_product_flash_attention_for_cpu": lambda *a, **k: (
-        not (a[3] if len(a) > 3 else k.get("dropout_p", 0.0))
+    "_scaled_dot_product_flash_attention_for_cpu": lambda *a, dropout_p=0.0, **_: (
+        not (a[3] if len(a) > 3 else dropout_p)
     ),
-    "rrelu": lambda *a, **k: not (a[3] if len(a) > 3 else k.get("training", False)),
-    "lstm": lambda *a, **_: not a[6] or not a[5],
-    "gru": lambda *a, **_: not a[6] or not a[5],
-    "rnn_tanh": lambda *a, **_: not a[6] or not a[5],
-    "rnn_relu": lambda *a, **_: not a[6] or not a[5],
+    "rrelu": lambda *a, training=False, **_: not (a[3] if len(a) > 3 else training),
 }
 
 

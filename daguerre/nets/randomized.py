@@ -136,9 +136,8 @@ class Randomized(Model):
             old = of_base[v.name]
             if old.variable == v:
                 return old
-            return Step(
-                v, MethodType(Lifted(old, v.parents[len(old.arguments) :]), self), old.place
-            )
+            lifted = Lifted(old, v.parents[len(old.arguments) :], self.base.weights(v.name))
+            return Step(v, MethodType(lifted, self), old.place)
 
         return tuple(step(v) for v in self.graph.variables)
 
@@ -166,8 +165,9 @@ class Weight:
 class Lifted:
     """The CPD of a variable of the net whose weights, or own value, are random."""
 
-    def __init__(self, step: Step, weights: tuple[str, ...]) -> None:
+    def __init__(self, step: Step, weights: tuple[str, ...], names: Mapping[str, str]) -> None:
         self.step, self.weights = step, weights
+        self.names = {name: first for name, first in names.items() if first in weights}
 
     def __call__(self, model: Randomized, *parents: Tensor) -> Outcome:
         """Return the value, each row with weights of its own, or its distribution."""
@@ -182,11 +182,9 @@ class Lifted:
             assert self.step.cpd is not None
             return self.step.cpd(*parents)
 
-        names = model.base.weights(self.step.name)
-
         def row(parents: tuple[Tensor, ...], weights: tuple[Tensor, ...]) -> Any:
             drawn = dict(zip(self.weights, weights, strict=True))
-            used = {n: drawn[first] for n, first in names.items() if first in drawn}
+            used = {name: drawn[first] for name, first in self.names.items()}
             value = model.base.value(self.step.name, used, [p[None] for p in parents])
             return value[0] if parents else value  # type: ignore[index] - a map gives a tensor
 

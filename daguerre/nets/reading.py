@@ -13,7 +13,8 @@ from torch.fx.node import map_aggregate
 
 from daguerre.graph import GraphError
 from daguerre.nets.checks import Expect, hold, settle
-from daguerre.nets.ladder import Rung, Trace, batch_size, example_inputs
+from daguerre.nets.examples import batch_size, tensors_of
+from daguerre.nets.ladder import Rung, Trace
 from daguerre.nets.noise import Law, Noise, is_random, noise_of
 from daguerre.nets.recording import (
     Held,
@@ -64,13 +65,10 @@ def record(net: nn.Module, example: Sequence[Any], names: Sequence[str], rung: R
         Exception: Whatever the net, or torch on watching it, raises.
     """
     seen = rung(net, example)
-    leaves = pytree.tree_leaves(tuple(example))
-    tensors = [leaves[i] for i in example_inputs(example)]
-    recording = _Reader(
-        seen, batch_size(example), dict(zip(seen.inputs, names, strict=True))
-    ).read()
+    inputs = dict(zip(seen.inputs, names, strict=True))
+    recording = _Reader(seen, batch_size(example), inputs).read()
     if seen.replay:
-        settle(recording, HeldBy(net, recording.constants), tensors)
+        settle(recording, HeldBy(net, recording.constants), tensors_of(example))
     return recording
 
 

@@ -23,6 +23,7 @@ from daguerre.nets.connections import (
     stirred,
     worker,
 )
+from daguerre.nets.examples import tensors_of
 from daguerre.nets.imported import Imported
 from daguerre.nets.ladder import SEED
 from daguerre.nets.modules import from_module
@@ -43,7 +44,8 @@ def units(net: nn.Module, *example: Any, fold: bool = True, max_edges: int = 2_0
     A dense layer is a complete bipartite graph, a convolution connects receptive fields, and where
     no closed form is known (attention, pooling, masks, `round`, your own layers) the connections
     are found by perturbation, with parameters drawn anew 16 times: what is found is there, what is
-    not found is absent but for a small chance. `dg.eliminate` then leaves out hidden units.
+    not found is absent but for a small chance. The weights of an ONNX file stay as they are.
+    `dg.eliminate` then leaves out hidden units.
 
     Args:
         net: Any `nn.Module`, in the mode in which it is to be read, or what `dg.from_module` made
@@ -91,7 +93,7 @@ def _check(model: Imported, example: tuple[Any, ...]) -> None:
             )
         if op.role == "input" and (op.layout is None or op.layout.dim is None):
             raise GraphError(f"{op.label} is one value for all rows, so its units are no row's")
-    if recording.most is not None:
+    if recording.is_bounded:
         raise GraphError(
             f"the net was read for batches of {recording.rows} rows, and its units are found in"
             " batches of other sizes; is the first dimension of the example the batch?"
@@ -100,13 +102,13 @@ def _check(model: Imported, example: tuple[Any, ...]) -> None:
 
 def _connections(model: Imported, example: tuple[Any, ...]) -> Connections:
     """Return the connected units of every pair of variables that the graph connects."""
-    ops, plan = model.recording.ops, model.plan
+    ops, plan, events = model.recording.ops, model.plan, _events(model)
     found: Connections = {}
     unknown: dict[tuple[str, str], ClosedForm | None] = {}
     for name, block in plan.blocks.items():
         for source in block.sources:
             pair = plan.names[source], name
-            above, below = (_event(model, n) for n in pair)
+            above, below = (events[n] for n in pair)
             known = closed_form(model, block, source, above)
             if known is not None and known.certain:
                 found[pair] = known.connected
@@ -116,19 +118,22 @@ def _connections(model: Imported, example: tuple[Any, ...]) -> Connections:
             unknown[pair] = known
             found[pair] = torch.zeros(prod(above), prod(below), dtype=torch.bool)
     inputs = [op.label for op in ops if op.role == "input"]
-    leaves = [x for x in pytree.tree_leaves(example) if isinstance(x, Tensor)]
     if unknown:
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             torch.manual_seed(SEED)
-            _perturb(copy.deepcopy(model), dict(zip(inputs, leaves, strict=True)), unknown, found)
+            _perturb(
+                copy.deepcopy(model),
+                dict(zip(inputs, tensors_of(example), strict=True)),
+                unknown,
+                found,
+            )
     return found
 
 
-def _event(model: Imported, name: str) -> tuple[int, ...]:
-    number = next(i for i, n in model.plan.names.items() if n == name)
-    layout = model.recording.ops[number].layout
-    assert layout is not None  # what has a name is a tensor
-    return layout.event
+def _events(model: Imported) -> dict[str, tuple[int, ...]]:
+    """Return the event shape of every variable."""
+    layouts = {name: model.recording.ops[i].layout for i, name in model.plan.names.items()}
+    return {name: layout.event for name, layout in layouts.items() if layout is not None}
 
 
 def _refuse_many(pair: tuple[str, str], count: int) -> None:
@@ -183,12 +188,12 @@ def _inputs(example: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tens
 
 def _graph(model: Imported, connections: Connections) -> Graph:
     """Build the nodes and edges; constants of the net are no units."""
-    graph, names = model.graph, {}
+    graph, events, names = model.graph, _events(model), {}
     variables = []
     for v in graph.variables:
         if v.map == "deterministic" and not v.parents:
             continue
-        names[v.name] = _unit_names(v.name, _event(model, v.name))
+        names[v.name] = _unit_names(v.name, events[v.name])
         above: list[list[str]] = [[] for _ in names[v.name]]
         for parent in v.parents:
             if parent not in names:
@@ -207,8 +212,7 @@ def _unit_names(name: str, event: tuple[int, ...]) -> list[str]:
 
 def _folded(model: Imported, graph: Graph) -> Graph:
     """Substitute what an activation is applied to into the activation."""
-    outputs = set(pytree.tree_leaves(model.outputs))
-    gone = []
+    outputs, events, gone = set(pytree.tree_leaves(model.outputs)), _events(model), []
     for v in model.graph.variables:
         children = model.graph.children(v.name)
         if v.map != "deterministic" or v.name in outputs or len(children) != 1 or not v.parents:
@@ -216,5 +220,5 @@ def _folded(model: Imported, graph: Graph) -> Graph:
         child = model.plan.blocks[children[0]]
         op = worker(model.recording.ops, child)
         if len(child.sources) == 1 and op is not None and is_elementwise(op):
-            gone += _unit_names(v.name, _event(model, v.name))
+            gone += _unit_names(v.name, events[v.name])
     return eliminate(graph, gone)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Protocol
 
 import torch
@@ -12,11 +12,13 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from daguerre.graph import GraphError
-from daguerre.nets.ladder import SEED, batch_size
+from daguerre.nets.checks import OtherPathError
+from daguerre.nets.examples import batch_size, copied, map_rows
+from daguerre.nets.ladder import SEED
 from daguerre.nets.noise import is_random
 from daguerre.nets.recording import Recording
 
-__all__ = ["agrees_on_one_row", "verify"]
+__all__ = ["DiffersError", "agrees_on_one_row", "verify"]
 
 
 class Replayed(Protocol):
@@ -47,29 +49,47 @@ def verify(model: Replayed, net: nn.Module, example: tuple[Any, ...]) -> None:
     _compare(model, net, example, "on the example")
     n = batch_size(example)
     more = 1 if model.recording.fits(n + 1) else 0
+
+    def other(rows: Tensor) -> Tensor:
+        """Return the rows in another order, and one more; numbers a little smaller."""
+        rows = torch.cat([rows.flip(0), rows[:more]])
+        return rows * 0.9 if rows.is_floating_point() else rows
+
+    where = "on another input: it computes something outside of torch"
+    with suppress(_NoInputError, OtherPathError):
+        _compare(model, net, map_rows(other, example, n=n), where)
+
+
+def agrees_on_one_row(model: Replayed, net: nn.Module, example: tuple[Any, ...]) -> bool:
+    """Whether net and model do the same on the first row of the example alone."""
+    first = map_rows(lambda rows: rows[:1], example, n=batch_size(example))
     try:
-        other = pytree.tree_map(lambda leaf: _other(leaf, n, more), example)
-        _compare(model, net, other, "on another input: it computes something outside of torch")
-    except DiffersError:
-        raise
-    except Exception:  # noqa: BLE001 - the other input may take another path, or be no input
-        return
+        _compare(model, net, first, "on one row")
+    except Exception:  # noqa: BLE001 - that net or model cannot do it is an answer
+        return False
+    return True
+
+
+class _NoInputError(Exception):
+    """The net itself fails on an input."""
 
 
 def _compare(model: Replayed, net: nn.Module, inputs: tuple[Any, ...], where: str) -> None:
     with torch.random.fork_rng(devices=[]), _plainly(), _Draws() as seen:
         torch.manual_seed(SEED)
-        expected = pytree.tree_leaves(net(*pytree.tree_map(_copy, inputs)))
+        try:
+            expected = pytree.tree_leaves(net(*copied(inputs)))
+        except Exception as error:
+            raise _NoInputError(str(error)) from error
     noise = [i for i, op in enumerate(model.recording.ops) if op.role == "noise"]
     if len(noise) != len(seen.draws):
-        raise DiffersError(
-            f"the net draws {len(seen.draws)} times and not {len(noise)} times {where}"
-        )
+        model.replay(copied(inputs), {})  # which says so if it is another path
+        raise DiffersError(f"the net draws {len(seen.draws)} times, not {len(noise)}, {where}")
     n, draws = batch_size(inputs), dict(zip(noise, seen.draws, strict=True))
     for number, draw in draws.items():  # a draw from a Categorical has a dimension less here
         if (layout := model.recording.ops[number].layout) is not None:
             draws[number] = draw.reshape(layout.sized(n))
-    found = pytree.tree_leaves(model.replay(pytree.tree_map(_copy, inputs), draws))
+    found = pytree.tree_leaves(model.replay(copied(inputs), draws))
     for name, a, b in zip(pytree.tree_leaves(model.outputs), expected, found, strict=True):
         if not _same(a, b):
             raise DiffersError(f"the net gives another {name} {where}")
@@ -92,21 +112,6 @@ def _same(a: Any, b: Any) -> bool:
     return a.shape == b.shape and torch.equal(a.nan_to_num(), b.nan_to_num())
 
 
-def agrees_on_one_row(model: Replayed, net: nn.Module, example: tuple[Any, ...]) -> bool:
-    """Whether net and model do the same on the first row of the example alone."""
-    n = batch_size(example)
-
-    def first(leaf: Any) -> Any:
-        is_batch = isinstance(leaf, Tensor) and leaf.dim() and leaf.shape[0] == n
-        return leaf[:1] if is_batch else leaf
-
-    try:
-        _compare(model, net, pytree.tree_map(first, example), "on one row")
-    except Exception:  # noqa: BLE001 - that net or model cannot do it is an answer
-        return False
-    return True
-
-
 class _Draws(TorchDispatchMode):
     """Keeps what every random operation draws."""
 
@@ -123,16 +128,3 @@ class _Draws(TorchDispatchMode):
         if isinstance(result, Tensor) and is_random(func, args, kwargs or {}):
             self.draws.append(result.detach().clone())
         return result
-
-
-def _copy(leaf: Any) -> Any:
-    """Return what a net may change without changing the example."""
-    return leaf.clone() if isinstance(leaf, Tensor) else leaf
-
-
-def _other(leaf: Any, n: int, more: int) -> Any:
-    """Return an input like that of the example: its rows in another order, smaller, and more."""
-    if not isinstance(leaf, Tensor) or leaf.dim() == 0 or leaf.shape[0] != n:
-        return leaf
-    rows = torch.cat([leaf.flip(0), leaf[:more]])
-    return rows * 0.9 if leaf.is_floating_point() else rows

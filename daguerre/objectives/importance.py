@@ -29,7 +29,7 @@ def log_weights(
 
 @final
 class ImportanceWeighted(Divergence):
-    """Minus the bound with K particles, as a divergence that is looser than KL for no K."""
+    """Minus the importance-weighted bound with K particles."""
 
     def __init__(self, inner: KullbackLeibler, particles: int) -> None:
         self.inner, self.particles = inner, particles

@@ -306,6 +306,7 @@ def test_a_net_is_drawn_as_a_graph(nets, tmp_path, arguments, variables, drawn):
         (("mynets:number",), "makes no torch.nn.Module but 3"),
         (("mynets:Failing", "--input", "3"), "Failing cannot be read"),
         (("none.onnx",), "none.onnx"),
+        (("none.onnx", "--train"), "leave out --train"),
     ],
 )
 def test_a_net_that_cannot_be_drawn_is_one_line(nets, arguments, message):

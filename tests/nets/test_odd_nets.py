@@ -148,6 +148,23 @@ def test_a_net_that_asks_for_the_size_of_the_batch_is_read_where_the_answer_is_t
     assert "for batches of 1 to 5 rows" in model.notes
 
 
+def test_a_number_of_rows_that_takes_another_path_is_never_answered_wrongly():
+    net = Odd(lambda fc, x: fc(x) if x.shape[0] % 2 == 0 else x)
+    model, odd = dg.from_module(net, torch.randn(4, 3)), torch.randn(5, 3)
+    assert torch.equal(model(torch.ones(4, 3)), net(torch.ones(4, 3)))
+    with pytest.raises(dg.GraphError, match="for batches of exactly 4 rows, and 5 came"):
+        model(odd)
+
+
+def test_a_path_with_other_draws_is_another_path_and_no_fault_of_the_reading():
+    net = Odd(lambda fc, x: fc(x) if x[0, 0] > 0 else fc(x) + torch.randn_like(x))
+    x = torch.tensor([[1.0, 0.0, 0.0], [-1.0, 0.0, 0.0]])  # turned around, it takes the other
+    model = dg.from_module(net, x)
+    assert torch.equal(model(x), net(x))
+    with pytest.raises(dg.GraphError, match="another path"):
+        model(-x)
+
+
 def test_one_row_is_enough():
     net, x = Odd(lambda fc, x: fc(x)), torch.randn(1, 3)
     model = dg.from_module(net, x)
