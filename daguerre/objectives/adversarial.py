@@ -15,11 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from daguerre.draw.labels import label
 from daguerre.graph import Graph, GraphError, InadmissibleError, Variable, did_you_mean
 from daguerre.joint import Factor, Joint, as_joint
 from daguerre.objectives.objective import Divergence, Objective, Player, Term, as_objective
-from daguerre.objectives.sides import expectation, modules_of, sampled_sides
+from daguerre.objectives.sides import argument, expectation, modules_of, sampled_sides
 from daguerre.program import Program, Step, draw
 from daguerre.shapes import trace_shapes
 
@@ -218,7 +217,7 @@ class Adversarial(Divergence):
         )
 
         def average(side: Joint, over: str, formula: str) -> str:
-            at = ", ".join(_argument(side, name) for name in self.names)
+            at = ", ".join(argument(side, name) for name in self.names)
             inside = formula.replace("#", f"{self.game.output}({at})")
             return rf"\mathbb{{E}}_{{{over}}}\left[{inside}\right]"
 
@@ -267,10 +266,3 @@ def _wrong_logits(n: int | str, event: tuple[int, ...]) -> str:
         f"the critic must return one logit per example, [{n}] or [{n}, 1];"
         f" it returned [{', '.join(map(str, (n, *event)))}]"
     )
-
-
-def _argument(side: Joint, name: str) -> str:
-    """Write a variable in LaTeX, a deterministic one as the generator's output `G(z)`."""
-    if side.graph[name].map != "deterministic":
-        return label(name)
-    return rf"G_\theta({', '.join(map(label, side.graph.parents(name)))})"

@@ -12,6 +12,7 @@ from typing import final
 
 from torch import Tensor
 
+from daguerre.draw.labels import label
 from daguerre.objectives.density import KullbackLeibler
 from daguerre.objectives.kl_plan import kl_ratio_latex
 from daguerre.objectives.objective import Divergence, Term
@@ -60,5 +61,8 @@ class ImportanceWeighted(Divergence):
     def latex(self) -> dict[str, str]:
         """Return the expectation that is minimised."""
         over, ratio = kl_ratio_latex(self.inner.plan)
-        mean = rf"\frac{{1}}{{{self.particles}}} \sum_{{k=1}}^{{{self.particles}}} {ratio}"
+        drawn = [n for n in self.a.graph.order if n not in self.a.given]
+        draws = ", ".join(f"{{{label(n)}}}^{{(k)}}" for n in drawn)
+        weight = rf"\left.{ratio}\right|_{{{draws}}}"
+        mean = rf"\frac{{1}}{{{self.particles}}} \sum_{{k=1}}^{{{self.particles}}} {weight}"
         return {"model": rf"\mathbb{{E}}_{{{over}}}\left[-\log {mean}\right]"}

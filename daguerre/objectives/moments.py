@@ -12,15 +12,16 @@ from typing import final
 import torch
 from torch import Tensor
 
-from daguerre.draw.labels import label
 from daguerre.graph import GraphError
 from daguerre.joint import Factor, Joint, as_joint
 from daguerre.kernels import Kernel, energy
 from daguerre.objectives.objective import Divergence, Objective, Player, Term
-from daguerre.objectives.sides import expectation, modules_of, sampled_sides
+from daguerre.objectives.sides import argument, expectation, modules_of, sampled_sides
 from daguerre.program import Program, draw
 
 __all__ = ["MMD", "MaximumMeanDiscrepancy"]
+
+_PRIME = "'"
 
 
 def MMD(  # noqa: N802 - the field's name
@@ -105,16 +106,21 @@ class MaximumMeanDiscrepancy(Divergence):
 
     def latex(self) -> dict[str, str]:
         """Return the three averages of the kernel."""
-        over = {
-            "a": expectation(self.a, self.shapes.a, "q"),
-            "b": expectation(self.b, self.shapes.b, "p"),
-        }
-        at = ", ".join(map(label, self.names))
-        point = f"({at})" if len(self.names) > 1 else at
-        signs = (("", "a", "a"), ("+ ", "b", "b"), ("- 2 ", "a", "b"))
+        over = [
+            expectation(side, shapes, symbol)
+            for side, shapes, symbol in (
+                (self.a, self.shapes.a, "q"),
+                (self.b, self.shapes.b, "p"),
+            )
+        ]
+
+        def point(side: int, mark: str = "") -> str:
+            names = [argument((self.a, self.b)[side], name, mark) for name in self.names]
+            return f"({', '.join(names)})" if len(names) > 1 else names[0]
+
         terms = (
-            rf"{sign}\mathbb{{E}}_{{{over[one]}}}\,\mathbb{{E}}_{{{over[two]}}}"
-            rf"\left[k({point}, {point}')\right]"
-            for sign, one, two in signs
+            rf"{sign}\mathbb{{E}}_{{{over[i]}}}\,\mathbb{{E}}_{{{over[j]}}}"
+            rf"\left[k({point(i)}, {point(j, _PRIME)})\right]"
+            for sign, i, j in (("", 0, 0), ("+ ", 1, 1), ("- 2 ", 0, 1))
         )
         return {"model": " ".join(terms)}

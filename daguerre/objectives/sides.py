@@ -18,6 +18,7 @@ from daguerre.shapes import Shape, trace_shapes
 __all__ = [
     "PairShapes",
     "SampledSides",
+    "argument",
     "conditional",
     "expectation",
     "integrates_out",
@@ -182,3 +183,11 @@ def expectation(side: Joint, shapes: Mapping[str, Shape], symbol: str) -> str:
         if side.graph[n].map == "stochastic" and n not in side.data
     ]
     return r"\, ".join(factors)
+
+
+def argument(side: Joint, name: str, mark: str = "") -> str:
+    """Write a variable, a deterministic one as the output `G(z)`, of draws with some mark."""
+    if side.graph[name].map != "deterministic":
+        return f"{label(name)}{mark}"
+    parents = (f"{label(parent)}{mark}" for parent in side.graph.parents(name))
+    return rf"G_\theta({', '.join(parents)})"

@@ -111,7 +111,9 @@ def test_the_ledger_the_formula_and_the_name_say_what_it_is():
     cost = dg.iwae(P(), Q(), particles=5)
     assert repr(cost) == "Objective(IWAE-5 over z, x; players: model)"
     assert "5 draws for each example, pathwise in z" in str(cost.explain())
-    assert r"-\log \frac{1}{5} \sum_{k=1}^{5} \frac{p(z)\, p_\theta(x \mid z)}" in cost.latex()
+    ratio = r"\frac{p(z)\, p_\theta(x \mid z)}{q_\phi(z \mid x)}"
+    weight = rf"\left.{ratio}\right|_{{{{z}}^{{(k)}}}}"
+    assert rf"-\log \frac{{1}}{{5}} \sum_{{k=1}}^{{5}} {weight}" in cost.latex()
     assert dg.draw(cost)._repr_svg_()
 
 

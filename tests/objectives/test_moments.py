@@ -115,6 +115,10 @@ def test_the_ledger_and_the_formula_say_what_it_is():
     cost = dg.MMD(dg.data("x"), Moved())
     assert "unbiased, over pairs of a batch; pathwise through x" in str(cost.explain())
     assert r"\left[k(x, x')\right]" in cost.latex()
+    p = dg.model(z=Normal(torch.zeros(1), 1.0), x=dg.deterministic(lambda z: 2 * z))
+    formula = dg.MMD(dg.data("x"), p["x"]).latex()
+    assert r"\left[k(G_\theta(z), G_\theta(z'))\right]" in formula
+    assert r"\left[k(x, G_\theta(z'))\right]" in formula
     assert dg.draw(cost)._repr_svg_()
 
 
