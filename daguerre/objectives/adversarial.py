@@ -17,7 +17,7 @@ from torch.nn.functional import softplus
 
 from daguerre.graph import Graph, GraphError, InadmissibleError, Variable, did_you_mean
 from daguerre.joint import Factor, Joint, as_joint
-from daguerre.objectives.objective import Divergence, Objective, Player, Term, as_objective
+from daguerre.objectives.objective import Divergence, Objective, Player, Round, Term, as_objective
 from daguerre.objectives.sides import argument, expectation, modules_of, sampled_sides
 from daguerre.program import Program, Step, draw
 from daguerre.shapes import trace_shapes
@@ -136,18 +136,18 @@ class Adversarial(Divergence):
         if found is not None and found.event not in ((), (1,)):
             raise GraphError(_wrong_logits("n", found.event))
 
-    def loss(self, player: str, n: int, given: Mapping[str, Tensor]) -> Tensor:
+    def loss(self, player: str, at: Round) -> Tensor:
         """Return the batch mean of the player's loss; the other player is held fixed."""
         if player == "critic":
             with torch.no_grad():
-                real = self._draw(self._real, n, given, pathwise=False)
-                fake = self._draw(self._fake, n, given, pathwise=False)
+                real = self._draw(self._real, at.n, at.given, pathwise=False)
+                fake = self._draw(self._fake, at.n, at.given, pathwise=False)
             on_real, on_fake = self._logits(real), self._logits(fake)
             return self.game.real(on_real).mean() + self.game.fake(on_fake).mean()
-        fake = self._draw(self._fake, n, given, pathwise=True)
+        fake = self._draw(self._fake, at.n, at.given, pathwise=True)
         loss = self.game.model(self._logits(fake)).mean()
         if self._real_learns:
-            real = self._draw(self._real, n, given, pathwise=True)
+            real = self._draw(self._real, at.n, at.given, pathwise=True)
             loss = loss + self.game.first(self._logits(real)).mean()
         return loss
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from daguerre.joint import Factor, Joint, as_joint
 from daguerre.objectives.closed_forms import Rule
 from daguerre.objectives.kl_plan import kl_latex, kl_ledger, kl_plan
-from daguerre.objectives.objective import Divergence, Objective, Player, Term
+from daguerre.objectives.objective import Divergence, Objective, Player, Round, Term
 from daguerre.objectives.sides import modules_of
 from daguerre.program import Trace, draw
 from daguerre.scoring import complete, negative_log_density, sum_event
@@ -72,9 +72,9 @@ class KullbackLeibler(Divergence):
         """KL, and the variables."""
         return f"KL over {', '.join(self.names)}"
 
-    def loss(self, player: str, n: int, given: Mapping[str, Tensor]) -> Tensor:
+    def loss(self, player: str, at: Round) -> Tensor:
         """Return the batch mean of the divergence, in nats."""
-        return self.per_example(n, given).mean()
+        return self.per_example(at.n, at.given).mean()
 
     def per_example(self, n: int, given: Mapping[str, Tensor]) -> Tensor:
         """Return one unbiased estimate per row of the batch, in nats, shape `[n]`."""

@@ -15,7 +15,7 @@ from torch import Tensor
 from daguerre.draw.labels import label
 from daguerre.objectives.density import KullbackLeibler
 from daguerre.objectives.kl_plan import kl_ratio_latex
-from daguerre.objectives.objective import Divergence, Term
+from daguerre.objectives.objective import Divergence, Round, Term
 
 __all__ = ["ImportanceWeighted", "log_weights"]
 
@@ -42,10 +42,10 @@ class ImportanceWeighted(Divergence):
         """The bound, and the variables."""
         return f"IWAE-{self.particles} over {', '.join(self.names)}"
 
-    def loss(self, player: str, n: int, given: Mapping[str, Tensor]) -> Tensor:
+    def loss(self, player: str, at: Round) -> Tensor:
         """Return minus the batch mean of the bound, in nats."""
         assert player == "model"
-        weights = log_weights(self.inner, n, given, particles=self.particles)
+        weights = log_weights(self.inner, at.n, at.given, particles=self.particles)
         return math.log(self.particles) - weights.logsumexp(1).mean()
 
     def ledger(self) -> tuple[Term, ...]:

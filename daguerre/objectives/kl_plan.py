@@ -24,7 +24,7 @@ from daguerre.objectives.sides import (
 )
 from daguerre.scoring import DensityPlan
 
-__all__ = ["KLPlan", "kl_latex", "kl_ledger", "kl_plan", "kl_ratio_latex"]
+__all__ = ["KLPlan", "cross_entropy_plan", "kl_latex", "kl_ledger", "kl_plan", "kl_ratio_latex"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +40,8 @@ class KLPlan:
         terms_a: Variables of a that contribute, without those of data.
         terms_b: Variables of b that contribute.
         closed: Variables whose two terms a rule integrates exactly.
+        title: What is computed.
+        symbols: The letters of the two sides in formulas.
     """
 
     a: Joint
@@ -50,6 +52,8 @@ class KLPlan:
     terms_a: tuple[str, ...]
     terms_b: tuple[str, ...]
     closed: Mapping[str, Rule] = field(default_factory=dict)
+    title: str = "KL"
+    symbols: tuple[str, str] = ("q", "p")
 
     @property
     def sampled_a(self) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from torch import Tensor
 from daguerre.graph import GraphError
 from daguerre.joint import Factor, Joint, as_joint
 from daguerre.kernels import Kernel, energy
-from daguerre.objectives.objective import Divergence, Objective, Player, Term
+from daguerre.objectives.objective import Divergence, Objective, Player, Round, Term
 from daguerre.objectives.sides import argument, expectation, modules_of, sampled_sides
 from daguerre.program import Program, draw
 
@@ -74,12 +74,12 @@ class MaximumMeanDiscrepancy(Divergence):
         """MMD, and the variables."""
         return f"MMD² over {', '.join(self.names)}"
 
-    def loss(self, player: str, n: int, given: Mapping[str, Tensor]) -> Tensor:
+    def loss(self, player: str, at: Round) -> Tensor:
         """Return the unbiased estimate from n draws of each side."""
         assert player == "model"
-        if n < 2:
-            raise GraphError(f"MMD compares pairs of rows, so a batch has two or more, not {n}")
-        x, y = (self._rows(side, n, given) for side in self._sides)
+        if at.n < 2:
+            raise GraphError(f"MMD compares pairs of rows, so a batch has two or more, not {at.n}")
+        x, y = (self._rows(side, at.n, at.given) for side in self._sides)
         return self._within(x) + self._within(y) - 2 * self.kernel(x, y).mean()
 
     def _rows(

@@ -19,14 +19,29 @@ from daguerre.draw.notation import Figure, figure, with_caption, with_critic, wi
 from daguerre.graph import GraphError, did_you_mean
 from daguerre.joint import Empirical, Joint
 from daguerre.locate import located
+from daguerre.objectives.schedules import Number, Schedule, at_step, check_weight, show
 from daguerre.objectives.sides import PairShapes
 from daguerre.program import Step, validation
 from daguerre.queries import batch_size
 from daguerre.table import Table
 
-__all__ = ["Batch", "Divergence", "Objective", "Player", "Term", "as_objective"]
+__all__ = ["Batch", "Divergence", "Objective", "Player", "Round", "Term", "as_objective"]
 
 Batch = Mapping[str, Tensor] | Tensor | int
+
+
+class Round(NamedTuple):
+    """What a loss is computed from.
+
+    Attributes:
+        n: Rows in the batch.
+        given: `{name: Tensor[n, *event]}` of what is observed.
+        step: Updates that the player has made before, a scalar tensor in training.
+    """
+
+    n: int
+    given: Mapping[str, Tensor]
+    step: Tensor | int = 0
 
 
 class Term(NamedTuple):
@@ -71,8 +86,11 @@ class Divergence(ABC):
     critic: nn.Module | None = None
 
     @abstractmethod
-    def loss(self, player: str, n: int, given: Mapping[str, Tensor]) -> Tensor:
-        """Return the scalar that a player minimises, for a batch of n."""
+    def loss(self, player: str, at: Round) -> Tensor:
+        """Return the scalar that a player minimises."""
+
+    def settle(self, player: str) -> None:  # noqa: B027 - most need none
+        """Put a player's parameters back where they must be, after an update."""
 
     @abstractmethod
     def ledger(self) -> tuple[Term, ...]:
@@ -103,10 +121,10 @@ class Objective:
         parts: Pairs (weight, divergence).
     """
 
-    parts: tuple[tuple[float, Divergence], ...]
+    parts: tuple[tuple[Number, Divergence], ...]
 
     def __repr__(self) -> str:
-        terms = (f"{f'{w:g} * ' if w != 1 else ''}{part.title}" for w, part in self.parts)
+        terms = (f"{_weight(w)}{part.title}" for w, part in self.parts)
         players = ", ".join(player.name for player in self.players)
         return f"Objective({' + '.join(terms)}; players: {players})"
 
@@ -120,10 +138,9 @@ class Objective:
             return self
         return NotImplemented
 
-    def __mul__(self, weight: float) -> Objective:
-        if isinstance(weight, bool) or not isinstance(weight, int | float) or weight != weight:
-            raise TypeError(f"an objective scales by a number, not by {weight!r}")
-        return Objective(tuple((w * weight, part) for w, part in self.parts))
+    def __mul__(self, weight: Number) -> Objective:
+        check_weight(weight, "the weight of an objective")
+        return Objective(tuple((_product(w, weight), part) for w, part in self.parts))
 
     __rmul__ = __mul__
 
@@ -142,7 +159,9 @@ class Objective:
         """The variables that a batch must hold."""
         return tuple(dict.fromkeys(n for _, part in self.parts for n in part.given))
 
-    def losses(self, batch: Batch, *, players: Iterable[str] | None = None) -> dict[str, Tensor]:
+    def losses(
+        self, batch: Batch, *, players: Iterable[str] | None = None, step: int = 0
+    ) -> dict[str, Tensor]:
         """Return the scalar loss that each player minimises, in nats where it is a density.
 
         Args:
@@ -150,6 +169,7 @@ class Objective:
                 number n of draws where none is.
             players: Only these players; all by default. A player's gradient is taken by its own
                 parameters alone: `torch.autograd.grad(loss, player.parameters())`.
+            step: Updates made before, on which scheduled weights depend.
 
         Raises:
             GraphError: A missing or misspelt key, a wrong shape, an unknown player.
@@ -161,18 +181,23 @@ class Objective:
                 raise GraphError(f"no player {player!r}{did_you_mean(player, known)}")
         modules = [m for p in self.players for m in p.modules]
         with located(), validation(enabled=False), on_device_of(modules):
-            return {player: self.loss(player, n, given) for player in wanted}
+            return {player: self.loss(player, Round(n, given, step)) for player in wanted}
 
-    def loss(self, player: str, n: int, given: Mapping[str, Tensor]) -> Tensor:
+    def loss(self, player: str, at: Round) -> Tensor:
         """Return the loss of one player on a batch that has been read; this is what compiles."""
         total: Tensor | None = None
         for weight, part in self.parts:
             if any(p.name == player for p in part.players):
-                loss = part.loss(player, n, given)
-                loss = loss if weight == 1 else weight * loss
+                loss = part.loss(player, at)
+                loss = loss if weight == 1 else at_step(weight, at.step) * loss
                 total = loss if total is None else total + loss
         assert total is not None, "every player comes from a part"
         return total
+
+    def settle(self, player: str) -> None:
+        """Put a player's parameters back where they must be, after an update."""
+        for _, part in self.parts:
+            part.settle(player)
 
     def read(self, batch: Batch) -> tuple[int, dict[str, Tensor]]:
         """Check a batch against the variables and shapes of the objective.
@@ -206,7 +231,7 @@ class Objective:
     def explain(self) -> Table:
         """Return the ledger: player, term, estimator and why, one row per term."""
         rows = [
-            (row.player, f"{weight:g} * {row.term}" if weight != 1 else row.term, *row[2:])
+            (row.player, f"{_weight(weight)}{row.term}", *row[2:])
             for weight, part in self.parts
             for row in part.ledger()
         ]
@@ -222,7 +247,7 @@ class Objective:
         lines: dict[str, str] = {}
         for weight, part in self.parts:
             for player, term in part.latex().items():
-                term = term if weight == 1 else rf"{weight:g}\,{_bracketed(term)}"
+                term = term if weight == 1 else rf"{_symbol(weight)}\,{_bracketed(term)}"
                 lines[player] = f"{lines[player]} + {term}" if player in lines else term
         marks = {name: _parameters(self.parts, name) for name in lines}
         return {name: rf"\min_{{{marks[name]}}}\; {line}" for name, line in lines.items()}
@@ -254,6 +279,24 @@ def as_objective(thing: object) -> Objective:
     return thing
 
 
+def _product(one: Number, other: Number) -> Number:
+    if not isinstance(one, Schedule) and not isinstance(other, Schedule):
+        return one * other
+    parts = [number for number in (one, other) if number != 1]
+    if len(parts) == 1:
+        return parts[0]
+    name = " times ".join(map(show, parts))
+    return Schedule(lambda step: at_step(one, step) * at_step(other, step), name)  # type: ignore[arg-type]
+
+
+def _weight(weight: Number) -> str:
+    return "" if weight == 1 else f"{show(weight)} * "
+
+
+def _symbol(weight: Number) -> str:
+    return r"\beta_t" if isinstance(weight, Schedule) else f"{weight:g}"
+
+
 def _bracketed(term: str) -> str:
     """Put a sum in brackets, so that a weight before it multiplies all of it."""
     level, top = 0, ""
@@ -263,7 +306,7 @@ def _bracketed(term: str) -> str:
     return rf"\left({term}\right)" if " + " in top else term
 
 
-def _parameters(parts: tuple[tuple[float, Divergence], ...], player: str) -> str:
+def _parameters(parts: tuple[tuple[Number, Divergence], ...], player: str) -> str:
     if player == "critic":
         return r"\psi"
     learns_q = any(isinstance(f, nn.Module) for _, part in parts for f in part.a.factors)

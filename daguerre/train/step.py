@@ -13,7 +13,7 @@ from torch import Tensor
 
 from daguerre.devices import on_device_of
 from daguerre.locate import located
-from daguerre.objectives.objective import Batch, Objective, Player, as_objective
+from daguerre.objectives.objective import Batch, Objective, Player, Round, as_objective
 from daguerre.program import validation
 from daguerre.train.optimizers import Adam, Optimizer
 
@@ -108,6 +108,7 @@ class Step:
             raise ValueError(f"player {self.player.name!r} has no trainable parameters")
         self.state = self.optimizer.start(self.parameters)
         self.compiled = compile and can_compile(self.parameters[0].device)
+        self.made = torch.zeros((), device=self.parameters[0].device)  # updates until now
         self._seen: dict[object, int] = {}
         self._home = on_device_of([m for p in objective.players for m in p.modules])
         with validation(enabled=False):  # torch.compile turns it off for the process
@@ -137,10 +138,12 @@ class Step:
         return {} if isinstance(batch, int) else {name: batch[name] for name in names}
 
     def _update(self, n: int, given: Mapping[str, Tensor]) -> Tensor:
-        loss = self.objective.loss(self.player.name, n, given)
+        loss = self.objective.loss(self.player.name, Round(n, given, self.made))
         gradients = torch.autograd.grad(loss, self.parameters, allow_unused=True)
         with torch.no_grad():
             self._move(gradients)
+            self.objective.settle(self.player.name)
+            self.made += 1
         return loss.detach()
 
     def _move(self, gradients: tuple[Tensor | None, ...]) -> None:

@@ -9,6 +9,7 @@ from toys import f64, scalar
 
 import daguerre as dg
 from daguerre.draw.formula import formula
+from daguerre.objectives.schedules import linear
 
 
 def vae():
@@ -45,7 +46,7 @@ def test_losses_add_and_scale():
     cost, other = dg.elbo(p, q), dg.nll(p, observed=["z", "x"])
     one = seeded(cost, x)["model"].item()
     assert seeded(2 * cost, x)["model"].item() == pytest.approx(2 * one)
-    assert seeded(cost * -0.5, x)["model"].item() == pytest.approx(-0.5 * one)
+    assert seeded(cost * 0.5, x)["model"].item() == pytest.approx(0.5 * one)
     both = {"x": x, "z": torch.zeros(4, 2).double()}
     total = seeded(cost + 3 * other, both)["model"].item()
     assert total == pytest.approx(one + 3 * other.losses(both)["model"].item())
@@ -69,13 +70,45 @@ def test_objectives_are_values():
     assert ((cost + cost) + cost).parts == (cost + (cost + cost)).parts
 
 
-@pytest.mark.parametrize("weight", [float("nan"), "2", True, None, [1]], ids=repr)
+@pytest.mark.parametrize("weight", ["2", True, None, [1]], ids=repr)
 def test_a_weight_that_is_no_number_is_refused(weight):
     p, q, _ = vae()
-    with pytest.raises(TypeError, match="scales by a number, not by"):
+    with pytest.raises(TypeError, match="a number or a schedule"):
         _ = weight * dg.elbo(p, q)
-    with pytest.raises(TypeError, match="scales by a number, not by"):
+    with pytest.raises(TypeError, match="a number or a schedule"):
         _ = dg.elbo(p, q) * weight
+
+
+@pytest.mark.parametrize("weight", [float("nan"), float("inf"), -1.0])
+def test_a_weight_that_is_negative_or_not_finite_is_refused(weight):
+    p, q, _ = vae()
+    with pytest.raises(ValueError, match="finite number, 0 or more"):
+        _ = weight * dg.elbo(p, q)
+
+
+def test_a_scheduled_weight_follows_the_updates_of_the_player():
+    p, q, x = vae()
+    cost, ramp = dg.elbo(p, q), linear(0.0, 2.0, steps=4)
+    torch.manual_seed(3)
+    one = cost.losses(x)["model"].item()
+    for step, weight in ((0, 0.0), (1, 0.5), (9, 2.0)):
+        torch.manual_seed(3)
+        assert (ramp * cost).losses(x, step=step)["model"].item() == pytest.approx(weight * one)
+    twice = 3 * (ramp * cost)
+    assert twice.explain()[0]["term"].startswith("(3 times 0 to 2 in 4 steps) * ")
+    assert r"\beta_t" in twice.latex()
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script_method:DeprecationWarning")
+def test_a_compiled_step_counts_its_updates():
+    def total(*, compile):
+        torch.manual_seed(0)
+        p, q, x = vae()
+        step = dg.Step(linear(0.0, 1.0, steps=3) * dg.elbo(p, q), compile=compile)
+        torch.manual_seed(1)
+        return [step(x).item() for _ in range(5)]
+
+    assert total(compile=True) == pytest.approx(total(compile=False))
 
 
 def test_what_is_no_objective_does_not_add():
