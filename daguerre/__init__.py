@@ -11,7 +11,7 @@ from daguerre.counterfactual import counterfactual
 from daguerre.draw import draw
 from daguerre.elimination import eliminate
 from daguerre.empirical import data
-from daguerre.evaluate import Scores, evaluate
+from daguerre.evaluate import evaluate
 from daguerre.families import StandardNormal
 from daguerre.graph import Graph, GraphError, InadmissibleError, Plate
 from daguerre.joint import Joint
@@ -25,7 +25,9 @@ from daguerre.objectives import (
     NON_SATURATING,
     GameLoss,
     Objective,
+    cross_entropy,
     elbo,
+    estimators,
     f,
     f_divergence,
     gan,
@@ -33,6 +35,8 @@ from daguerre.objectives import (
     log_ratio,
     nll,
     objectives_for,
+    rates,
+    recipes,
 )
 from daguerre.structure import (
     active_trail,
@@ -45,7 +49,7 @@ from daguerre.structure import (
     moralize,
     requisite,
 )
-from daguerre.train import SGD, Adam, History, RMSprop, Saved, Step, fit, load, save
+from daguerre.train import SGD, Adam, RMSprop, Step, fit, load, save
 
 __version__ = "0.1.0"
 
@@ -60,7 +64,6 @@ __all__ = [
     "GameLoss",
     "Graph",
     "GraphError",
-    "History",
     "InadmissibleError",
     "Input",
     "Joint",
@@ -68,13 +71,12 @@ __all__ = [
     "Objective",
     "Plate",
     "RMSprop",
-    "Saved",
-    "Scores",
     "StandardNormal",
     "Step",
     "active_trail",
     "bijection",
     "counterfactual",
+    "cross_entropy",
     "data",
     "deterministic",
     "do",
@@ -82,6 +84,7 @@ __all__ = [
     "elbo",
     "eliminate",
     "equivalent",
+    "estimators",
     "evaluate",
     "f",
     "f_divergence",
@@ -103,6 +106,8 @@ __all__ = [
     "nn",
     "objectives_for",
     "randomize",
+    "rates",
+    "recipes",
     "replace",
     "requisite",
     "rv",

@@ -17,6 +17,7 @@ from torch.distributions import Distribution, Transform
 
 from daguerre.families import pathwise_draw
 from daguerre.graph import Graph, GraphError, InadmissibleError, Variable
+from daguerre.rows import align, tile
 
 __all__ = [
     "Outcome",
@@ -29,6 +30,7 @@ __all__ = [
     "is_learned",
     "misfit",
     "realise",
+    "sample",
     "validation",
 ]
 
@@ -63,11 +65,26 @@ class Step:
         object.__setattr__(self, "arguments", arguments)
         object.__setattr__(self, "is_root", not arguments)
 
-    def outcome(self, values: Values) -> Outcome:
-        """Call the CPD on the values of its parents."""
+    def outcome(self, values: Values, rows: int = 0) -> Outcome:
+        """Call the CPD on the values of its parents, each repeated to the rows of the longest.
+
+        Args:
+            values: The parents' values; a bijection also looks at what it maps.
+            rows: Repeat the values to so many rows at least.
+        """
         if self.cpd is None:
             raise GraphError(f"{self.name} is an input: it must be given")
-        return self.cpd(*[values[name] for name in self.arguments])
+        found = [values[name] for name in self.arguments]
+        if self.variable.inverts:
+            mapped = [n for n in (self.variable.inverts, self.name) if n in values]
+            rows = max([rows, *[values[n].shape[0] for n in mapped]])
+        found = align(found)
+        return self.cpd(*([tile(value, rows) for value in found] if rows else found))
+
+    def rows(self, values: Values, n: int) -> int:
+        """Return how many rows a map has: those of its longest parent, n without parents."""
+        sizes = [values[name].shape[0] for name in self.variable.parents]
+        return max(sizes) if sizes else n
 
     def __str__(self) -> str:
         edge = f" ({', '.join(self.variable.parents)} -> {self.name})"
@@ -118,22 +135,22 @@ def draw(program: Program, n: int, given: Values, *, pathwise: bool) -> Trace:
         if step.name not in trace.values:
             outcome = trace.outcomes[step.name] = step.outcome(trace.values)
             value = realise(step, outcome, trace.values, n, pathwise=pathwise)
-            trace.values[step.name] = check_batch(step, value, n)
+            check_batch(step, value.shape, n)
+            trace.values[step.name] = value
     return trace
 
 
-def check_batch(step: Step, value: Tensor, n: int) -> Tensor:
-    """Return the value of a variable if its first dimension is the batch.
+def check_batch(step: Step, shape: torch.Size, n: int) -> None:
+    """Check that the first dimension of what a CPD returned is the batch.
 
     Raises:
         GraphError: The CPD has lost the batch dimension.
     """
-    if value.dim() == 0 or value.shape[0] != n:
+    if not shape or shape[0] != n:
         raise GraphError(
-            f"{step}: the CPD returned the shape {list(value.shape)}; its first dimension must be"
+            f"{step}: the CPD returned the shape {list(shape)}; its first dimension must be"
             f" the batch, [{n}, ...], because {step.name} has parents"
         )
-    return value
 
 
 def realise(step: Step, outcome: Outcome, values: Values, n: int, *, pathwise: bool) -> Tensor:
@@ -146,16 +163,25 @@ def realise(step: Step, outcome: Outcome, values: Values, n: int, *, pathwise: b
         case "stochastic", Distribution() as cpd:
             if step.is_root:
                 cpd = cpd.expand(torch.Size((n, *cpd.batch_shape)))
-            if cpd.has_rsample:  # the same numbers from the same seed, with or without gradient
-                return pathwise_draw(cpd) if pathwise else pathwise_draw(cpd).detach()
-            if pathwise and is_learned(cpd):
-                raise InadmissibleError(_no_pathwise(step, cpd))
-            return cpd.sample()
+            return sample(step, cpd, pathwise=pathwise)
         case "deterministic", Transform() as transform if step.variable.inverts:
             return transform(values[step.variable.inverts])  # type: ignore[return-value]
         case "deterministic", Tensor() as tensor if not step.variable.inverts:
             return tensor.expand(n, *tensor.shape) if step.is_root else tensor
     raise TypeError(f"{step}: {misfit(step, outcome)}")
+
+
+def sample(step: Step, cpd: Distribution, *, pathwise: bool) -> Tensor:
+    """Draw from a distribution that a CPD gave.
+
+    Raises:
+        InadmissibleError: A gradient is wanted, and the draw would not carry it.
+    """
+    if cpd.has_rsample:  # the same numbers from the same seed, with or without gradient
+        return pathwise_draw(cpd) if pathwise else pathwise_draw(cpd).detach()
+    if pathwise and is_learned(cpd):
+        raise InadmissibleError(_no_pathwise(step, cpd))
+    return cpd.sample()
 
 
 def is_learned(distribution: Distribution) -> bool:

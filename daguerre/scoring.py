@@ -16,6 +16,7 @@ from torch.distributions import Distribution, Transform
 from daguerre.families import surprisal
 from daguerre.graph import Graph, GraphError, InadmissibleError
 from daguerre.program import Outcome, Program, Step, Trace, Values, misfit, realise
+from daguerre.rows import as_copies, tile
 
 __all__ = [
     "DensityPlan",
@@ -154,9 +155,14 @@ def negative_log_density(step: Step, trace: Trace) -> Tensor:
     if not isinstance(outcome, Distribution):
         raise TypeError(f"{step}: {misfit(step, outcome)}")
     expected = outcome.batch_shape + outcome.event_shape
-    if (value.shape[1:] if step.is_root else value.shape) != expected:
+    if value.shape[1:] != (expected if step.is_root else expected[1:]):
         raise GraphError(_wrong_shape(step, value, expected))
-    return sum_event(surprisal(outcome, value))
+    if step.is_root or value.shape[0] == expected[0]:
+        return sum_event(surprisal(outcome, value))
+    if value.shape[0] < expected[0]:
+        return sum_event(surprisal(outcome, tile(value, expected[0])))
+    copies = as_copies(value, expected[0])
+    return sum_event(surprisal(outcome, copies).flatten(0, 1))
 
 
 def _wrong_shape(step: Step, value: Tensor, expected: torch.Size) -> str:

@@ -15,6 +15,7 @@ from torch.func import functional_call
 from torch.nn.parameter import is_lazy
 
 from daguerre.devices import device_of
+from daguerre.discrete import state_count
 from daguerre.families import support
 from daguerre.graph import GraphError
 from daguerre.locate import located
@@ -36,6 +37,8 @@ class Shape:
         cpd: Class of what the CPD returns; None for inputs and data.
         learned: Whether a gradient reaches the parameters of the CPD's distribution.
         support: The values that the distribution allows, where that is known without data.
+        pathwise: Whether draws carry gradients.
+        states: How many values there are, where they can be listed.
     """
 
     event: tuple[int, ...]
@@ -43,6 +46,8 @@ class Shape:
     cpd: type | None = None
     learned: bool = False
     support: Constraint | None = None
+    pathwise: bool = True
+    states: int | None = None
 
     def __str__(self) -> str:
         return f"[{', '.join(['n', *map(str, self.event)])}]"
@@ -148,15 +153,18 @@ class _Dry(nn.Module):
 
 
 def _shape(step: Step, outcome: Outcome, value: Tensor) -> Shape:
-    check_batch(step, value, BATCH)
+    check_batch(step, value.shape, BATCH)
     learned = isinstance(outcome, Distribution) and is_learned(outcome)
     event = tuple(value.shape[1:])
     kind = Tensor if isinstance(outcome, Tensor) else type(outcome)  # not FakeTensor
-    return Shape(event, value.dtype, kind, learned, _support(outcome))
+    if not isinstance(outcome, Distribution):
+        return Shape(event, value.dtype, kind)
+    count = state_count(outcome, is_root=step.is_root)
+    return Shape(event, value.dtype, kind, learned, _support(outcome), outcome.has_rsample, count)
 
 
-def _support(outcome: Outcome) -> Constraint | None:
-    allowed = support(outcome) if isinstance(outcome, Distribution) else None
+def _support(outcome: Distribution) -> Constraint | None:
+    allowed = support(outcome)
     bounds = vars(allowed).values() if allowed is not None else ()
     return None if any(isinstance(b, Tensor) for b in bounds) else allowed
 

@@ -19,7 +19,8 @@ every = pytest.mark.parametrize("path", FILES, ids=NAMES)
 
 LAYERS = (  # low to high; a module may import from lower layers, and from its own package
     {"graph"},
-    {"devices", "files", "table", "families", "idx", "kernels", "modes", "plot", "structure"},
+    {"devices", "discrete", "files", "table", "families", "idx", "kernels", "modes", "plot"},
+    {"rows", "structure"},
     {"abduction", "draw"},
     {"program"},
     {"locate", "scoring"},

@@ -19,7 +19,7 @@ from daguerre.devices import on_device_of
 from daguerre.model import Model
 from daguerre.objectives.density import KullbackLeibler
 from daguerre.objectives.importance import log_weights
-from daguerre.objectives.objective import Objective
+from daguerre.objectives.objective import Objective, Round
 from daguerre.objectives.observations import read_data
 from daguerre.objectives.recipes import elbo
 from daguerre.program import validation
@@ -98,8 +98,8 @@ def _bound(objective: Objective, given: Mapping[str, Tensor], particles: int) ->
     """Return the bound of each row, shape `[n]`."""
     n = len(next(iter(given.values())))
     if particles == 1:
-        return -_divergence(objective).per_example(n, given).expand(n)
-    weights = log_weights(_divergence(objective), n, given, particles=particles)
+        return -_divergence(objective).per_example(Round(n, given))
+    weights = log_weights(_divergence(objective), Round(n, given), particles=particles)
     return weights.logsumexp(1) - math.log(particles)
 
 

@@ -1,8 +1,8 @@
 """Costs: divergences between joints, the games they make, and the recipes people name."""
 
-from daguerre.objectives import f
+from daguerre.objectives import estimators, f, rates, recipes
 from daguerre.objectives.adversarial import JS, MINIMAX, NON_SATURATING, GameLoss, log_ratio
-from daguerre.objectives.density import KL
+from daguerre.objectives.density import KL, cross_entropy
 from daguerre.objectives.f import f_divergence
 from daguerre.objectives.moments import MMD
 from daguerre.objectives.objective import Objective, Player
@@ -17,7 +17,9 @@ __all__ = [
     "GameLoss",
     "Objective",
     "Player",
+    "cross_entropy",
     "elbo",
+    "estimators",
     "f",
     "f_divergence",
     "gan",
@@ -25,4 +27,6 @@ __all__ = [
     "log_ratio",
     "nll",
     "objectives_for",
+    "rates",
+    "recipes",
 ]

@@ -9,23 +9,36 @@ The entropy of an empirical side is a constant and is left out.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from functools import reduce
+from operator import add
 from typing import final
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from daguerre.joint import Factor, Joint, as_joint
-from daguerre.objectives.closed_forms import Rule
-from daguerre.objectives.kl_plan import kl_latex, kl_ledger, kl_plan
+from daguerre.objectives.estimators import Estimator, Pathwise
+from daguerre.objectives.kl_plan import Choices, Entry, KLPlan, cross_entropy_plan, kl_plan
+from daguerre.objectives.kl_words import kl_latex, kl_ledger
+from daguerre.objectives.latents import Drawn, Latents
 from daguerre.objectives.objective import Divergence, Objective, Player, Round, Term
+from daguerre.objectives.rates import Rate, Rates
+from daguerre.objectives.schedules import at_step
+from daguerre.objectives.score import ScoreFunctions
 from daguerre.objectives.sides import modules_of
-from daguerre.program import Trace, draw
+from daguerre.program import Trace
+from daguerre.rows import align, tile
 from daguerre.scoring import complete, negative_log_density, sum_event
 
-__all__ = ["KL", "KullbackLeibler"]
+__all__ = ["KL", "KullbackLeibler", "cross_entropy"]
 
 
-def KL(a: Factor | Joint, b: Factor | Joint) -> Objective:  # noqa: N802 - the field's name
+def KL(  # noqa: N802 - the field's name
+    a: Factor | Joint,
+    b: Factor | Joint,
+    *,
+    gradients: Estimator | Mapping[str, Estimator] | None = None,
+) -> Objective:
     r"""Return $\mathrm{KL}(a \Vert b)$ as an objective: draws of a, densities of both.
 
     With data on the left, `KL(data, p)` is maximum likelihood and `KL(data * q, p)` the negative
@@ -34,9 +47,12 @@ def KL(a: Factor | Joint, b: Factor | Joint) -> Objective:  # noqa: N802 - the f
     Args:
         a: The side that is drawn from.
         b: The side whose density is fitted; must cover the same variables.
+        gradients: How gradients get past the draws of a, for all its latents or by name; see
+            `dg.estimators`. By default pathwise where draws carry a gradient, else a sum over few
+            states, else the score function with a leave-one-out baseline.
 
     Raises:
-        InadmissibleError: A density or a pathwise gradient that is needed does not exist.
+        InadmissibleError: A density or a gradient that is needed does not exist.
         GraphError: The sides differ in variables or shapes.
 
     References:
@@ -49,70 +65,210 @@ def KL(a: Factor | Joint, b: Factor | Joint) -> Objective:  # noqa: N802 - the f
         >>> round(KL(a, b).losses(1)["model"].item(), 6)
         0.376766
     """
-    return Objective(((1.0, KullbackLeibler(as_joint(a), as_joint(b))),))
+    plan = kl_plan(as_joint(a), as_joint(b), Choices(gradients))
+    return Objective(((1.0, KullbackLeibler(plan)),))
+
+
+def cross_entropy(
+    a: Factor | Joint,
+    b: Factor | Joint,
+    *,
+    of: str | Iterable[str],
+    gradients: Estimator | Mapping[str, Estimator] | None = None,
+    players: Mapping[str, nn.Module] | None = None,
+) -> Objective:
+    r"""Return $\mathbb{E}_a[-\log b(v \mid \cdot)]$: how well b predicts some variables of a.
+
+    It is the reconstruction of an autoencoder, `cross_entropy(data * q, p, of="x")`; the bound of
+    InfoGAN, `cross_entropy(p, q, of="c")`; the loss of a classifier, `cross_entropy(data, q,
+    of="y")`; and the sleep phase of wake-sleep.
+
+    Args:
+        a: The side that is drawn from.
+        b: The side that predicts; what its CPDs depend on must be drawn by a.
+        of: The variables that are predicted.
+        gradients: As for `KL`.
+        players: Who plays, and with which module; by default one player, `"model"`, with all.
+            Draws of a model that no player moves are held fixed.
+
+    Raises:
+        InadmissibleError: A density or a gradient that is needed does not exist.
+        GraphError: An unknown variable, or one that a does not draw.
+
+    Example:
+        >>> import torch, daguerre as dg
+        >>> from torch.distributions import Normal
+        >>> p = dg.model(z=Normal(0.0, 1.0), x=lambda z: Normal(z, 1.0))
+        >>> q = dg.model(x=dg.Input(), z=lambda x: Normal(x / 2, 0.5**0.5))
+        >>> torch.manual_seed(0); loss = cross_entropy(p, q, of="z").losses(400_000)["model"]
+        <torch._C.Generator object at ...>
+        >>> round(loss.item(), 2)  # the entropy of z given x, as q is the posterior
+        1.07
+    """
+    one, other = as_joint(a), as_joint(b)
+    movers = None if players is None else tuple(Player(k, (m,)) for k, m in players.items())
+    moved = {m for p in movers for m in p.modules} if movers is not None else {*one.modules}
+    choices = Choices(gradients, learns=bool(moved & {*one.modules}))
+    names = (of,) if isinstance(of, str) else tuple(of)
+    plan = cross_entropy_plan(one, other, names, choices)
+    return Objective(((1.0, KullbackLeibler(plan, players=movers)),))
 
 
 @final
 class KullbackLeibler(Divergence):
-    """KL(a || b), computed as its plan says."""
+    """E_a[log a - log b], or some of its terms, computed as its plan says."""
 
-    def __init__(self, a: Joint, b: Joint) -> None:
-        plan = self.plan = kl_plan(a, b)
-        self.a, self.b, self.names, self.shapes = a, b, plan.names, plan.shapes
-        self.players = (Player("model", modules_of(b, a)),)
-        self._drawn, self._scored = a.program, b.program
-        self._given_a, self._given_b = a.given, b.given
-        self._all_a = [a.program.by_name[n] for n in plan.terms_a]
-        self._all_b = [b.program.by_name[n] for n in plan.terms_b]
-        self._some_a = [a.program.by_name[n] for n in plan.sampled_a]
-        self._some_b = [b.program.by_name[n] for n in plan.sampled_b]
+    def __init__(
+        self,
+        plan: KLPlan,
+        *,
+        rates: Rates | None = None,
+        players: tuple[Player, ...] | None = None,
+    ) -> None:
+        self.plan, self.rates = plan, dict(rates or {})
+        self.a, self.b, self.names, self.shapes = plan.a, plan.b, plan.names, plan.shapes
+        self.partial, self.entries = plan.choices.partial, plan.entries()
+        self.latents = Latents(
+            plan.a.program, plan.a.given, plan.how, self.partial, plan.choices.learns, plan.copies
+        )
+        self._scores = ScoreFunctions(plan)
+        baselines = tuple(self._scores.baselines.values())
+        movers = (Player("model", modules_of(plan.b, plan.a)),) if players is None else players
+        self.players = (Player("baseline", baselines), *movers) if baselines else movers
 
     @property
     def title(self) -> str:
         """KL, and the variables."""
-        return f"KL over {', '.join(self.names)}"
+        return f"{self.plan.title} over {', '.join(self.names)}"
+
+    @property
+    def given(self) -> tuple[str, ...]:
+        """The variables that a batch must hold."""
+        return tuple(dict.fromkeys((*super().given, *self.partial)))
 
     def loss(self, player: str, at: Round) -> Tensor:
         """Return the batch mean of the divergence, in nats."""
-        return self.per_example(at.n, at.given).mean()
+        drawn = self.latents.draw(at)
+        terms = self._weighted(self.terms(drawn, self.scored(drawn, at)), at)
+        if player == "baseline":
+            return self._scores.regression(drawn, terms, at)
+        mean = self._mean(drawn, {e: self._live(e, t, drawn) for e, t in terms.items()}, at)
+        if not self._scores.names:
+            return mean
+        densities = {n: self.density(n, drawn, drawn.trace) for n in self._scores.names}
+        return mean + self._scores.surrogate(drawn, terms, densities, at)
 
-    def per_example(self, n: int, given: Mapping[str, Tensor]) -> Tensor:
-        """Return one unbiased estimate per row of the batch, in nats, shape `[n]`."""
-        drawn, scored = self._traces(n, given)
-        terms = [self._exact(name, rule, drawn, scored) for name, rule in self.plan.closed.items()]
-        terms += [negative_log_density(step, scored) for step in self._some_b]
-        total = sum(terms[1:], start=terms[0])
-        for step in self._some_a:
-            total = total - negative_log_density(step, drawn)
-        return total
+    def per_example(self, at: Round) -> Tensor:
+        """Return one estimate per row of the batch, in nats, shape `[n]`."""
+        drawn = self.latents.draw(at)
+        terms = self.terms(drawn, self.scored(drawn, at)).values()
+        return drawn.per_example(reduce(add, align([sum_event(term) for term in terms])))
 
-    def log_weights(self, n: int, given: Mapping[str, Tensor]) -> Tensor:
-        """Return log b - log a at one draw from a per row, shape `[n]`, nothing in closed form.
+    def scored(self, drawn: Drawn, at: Round, values: Mapping[str, Tensor] | None = None) -> Trace:
+        """Evaluate b on what was drawn, or on other values of it."""
+        found = drawn.trace.values if values is None else values
+        known = {k: found[k] if k in found else at.given[k] for k in (*self.names, *self.b.given)}
+        return complete(self.b.program, self.plan.density, known, {}, at.n)
 
-        These are the importance weights whose log-mean bounds the evidence (Burda et al. 2016,
-        arXiv 1509.00519); the entropy of the data is left out.
-        """
-        drawn, scored = self._traces(n, given)
-        terms = [negative_log_density(step, drawn) for step in self._all_a]
-        terms += [-negative_log_density(step, scored) for step in self._all_b]
-        return sum(terms[1:], start=terms[0])
+    def terms(self, drawn: Drawn, scored: Trace) -> dict[Entry, Tensor]:
+        """Return every term of the sum, `[rows]`; `[rows, *event]` where a rule looks at parts."""
+        return {entry: self._term(entry, drawn, scored) for entry in self.entries}
 
-    def _traces(self, n: int, given: Mapping[str, Tensor]) -> tuple[Trace, Trace]:
-        """Draw from a, and evaluate b on what was drawn."""
-        drawn = draw(self._drawn, n, {k: given[k] for k in self._given_a}, pathwise=True)
-        known = {k: drawn.values[k] for k in self.names}
-        known |= {k: given[k] for k in self._given_b}
-        return drawn, complete(self._scored, self.plan.density, known, {})
+    def _term(self, entry: Entry, drawn: Drawn, scored: Trace) -> Tensor:
+        name = entry.name
+        if entry.kind == "b":
+            return negative_log_density(self.b.program.by_name[name], scored)
+        if entry.kind == "closed":
+            value = self._exact(name, drawn, scored)
+            return value if isinstance(self.rates.get(name), Rate) else sum_event(value)
+        return self.density(name, drawn, drawn.trace)
 
-    def _exact(self, name: str, rule: Rule, drawn: Trace, scored: Trace) -> Tensor:
-        value = rule(drawn.outcomes[name], scored.outcomes[name])
-        roots = self._drawn.by_name[name].is_root and self._scored.by_name[name].is_root
-        return value.sum() if roots else sum_event(value)
+    def density(self, name: str, drawn: Drawn, trace: Trace) -> Tensor:
+        """Return the log-density of one variable of a, `[rows]`; 0 where the data holds it."""
+        density = -negative_log_density(self.a.program.by_name[name], trace)
+        if name not in drawn.seen:
+            return density
+        return density.masked_fill(tile(drawn.seen[name], len(density)), 0.0)
+
+    def _live(self, entry: Entry, term: Tensor, drawn: Drawn) -> Tensor:
+        """Take out of a term of a the gradient that its estimator leaves out."""
+        if entry.kind != "a":
+            return term
+        if entry.name in self.plan.scored:  # its own gradient has mean zero
+            return term.detach()
+        if _stops(self.plan.how.get(entry.name)):
+            return term - self.score(entry.name, drawn)
+        return term
+
+    def score(self, name: str, drawn: Drawn) -> Tensor:
+        """Return zeros `[rows]` whose gradient is that of log a at the draws, these held fixed."""
+        fixed = {n: drawn.trace.values[n].detach() for n in self.plan.own.names}
+        density = self.density(name, drawn, self.rescored(drawn, fixed))
+        return density - density.detach()
+
+    def rescored(self, drawn: Drawn, values: Mapping[str, Tensor]) -> Trace:
+        """Evaluate a at values of its own; what depends on no draw is not computed again."""
+        graph, latents = self.a.graph, {*self.plan.how}
+        fixed = {
+            n: outcome
+            for n, outcome in drawn.trace.outcomes.items()
+            if not latents & {*graph.ancestors([n])} and not graph[n].inverts
+        }
+        known = {n: drawn.trace.values[n] for n in self.a.given} | dict(values)
+        return complete(self.a.program, self.plan.own, known, fixed, drawn.n)
+
+    def _exact(self, name: str, drawn: Drawn, scored: Trace) -> Tensor:
+        """Integrate both terms of a variable by its rule, `[rows, *event]`."""
+        sides = (self.a.program.by_name[name], drawn.trace), (self.b.program.by_name[name], scored)
+        outcomes = [trace.outcomes[name] for _, trace in sides]
+        if all(step.is_root for step, _ in sides):
+            return self.plan.closed[name](*outcomes)[None]
+        sizes = [0 if step.is_root else step.rows(trace.values, 0) for step, trace in sides]
+        if 0 < min(sizes) < max(sizes):  # one side depends on more draws than the other
+            outcomes = [step.outcome(trace.values, max(sizes)) for step, trace in sides]
+        return self.plan.closed[name](*outcomes)
+
+    def _mean(self, drawn: Drawn, terms: Mapping[Entry, Tensor], at: Round) -> Tensor:
+        """Add up the terms, those of the same rows first, and average each sum."""
+        sums: dict[int, Tensor] = {}
+        shaped: dict[str, Tensor] = {}
+        for entry, term in terms.items():
+            if isinstance(self.rates.get(entry.name), Rate):
+                value = drawn.per_example(term)
+                shaped[entry.name] = shaped[entry.name] + value if entry.name in shaped else value
+            else:
+                sums[len(term)] = sums[len(term)] + term if len(term) in sums else term
+        means = [drawn.average(value) for value in sums.values()]
+        for name, value in shaped.items():
+            rule = self.rates[name]
+            assert isinstance(rule, Rate)
+            means.append(rule.value(value, at.step))
+        return reduce(add, means)
+
+    def _weighted(self, terms: dict[Entry, Tensor], at: Round) -> dict[Entry, Tensor]:
+        """Multiply the terms of a latent with what its rate counts, where that is a number."""
+        weights = {
+            name: at_step(rate, at.step)
+            for name, rate in self.rates.items()
+            if not isinstance(rate, Rate)
+        }
+        return {e: weights[e.name] * t if e.name in weights else t for e, t in terms.items()}
 
     def ledger(self) -> tuple[Term, ...]:
         """Say of each term whether it is exact, averaged, or a constant left out."""
-        return tuple(Term("model", *row) for row in kl_ledger(self.plan))
+        player = next(p.name for p in self.players if p.name != "baseline")
+        rows = [Term(player, *row) for row in kl_ledger(self.plan, self.rates)]
+        for name in self._scores.baselines:
+            row = (f"baseline of {name}", "least squares", "lowers the variance, changes no mean")
+            rows.append(Term("baseline", *row))
+        return tuple(rows)
 
     def latex(self) -> dict[str, str]:
         """Return the expectation that is minimised, closed terms first."""
-        return {"model": kl_latex(self.plan)}
+        return {
+            p.name: kl_latex(self.plan, self.rates) for p in self.players if p.name != "baseline"
+        }
+
+
+def _stops(estimator: Estimator | None) -> bool:
+    return isinstance(estimator, Pathwise) and estimator.stop_score

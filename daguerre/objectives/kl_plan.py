@@ -1,35 +1,73 @@
-"""The plan of a KL divergence: which terms are closed, which are averaged, and how to say so.
+"""The plan of a divergence between densities: its terms, and how each is computed.
 
 A plan is a value that can be read without running anything.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Literal, NamedTuple
 
 from torch.distributions import Distribution
 
-from daguerre.draw.labels import label
-from daguerre.graph import InadmissibleError
+from daguerre.graph import GraphError, InadmissibleError, did_you_mean
 from daguerre.joint import Joint
 from daguerre.objectives.closed_forms import Rule, closed_form, is_infinite
-from daguerre.objectives.sides import (
-    PairShapes,
-    conditional,
-    expectation,
-    integrates_out,
-    pair_shapes,
-    shared_names,
+from daguerre.objectives.estimators import (
+    PATHWISE,
+    Enumerate,
+    Estimator,
+    Pathwise,
+    ScoreFunction,
+    automatic,
 )
-from daguerre.scoring import DensityPlan
+from daguerre.objectives.rates import Rate, Rates
+from daguerre.objectives.sides import PairShapes, integrates_out, pair_shapes, shared_names
+from daguerre.scoring import DensityPlan, density_plan
 
-__all__ = ["KLPlan", "cross_entropy_plan", "kl_latex", "kl_ledger", "kl_plan", "kl_ratio_latex"]
+__all__ = [
+    "Choices",
+    "Entry",
+    "KLPlan",
+    "check_rates",
+    "cross_entropy_plan",
+    "kl_plan",
+    "late_parents",
+]
+
+
+class Choices(NamedTuple):
+    """What users choose about an estimate.
+
+    Attributes:
+        gradients: The estimator of all latents, or of each by name.
+        partial: Latents that the data holds for some examples only.
+        learns: Whether the parameters of the first side move.
+    """
+
+    gradients: Estimator | Mapping[str, Estimator] | None = None
+    partial: tuple[str, ...] = ()
+    learns: bool = True
+
+
+class Entry(NamedTuple):
+    """One term of the sum.
+
+    Attributes:
+        kind: log a, -log b, or both integrated by a rule.
+        name: The variable.
+        follows: Latents drawn for the score function whose draws can change the term.
+    """
+
+    kind: Literal["a", "b", "closed"]
+    name: str
+    follows: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, eq=False)
 class KLPlan:
-    """How KL(a || b) is computed.
+    """How E_a[log a - log b], or a part of it, is computed.
 
     Attributes:
         a: The side that is drawn from.
@@ -37,9 +75,12 @@ class KLPlan:
         names: The variables that both are over.
         shapes: What is known of the variables without data.
         density: How the density of b follows from values of `names`.
+        own: How that of a follows.
         terms_a: Variables of a that contribute, without those of data.
         terms_b: Variables of b that contribute.
         closed: Variables whose two terms a rule integrates exactly.
+        how: The estimator of each latent.
+        choices: What was chosen.
         title: What is computed.
         symbols: The letters of the two sides in formulas.
     """
@@ -49,9 +90,12 @@ class KLPlan:
     names: tuple[str, ...]
     shapes: PairShapes
     density: DensityPlan
+    own: DensityPlan
     terms_a: tuple[str, ...]
     terms_b: tuple[str, ...]
     closed: Mapping[str, Rule] = field(default_factory=dict)
+    how: Mapping[str, Estimator] = field(default_factory=dict)
+    choices: Choices = field(default_factory=Choices)
     title: str = "KL"
     symbols: tuple[str, str] = ("q", "p")
 
@@ -65,12 +109,48 @@ class KLPlan:
         """Variables whose term of b is averaged over draws."""
         return tuple(n for n in self.terms_b if n not in self.closed)
 
+    @property
+    def scored(self) -> tuple[str, ...]:
+        """Latents whose gradient is that of the score function."""
+        found = (n for n in self.a.graph.order if isinstance(self.how.get(n), ScoreFunction))
+        return tuple(found) if self.choices.learns else ()
 
-def kl_plan(a: Joint, b: Joint) -> KLPlan:
+    @property
+    def copies(self) -> int:
+        """Draws for each example."""
+        return max((estimator.draws for estimator in self.how.values()), default=1)
+
+    def entries(self) -> tuple[Entry, ...]:
+        """Return the terms: closed ones, then those of b and of a."""
+        named = [Entry("closed", n) for n in self.closed]
+        named += [Entry("b", n) for n in self.sampled_b] + [Entry("a", n) for n in self.sampled_a]
+        return tuple(e._replace(follows=self._upstream(e)) for e in named)
+
+    def _upstream(self, entry: Entry) -> frozenset[str]:
+        """Find the latents of the score function whose draws can change a term.
+
+        Leaving the others out of what a draw is blamed for keeps the gradient's mean and takes
+        noise away: the Rao-Blackwell step that the graph justifies (Mnih and Gregor 2014).
+        """
+        if not self.scored:
+            return frozenset()
+        drawn, name = self.a.graph, entry.name
+        reached = {name} if name in drawn and entry.kind != "closed" else set[str]()
+        if entry.kind != "b":
+            reached |= {*drawn.parents(name)}
+        if entry.kind != "a":
+            moved = dict(self.density.moves).get(name) or name
+            reached |= {n for n in (*_influences(self, name), moved) if n in drawn}
+            reached -= {name} if entry.kind == "closed" else set()
+        reached |= {*drawn.ancestors(reached)}
+        return frozenset(n for n in self.scored if n in reached)
+
+
+def kl_plan(a: Joint, b: Joint, choices: Choices = Choices()) -> KLPlan:  # noqa: B008 - a tuple
     """Plan KL(a || b): closed forms where there is one, draws elsewhere.
 
     Raises:
-        InadmissibleError: A density or a pathwise gradient that is needed does not exist.
+        InadmissibleError: A density or a gradient that is needed does not exist.
         GraphError: The sides differ in variables or shapes.
     """
     if b.data:
@@ -83,10 +163,80 @@ def kl_plan(a: Joint, b: Joint) -> KLPlan:
     conditioned = (n for n in b.graph.inputs if n in a.data)
     of_a = integrates_out(a, (*names, *conditioned), "KL")
     terms_a = tuple(n for n in of_a.terms if n not in a.data)
-    shapes = pair_shapes(a, b, pathwise=(a,))
-    plan = KLPlan(a, b, names, shapes, density, terms_a, density.terms)
-    rules = {n: rule for n in terms_a if (rule := _closed_form(plan, n)) is not None}
-    return replace(plan, closed=rules)
+    shapes = pair_shapes(a, b, pathwise=())
+    plan = KLPlan(a, b, names, shapes, density, of_a, terms_a, density.terms, choices=choices)
+    plan = replace(plan, how=_estimators(plan))
+    return replace(plan, closed=_rules(plan))
+
+
+def cross_entropy_plan(
+    a: Joint,
+    b: Joint,
+    of: Iterable[str],
+    choices: Choices = Choices(),  # noqa: B008 - a tuple
+) -> KLPlan:
+    """Plan E_a[-log b(of | the rest)]: the terms of some variables of b, at draws of a.
+
+    Raises:
+        InadmissibleError: A density or a gradient that is needed does not exist.
+        GraphError: An unknown variable, or one of b that a does not draw.
+    """
+    of = tuple(b.graph[n].name for n in of)
+    drawn = {n for n in a.graph.names if a.graph[n].map != "input" or n in b.graph.inputs}
+    if missing := [n for n in of if n not in drawn]:
+        hint = did_you_mean(missing[0], drawn)
+        raise GraphError(f"the first side does not draw {', '.join(missing)}{hint}")
+    relevant = {*of, *b.graph.ancestors(of)}
+    names = tuple(n for n in b.graph.names if n in relevant & drawn and n not in b.graph.inputs)
+    density = density_plan(b.graph, names)
+    moved = {source for name, source in density.moves if source}
+    bases = {b.graph[n].inverts for n in of if n in moved}
+    terms = tuple(n for n in density.terms if n in of or n in bases)
+    own = DensityPlan((), (), ())
+    infers = not a.data and bool(b.graph.inputs)  # such as q(z | x), at draws of p
+    symbols = ("p", "q") if infers or {*a.graph.names} == {*a.data} else ("q", "p")
+    plan = KLPlan(
+        a, b, names, pair_shapes(a, b, pathwise=()), density, own, (), terms, choices=choices,
+        title=f"cross entropy of {', '.join(of)},", symbols=symbols,
+    )  # fmt: skip
+    return replace(plan, how=_estimators(plan))
+
+
+def _estimators(plan: KLPlan) -> dict[str, Estimator]:
+    """Choose the estimator of each latent of a, in the order in which they are drawn."""
+    chosen, graph = plan.choices.gradients, plan.a.graph
+    latents = [n for n in graph.order if graph[n].map == "stochastic" and n not in plan.a.data]
+    for name in (*(chosen if isinstance(chosen, Mapping) else ()), *plan.choices.partial):
+        if name not in latents:
+            hint = did_you_mean(name, latents)
+            raise GraphError(f"{name!r} is no latent variable of the first side{hint}")
+    how, states = dict[str, Estimator](), 1
+    for name in latents:
+        shape = plan.shapes.a.get(name)
+        estimator = chosen.get(name) if isinstance(chosen, Mapping) else chosen
+        if not plan.choices.learns:
+            estimator = PATHWISE
+        elif estimator is None:
+            estimator = automatic(shape, states)
+        elif shape is not None and (reason := estimator.refuse(shape)) is not None:
+            step, family = plan.a.program.by_name[name], shape.cpd.__name__ if shape.cpd else "?"
+            raise InadmissibleError(f"{step}: draws of {name} ~ {family} {reason}")
+        if isinstance(estimator, Enumerate) and shape is not None:
+            states *= shape.states or 1
+        how[name] = estimator
+    return how
+
+
+def _rules(plan: KLPlan) -> dict[str, Rule]:
+    rules = {n: _closed_form(plan, n) for n in plan.terms_a if _may_close(plan, n)}
+    return {n: rule for n, rule in rules.items() if rule is not None}
+
+
+def _may_close(plan: KLPlan, name: str) -> bool:
+    """Whether nobody asked for the draws of a variable to be compared."""
+    estimator = plan.how.get(name)
+    stops = isinstance(estimator, Pathwise) and estimator.stop_score
+    return name not in plan.choices.partial and not stops
 
 
 def _closed_form(plan: KLPlan, name: str) -> Rule | None:
@@ -96,7 +246,7 @@ def _closed_form(plan: KLPlan, name: str) -> Rule | None:
     independent of pa_b given pa_a: true where no parent in b is computed from a descendant in a
     (the local Markov property).
     """
-    if name not in plan.terms_b or name not in plan.names or _late_parents(plan, name):
+    if name not in plan.terms_b or name not in plan.names or late_parents(plan, name):
         return None
     one, other = plan.shapes.a.get(name), plan.shapes.b.get(name)
     pair = [s.cpd for s in (one, other) if s is not None and s.cpd is not None]
@@ -112,8 +262,13 @@ def _closed_form(plan: KLPlan, name: str) -> Rule | None:
     return rule
 
 
-def _late_parents(plan: KLPlan, name: str) -> set[str]:
+def late_parents(plan: KLPlan, name: str) -> set[str]:
     """Return what the CPD in b depends on, perhaps through maps, that a draws after `name`."""
+    return _influences(plan, name) & plan.a.graph.descendants([name])
+
+
+def _influences(plan: KLPlan, name: str) -> set[str]:
+    """Return what the CPD of a variable in b depends on, directly or through maps."""
     graph, moves = plan.b.graph, dict(plan.density.moves)
     found, frontier = set[str](), [*graph.parents(name)]
     while frontier:
@@ -122,83 +277,20 @@ def _late_parents(plan: KLPlan, name: str) -> set[str]:
             source = moves[one]
             frontier += [*graph.parents(source or one), *([source] if source else [])]
         found.add(one)
-    return found & plan.a.graph.descendants([name])
+    return found
 
 
-def kl_ledger(plan: KLPlan) -> Iterator[tuple[str, str, str]]:
-    """Yield term, estimator and reason of each term, and of the constant that is left out."""
-    for name in plan.closed:
-        families = f"{_family(plan, 'a', name)} against {_family(plan, 'b', name)}"
-        term = f"KL({_density(plan.a, 'q', name)} || {_density(plan.b, 'p', name)})"
-        yield term, "closed form", f"{families}, given their parents"
-    drawn = ", ".join(n for n in plan.a.graph.order if n not in plan.a.given)
-    how = f"Monte Carlo, pathwise in {drawn}" if drawn else "exact, given the data"
-    for name in plan.sampled_a:
-        yield _term(plan.a, "q", name), how, _why_drawn(plan, plan.a, name)
-    for name in plan.sampled_b:
-        yield _term(plan.b, "p", name), how, _why_drawn(plan, plan.b, name)
-    if plan.a.data:
-        yield f"log data({', '.join(plan.a.data)})", "left out", "a constant: no parameters"
+def check_rates(plan: KLPlan, rates: Rates) -> None:
+    """Check that a rule of a rate can look at it.
 
-
-def _term(side: Joint, symbol: str, name: str) -> str:
-    """Write a term: log q and -log p, or the Jacobian that stands for them after a bijection."""
-    argument = side.graph[name].inverts
-    if argument is not None:
-        return f"{'-' if symbol == 'q' else ''}log |det d{name}/d{argument}|"
-    return f"{'' if symbol == 'q' else '-'}log {_density(side, symbol, name)}"
-
-
-def _why_drawn(plan: KLPlan, side: Joint, name: str) -> str:
-    if side.graph[name].inverts is not None:
-        return "change of variables"
-    if side is plan.b and (source := dict(plan.density.moves).get(name)):
-        return f"recovered from {source}"
-    if name in plan.a.data:
-        return "observed"
-    if name in plan.names and (late := _late_parents(plan, name)):
-        return f"its parents {', '.join(sorted(late))} are drawn after it"
-    families = f"{_family(plan, 'a', name)} against {_family(plan, 'b', name)}"
-    return f"no closed form for {families}"
-
-
-def _family(plan: KLPlan, side: str, name: str) -> str:
-    shape = {"a": plan.shapes.a, "b": plan.shapes.b}[side].get(name)
-    return shape.cpd.__name__ if shape is not None and shape.cpd is not None else "none"
-
-
-def _density(side: Joint, symbol: str, name: str) -> str:
-    parents = side.graph.parents(name)
-    bar = f" | {', '.join(parents)}" if parents else ""
-    return f"{symbol}({name}{bar})"
-
-
-def kl_latex(plan: KLPlan) -> str:
-    """Write the expectation that is minimised, closed terms first."""
-    q = {n: conditional(plan.a, n, plan.shapes.a, "q") for n in plan.a.graph.names}
-    p = {n: conditional(plan.b, n, plan.shapes.b, "p") for n in plan.b.graph.names}
-    terms = [rf"\mathrm{{KL}}\left({q[n]} \,\Vert\, {p[n]}\right)" for n in plan.closed]
-    terms += [_latex(plan.a, q[n], n, sign="") for n in plan.sampled_a]
-    terms += [_latex(plan.b, p[n], n, sign="-") for n in plan.sampled_b]
-    body = " + ".join(terms).replace("+ -", "- ")
-    return rf"\mathbb{{E}}_{{{expectation(plan.a, plan.shapes.a, 'q')}}}\left[{body}\right]"
-
-
-def kl_ratio_latex(plan: KLPlan) -> tuple[str, str]:
-    """Write what is averaged over, and the ratio of the densities b / a without that of data."""
-    sides = []
-    for side, terms, shapes, symbol in (
-        (plan.b, plan.terms_b, plan.shapes.b, "p"),
-        (plan.a, plan.terms_a, plan.shapes.a, "q"),
-    ):
-        factors = [conditional(side, n, shapes, symbol) for n in terms]
-        sides.append(r"\, ".join(factors) or "1")
-    return expectation(plan.a, plan.shapes.a, "q"), rf"\frac{{{sides[0]}}}{{{sides[1]}}}"
-
-
-def _latex(side: Joint, density: str, name: str, *, sign: str) -> str:
-    argument = side.graph[name].inverts
-    if argument is None:
-        return rf"{sign}\log {density}"
-    jacobian = rf"\frac{{\partial {label(name)}}}{{\partial {label(argument)}}}"
-    return rf"{'' if sign else '-'}\log\left|\det {jacobian}\right|"
+    Raises:
+        InadmissibleError: The gradient of the rate is that of the score function, which is right
+            for sums of costs only.
+    """
+    for name, rate in rates.items():
+        if isinstance(rate, Rate) and plan.scored:
+            raise InadmissibleError(
+                f"the rate of {name} counts as {rate.name.replace('#', 'the rate')}, which is no"
+                f" sum of costs, so the score function of {', '.join(plan.scored)} does not apply;"
+                " use a number, a schedule, or dg.estimators.ENUMERATE"
+            )

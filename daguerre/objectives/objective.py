@@ -285,7 +285,8 @@ def _product(one: Number, other: Number) -> Number:
     parts = [number for number in (one, other) if number != 1]
     if len(parts) == 1:
         return parts[0]
-    name = " times ".join(map(show, parts))
+    parts.sort(key=lambda part: isinstance(part, Schedule))
+    name = " times ".join(p.name if isinstance(p, Schedule) else f"{p:g}" for p in parts)
     return Schedule(lambda step: at_step(one, step) * at_step(other, step), name)  # type: ignore[arg-type]
 
 

@@ -135,6 +135,9 @@ def pair_shapes(a: Joint, b: Joint, *, pathwise: tuple[Joint, ...]) -> PairShape
     of_a = trace_shapes(
         a.program, {n: known[n] for n in a.given if n in known}, pathwise=a in pathwise
     )
+    met = {n: of_a[n] for n in b.graph.inputs if n in of_a and n not in of_b}
+    if met:  # b is conditioned on what a draws
+        of_b = trace_shapes(b.program, inputs | met, pathwise=b in pathwise)
     for name in of_a.keys() & of_b.keys():
         _check_same(
             b.program.by_name[name], of_a[name], of_b[name], "drawn by the inference model"

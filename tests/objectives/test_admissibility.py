@@ -8,6 +8,7 @@ from torch import nn
 from torch.distributions import Bernoulli, ExpTransform, Normal, OneHotCategorical
 
 import daguerre as dg
+from daguerre.objectives.estimators import PATHWISE
 
 
 class Decoder(dg.Model):
@@ -141,11 +142,11 @@ def test_a_cpd_that_returns_the_wrong_thing_is_found():
         dg.elbo(p, Encoder())
 
 
-def test_a_discrete_latent_is_refused_as_it_has_no_pathwise_gradient():
+def test_a_discrete_latent_is_refused_where_a_pathwise_gradient_is_asked_for():
     p = dg.replace(Decoder(), z=Bernoulli(torch.full((2,), 0.5)))
     q = encoder(z=dg.rv(lambda x, net: Bernoulli(logits=net(x)), net=nn.Linear(3, 2)))
     with pytest.raises(dg.InadmissibleError, match=r"z \(x -> z\).*Bernoulli carry no pathwise"):
-        dg.elbo(p, q)
+        dg.elbo(p, q, gradients=PATHWISE)
 
 
 def test_a_discrete_latent_that_learns_nothing_is_drawn():

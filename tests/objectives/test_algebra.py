@@ -95,20 +95,21 @@ def test_a_scheduled_weight_follows_the_updates_of_the_player():
         torch.manual_seed(3)
         assert (ramp * cost).losses(x, step=step)["model"].item() == pytest.approx(weight * one)
     twice = 3 * (ramp * cost)
-    assert twice.explain()[0]["term"].startswith("(3 times 0 to 2 in 4 steps) * ")
+    first = next(row["term"] for row in twice.explain())
+    assert first.startswith("(3 times 0 to 2 in 4 steps) * ")
     assert r"\beta_t" in twice.latex()
 
 
 @pytest.mark.filterwarnings("ignore:.torch.jit.script_method:DeprecationWarning")
 def test_a_compiled_step_counts_its_updates():
-    def total(*, compile):
+    def total(*, compiled):
         torch.manual_seed(0)
         p, q, x = vae()
-        step = dg.Step(linear(0.0, 1.0, steps=3) * dg.elbo(p, q), compile=compile)
+        step = dg.Step(linear(0.0, 1.0, steps=3) * dg.elbo(p, q), compile=compiled)
         torch.manual_seed(1)
         return [step(x).item() for _ in range(5)]
 
-    assert total(compile=True) == pytest.approx(total(compile=False))
+    assert total(compiled=True) == pytest.approx(total(compiled=False))
 
 
 def test_what_is_no_objective_does_not_add():

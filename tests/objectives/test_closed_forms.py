@@ -28,6 +28,8 @@ from toys import divergence, f64, per_example, scalar
 
 import daguerre as dg
 from daguerre.objectives.closed_forms import closed_form
+from daguerre.objectives.importance import log_weights
+from daguerre.objectives.objective import Round
 
 A, B = f64(0.4, 1.3, 2.1), f64(0.9, 0.7, 1.8)
 LOGITS, PROBS = torch.stack([A, B]), f64(0.2, 0.5, 0.9)
@@ -76,7 +78,7 @@ def test_an_objective_uses_it_and_draws_agree(name):
     assert row["estimator"] == "closed form"
     exact = kl_divergence(a, b).sum()
     torch.testing.assert_close(cost.losses(4)["model"], exact, rtol=1e-6, atol=1e-6)
-    draws = -divergence(cost).log_weights(20_000, {})
+    draws = -log_weights(divergence(cost), Round(20_000, {}), particles=1).squeeze(1)
     assert abs(draws.mean() - exact) <= 4 * draws.std() / math.sqrt(20_000) + 1e-12
 
 

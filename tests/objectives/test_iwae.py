@@ -110,7 +110,7 @@ def test_training_tightens_the_bound():
 def test_the_ledger_the_formula_and_the_name_say_what_it_is():
     cost = dg.iwae(P(), Q(), particles=5)
     assert repr(cost) == "Objective(IWAE-5 over z, x; players: model)"
-    assert "5 draws for each example, pathwise in z" in str(cost.explain())
+    assert "pathwise in z, 5 draws for each example" in str(cost.explain())
     ratio = r"\frac{p(z)\, p_\theta(x \mid z)}{q_\phi(z \mid x)}"
     weight = rf"\left.{ratio}\right|_{{{{z}}^{{(k)}}}}"
     assert rf"-\log \frac{{1}}{{5}} \sum_{{k=1}}^{{5}} {weight}" in cost.latex()

@@ -12,6 +12,7 @@ from torch.distributions import AffineTransform, Normal
 
 import daguerre as dg
 from daguerre.objectives.density import KullbackLeibler
+from daguerre.objectives.objective import Round
 
 __all__ = [
     "PAIRS",
@@ -65,7 +66,7 @@ def divergence(objective: dg.Objective) -> KullbackLeibler:
 def per_example(objective: dg.Objective, n: int, given: dict[str, Tensor]) -> Tensor:
     """Return the estimate of each row of an objective that is one KL divergence."""
     with torch.no_grad():
-        return divergence(objective).per_example(n, given).expand(n)
+        return divergence(objective).per_example(Round(n, given))
 
 
 def integrate(

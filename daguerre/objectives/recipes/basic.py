@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from daguerre.families import Shared, SharedNormal
 from daguerre.graph import Graph, GraphError, InadmissibleError, did_you_mean
-from daguerre.joint import Empirical
+from daguerre.joint import Empirical, as_joint
 from daguerre.model import Model
 from daguerre.objectives.adversarial import JS, NON_SATURATING, GameLoss
 from daguerre.objectives.density import KL, KullbackLeibler
-from daguerre.objectives.importance import ImportanceWeighted
-from daguerre.objectives.moments import MMD
+from daguerre.objectives.estimators import Estimator
+from daguerre.objectives.importance import ImportanceWeighted, Particles
+from daguerre.objectives.kl_plan import Choices, KLPlan, check_rates, kl_plan
 from daguerre.objectives.objective import Objective
-from daguerre.table import Table
+from daguerre.objectives.rates import Rate, Rates, by_name
+from daguerre.objectives.schedules import Number
 
-__all__ = ["elbo", "gan", "iwae", "nll", "objectives_for"]
+__all__ = ["bound", "check_models", "elbo", "gan", "iwae", "nll", "observed_names"]
 
 
-def elbo(p: Model, q: Model, *, observed: Iterable[str] | None = None) -> Objective:
+def elbo(
+    p: Model,
+    q: Model,
+    *,
+    observed: Iterable[str] | None = None,
+    partial: Iterable[str] = (),
+    rate: Number | Rate | Rates | None = None,
+    gradients: Estimator | Mapping[str, Estimator] | None = None,
+) -> Objective:
     r"""Return the negative evidence lower bound, the cost of a variational autoencoder.
 
     $$-\mathrm{ELBO} = \mathbb{E}_{q(z \mid x)}[\log q(z \mid x) - \log p(x, z)]$$
@@ -33,16 +42,24 @@ def elbo(p: Model, q: Model, *, observed: Iterable[str] | None = None) -> Object
         q: The inference model of the latents, given what is observed.
         observed: Variables of p that the data holds. By default q's inputs and p's leaves that q
             does not draw.
+        partial: Latents that the data holds for some rows: NaN, or a negative integer, marks a row
+            where it does not. The bound of such a row is that of what is known of it.
+        rate: What the KL terms of the latents count: a number (beta-VAE), a schedule (annealing),
+            or a rule of `dg.rates` such as `free_bits(0.5)`; for all latents or by name.
+        gradients: How gradients get past the draws, for all latents or by name; see
+            `dg.estimators`. By default pathwise where draws carry a gradient, else a sum over few
+            states, else the score function with a leave-one-out baseline.
 
     Raises:
-        InadmissibleError: An observed variable is implicit, or a latent has no pathwise gradient.
+        InadmissibleError: An observed variable is implicit, or a gradient that is asked for does
+            not exist.
         GraphError: q lacks a latent of p, invents one, or does not fit its shapes.
 
     References:
         Kingma and Welling (2014, arXiv 1312.6114); Rezende et al. (2014, arXiv 1401.4082).
 
     Example:
-        >>> import daguerre as dg
+        >>> import torch, daguerre as dg
         >>> from torch.distributions import Normal
         >>> p = dg.model(z=Normal(0.0, 1.0), x=lambda z: Normal(z, 1.0))
         >>> q = dg.model(x=dg.Input(), z=lambda x: Normal(x / 2, 0.5**0.5))
@@ -51,16 +68,33 @@ def elbo(p: Model, q: Model, *, observed: Iterable[str] | None = None) -> Object
         >>> round(loss["model"].item(), 2)  # the bound is tight: -log N(2; 0, 2)
         2.27
     """
-    _check_models(p=p, q=q)
-    names = _observed(p.graph, observed, latent=q.graph)
+    check_models(p=p, q=q)
+    plan = bound(p, q, observed, Choices(gradients, tuple(partial)))
+    rates = by_name(rate, tuple(n for n in plan.terms_a if n in plan.names))
+    check_rates(plan, rates)
+    return Objective(((1.0, KullbackLeibler(plan, rates=rates)),))
+
+
+def bound(p: Model, q: Model, observed: Iterable[str] | None, choices: Choices) -> KLPlan:
+    """Plan KL(data * q, p)."""
+    check_models(p=p, q=q)
+    names = observed_names(p.graph, observed, latent=q.graph)
     _check_names(p, q, names)
     given = [n for n in q.graph.inputs if n in p.graph.inputs]
     inputs = [n for n in p.graph.inputs if n not in given]
-    return KL(Empirical((*names, *given, *inputs)) * q, p)
+    return kl_plan(Empirical((*names, *given, *inputs)) * q, as_joint(p), choices)
 
 
-def iwae(
-    p: Model, q: Model, *, particles: int = 50, observed: Iterable[str] | None = None
+def iwae(  # noqa: PLR0913 - one bound, each choice by keyword
+    p: Model,
+    q: Model,
+    *,
+    particles: int = 50,
+    groups: int = 1,
+    order: float = 0.0,
+    observed: Iterable[str] | None = None,
+    partial: Iterable[str] = (),
+    gradients: Estimator | Mapping[str, Estimator] | None = None,
 ) -> Objective:
     r"""Return minus the importance-weighted bound, the cost of an IWAE.
 
@@ -74,17 +108,27 @@ def iwae(
         p: The model.
         q: The inference model.
         particles: K, the draws of the latents for each example.
+        groups: M, how many such bounds are averaged for each example (MIWAE).
+        order: Of the Renyi bound $\tfrac{1}{1 - \alpha} \log \tfrac1K \sum_k w_k^{1 - \alpha}$;
+            0 is the bound above, and 1 would be the ELBO.
         observed: As for `elbo`.
+        partial: As for `elbo`.
+        gradients: As for `elbo`. The score function compares each draw with the bound in which
+            the others stand in for it (VIMCO); `dg.estimators.DREG` is the doubly reparametrised
+            gradient.
 
     Raises:
-        ValueError: Fewer than one particle.
-        InadmissibleError: As for `elbo`; also a variable that all rows share, such as a weight.
+        ValueError: Fewer than one particle or group, an order of 1 or more.
+        InadmissibleError: As for `elbo`; also a variable that all rows share, such as a weight,
+            and an estimator that would be biased.
 
     References:
-        Burda, Grosse and Salakhutdinov (2016, arXiv 1509.00519).
+        Burda, Grosse and Salakhutdinov (2016, arXiv 1509.00519); Rainforth et al. (2018, arXiv
+        1802.04537) for groups; Li and Turner (2016, arXiv 1602.02311) for orders; Mnih and Rezende
+        (2016, arXiv 1602.06725) for VIMCO.
 
     Example:
-        >>> import daguerre as dg
+        >>> import torch, daguerre as dg
         >>> from torch.distributions import Normal
         >>> p = dg.model(z=Normal(0.0, 1.0), x=lambda z: Normal(z, 1.0))
         >>> q = dg.model(x=dg.Input(), z=lambda x: Normal(x / 2, 0.5**0.5))
@@ -92,17 +136,19 @@ def iwae(
         >>> round(loss["model"].item(), 4)  # exact, as q is the posterior: -log N(2; 0, 2)
         2.2655
     """
-    if isinstance(particles, bool) or not isinstance(particles, int) or particles < 1:
-        raise ValueError(f"particles is a number of draws, 1 or more, not {particles!r}")
-    ((_, divergence),) = elbo(p, q, observed=observed).parts
-    assert isinstance(divergence, KullbackLeibler), "an ELBO is one KL divergence"
-    for name, shape in divergence.shapes.b.items():
+    for name, count in (("particles", particles), ("groups", groups)):
+        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+            raise ValueError(f"{name} is a number of draws, 1 or more, not {count!r}")
+    if not 0 <= order < 1:
+        raise ValueError(f"the order lies from 0 up to, but not at, 1 (dg.elbo), not at {order!r}")
+    plan = bound(p, q, observed, Choices(gradients, tuple(partial)))
+    for name, shape in plan.shapes.b.items():
         if shape.cpd in (Shared, SharedNormal):
             raise InadmissibleError(
                 f"{name} is shared by all rows of the data, so weights of single rows bound no"
                 " evidence; use dg.elbo"
             )
-    return Objective(((1.0, ImportanceWeighted(divergence, particles)),))
+    return Objective(((1.0, ImportanceWeighted(plan, Particles(particles, groups, order))),))
 
 
 def nll(p: Model, *, observed: Iterable[str] | None = None) -> Objective:
@@ -117,13 +163,13 @@ def nll(p: Model, *, observed: Iterable[str] | None = None) -> Objective:
         InadmissibleError: A variable is implicit, or latent and must be integrated out.
 
     Example:
-        >>> import daguerre as dg
+        >>> import torch, daguerre as dg
         >>> from torch.distributions import ExpTransform, Normal
         >>> p = dg.model(z=Normal(0.0, 1.0), x=dg.bijection("z", ExpTransform()))
         >>> round(nll(p).losses(torch.tensor([2.0]))["model"].item(), 6)
         1.852312
     """
-    _check_models(p=p)
+    check_models(p=p)
     graph = p.graph
     recovered = {v.inverts for v in graph.variables if v.inverts}
     default = [n for n in graph.names if n not in recovered and _is_output(graph, n)]
@@ -152,54 +198,18 @@ def gan(
     References:
         Goodfellow et al. (2014, arXiv 1406.2661).
     """
-    _check_models(p=p)
-    names = _observed(p.graph, observed, latent=None)
+    check_models(p=p)
+    names = observed_names(p.graph, observed, latent=None)
     both = (*names, *p.graph.inputs)
     return JS(Empirical(both), p[both], critic=critic, loss=loss)
 
 
-def objectives_for(p: Model, q: Model | None = None, critic: nn.Module | None = None) -> Table:
-    """Return every cost with whether p admits it, and why not where it does not.
+def check_models(**models: object) -> None:
+    """Check that what is called p or q is a model.
 
-    Args:
-        p: The model.
-        q: An inference model; without one, costs that need it say so.
-        critic: A critic; without one, costs that need it say so.
-
-    Example:
-        >>> import daguerre as dg
-        >>> from torch.distributions import Normal
-        >>> p = dg.model(z=Normal(0.0, 1.0), x=dg.deterministic(lambda z: z.tanh()))
-        >>> [(row["cost"], row["admissible"]) for row in objectives_for(p)]
-        [('nll', 'no'), ('elbo', 'no'), ('iwae', 'no'), ('gan', 'yes'), ('mmd', 'yes')]
+    Raises:
+        TypeError: It is something else, or the class instead of an instance.
     """
-    game = critic if critic is not None else _AnyCritic()
-    costs: dict[str, tuple[str, Callable[[], Objective]]] = {
-        "nll": ("KL(data, p)", lambda: nll(p, observed=p.graph.leaves)),
-        "elbo": ("KL(data * q, p)", lambda: elbo(p, _needed(q, p))),
-        "iwae": ("K-sample bound of it", lambda: iwae(p, _needed(q, p))),
-        "gan": ("JS(data, p) + critic", lambda: gan(p, game)),
-        "mmd": ("MMD²(data, p)", lambda: _mmd(p)),
-    }
-
-    def row(name: str) -> tuple[str, str, str, str]:
-        what, build = costs[name]
-        try:
-            build()
-        except GraphError as error:
-            return name, what, "no", str(error).splitlines()[0]
-        by_samples = name in ("gan", "mmd")
-        return name, what, "yes", "needs samples only" if by_samples else "densities exist"
-
-    return Table(("cost", "is", "admissible", "why"), tuple(row(name) for name in costs))
-
-
-def _mmd(p: Model) -> Objective:
-    both = (*_observed(p.graph, None, latent=None), *p.graph.inputs)
-    return MMD(Empirical(both), p[both])
-
-
-def _check_models(**models: object) -> None:
     for role, model in models.items():
         if not isinstance(model, Model):
             came = model.__name__ if isinstance(model, type) else type(model).__name__
@@ -207,30 +217,11 @@ def _check_models(**models: object) -> None:
             raise TypeError(f"{role} must be a dg.Model, an instance of it, not {kind} {came}")
 
 
-class _AnyCritic(nn.Module):
-    """Stands for whatever critic a user would bring."""
-
-    def forward(self, *values: Tensor) -> Tensor:
-        """Return a logit that tells nothing."""
-        return torch.zeros(len(values[0]))
-
-
-def _needed(q: Model | None, p: Model) -> Model:
-    if q is None:
-        for name in p.graph.leaves:
-            p[name].density_plan()  # an implicit leaf is the better reason
-        latent = [n for n in p.graph.names if n not in (*p.graph.leaves, *p.graph.inputs)]
-        if not latent:
-            raise InadmissibleError("p has no latent variable: its likelihood is dg.nll(p)")
-        raise InadmissibleError(f"needs an inference model q for {', '.join(latent)}")
-    return q
-
-
 def _is_output(graph: Graph, name: str) -> bool:
     return graph[name].map == "stochastic" or name in graph.leaves
 
 
-def _observed(
+def observed_names(
     graph: Graph, observed: Iterable[str] | None, latent: Graph | None
 ) -> tuple[str, ...]:
     """Return the observed variables of a model, by default its leaves."""

@@ -1,0 +1,64 @@
+"""Discrete families of which all states can be listed."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.distributions import (
+    Bernoulli,
+    Categorical,
+    Distribution,
+    Independent,
+    OneHotCategorical,
+)
+
+__all__ = ["state_count", "states"]
+
+
+def state_count(distribution: Distribution, *, is_root: bool) -> int | None:
+    """Return how many values one event can take; None where they cannot be listed.
+
+    Args:
+        distribution: What a CPD returned.
+        is_root: Whether it is that of one event; otherwise its first dimension is the batch.
+
+    Example:
+        >>> state_count(Bernoulli(logits=torch.zeros(7, 3)), is_root=False)
+        8
+    """
+    if isinstance(distribution, Independent):
+        return state_count(distribution.base_dist, is_root=is_root)
+    components = math.prod(distribution.batch_shape[0 if is_root else 1 :])
+    match distribution:
+        case Bernoulli():
+            return 2**components
+        case Categorical():
+            return distribution.logits.shape[-1] ** components
+        case OneHotCategorical():
+            return distribution.event_shape[0] ** components
+    return None
+
+
+def states(distribution: Distribution, *, is_root: bool) -> Tensor:
+    """Return all values of one event, `[state_count, *event]`.
+
+    Example:
+        >>> states(Bernoulli(logits=torch.zeros(7, 2)), is_root=False)
+        tensor([[0., 0.],
+                [0., 1.],
+                [1., 0.],
+                [1., 1.]])
+        >>> states(Categorical(logits=torch.zeros(3)), is_root=True)
+        tensor([0, 1, 2])
+    """
+    while isinstance(distribution, Independent):
+        distribution = distribution.base_dist
+    shape = distribution.batch_shape[0 if is_root else 1 :]
+    each = distribution.enumerate_support(expand=False).flatten(
+        0, len(distribution.batch_shape)
+    )  # [c, *event]: the dimensions of the batch are 1
+    index = torch.arange(len(each), device=each.device)
+    grid = torch.cartesian_prod(*[index] * math.prod(shape)).reshape(-1, *shape)
+    return each[grid]

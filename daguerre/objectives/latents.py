@@ -1,0 +1,210 @@
+"""Drawing the latents of one side, each by its estimator.
+
+Rows (see `daguerre.rows`) are laid out as [states, draws, examples], the examples fastest: several
+draws for each example come first, and each enumerated variable multiplies the rows by its states.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from torch.distributions import (
+    Bernoulli,
+    Distribution,
+    OneHotCategorical,
+    RelaxedBernoulli,
+    RelaxedOneHotCategorical,
+)
+
+from daguerre.discrete import states
+from daguerre.graph import InadmissibleError
+from daguerre.objectives.estimators import Enumerate, Estimator, Pathwise, Relaxed
+from daguerre.objectives.objective import Round
+from daguerre.objectives.schedules import at_step
+from daguerre.program import Program, Step, Trace, check_batch, misfit, realise, sample
+from daguerre.rows import as_copies, tile
+from daguerre.scoring import negative_log_density
+
+__all__ = ["Drawn", "Latents", "is_missing"]
+
+
+@dataclass
+class Drawn:
+    """What was drawn.
+
+    Attributes:
+        trace: Values `[rows, *event]` and outcomes.
+        n: Examples in the batch.
+        copies: Draws for each example.
+        rows: All rows, n times the copies times the states of what was enumerated.
+        log_weight: Log-probability of the states of each row, `[rows]`; None where all is one.
+        seen: For each variable that is observed in part, whether it is, `[n]`.
+        before: What `log_weight` was when a variable was drawn.
+    """
+
+    trace: Trace
+    n: int
+    copies: int
+    rows: int
+    log_weight: Tensor | None = None
+    seen: dict[str, Tensor] = field(default_factory=dict)
+    before: dict[str, Tensor | None] = field(default_factory=dict)
+
+    def average(self, value: Tensor) -> Tensor:
+        """Return the mean of `[m]` over examples and draws, the states weighed: a scalar."""
+        weighed = self._weighed(value)
+        return value.mean() if weighed is None else weighed.sum() / (self.n * self.copies)
+
+    def per_example(self, value: Tensor) -> Tensor:
+        """Return the mean of `[m, ...]` over draws and states, `[n, ...]`."""
+        weighed = self._weighed(value)
+        if weighed is not None:
+            return as_copies(weighed, self.n).sum(0) / self.copies
+        value = tile(value, max(len(value), self.n))
+        return value if len(value) == self.n else as_copies(value, self.n).mean(0)
+
+    def _weighed(self, value: Tensor) -> Tensor | None:
+        """Weigh the states of each row; None where the value is the same for all states."""
+        if self.log_weight is None or len(value) <= self.n * self.copies:
+            return None
+        weight = self.log_weight.exp().reshape(-1, *[1] * (value.dim() - 1))
+        return weight * tile(value, self.rows)
+
+    def reduced(self, value: Tensor, rows: int, weight: Tensor | None) -> Tensor:
+        """Sum `[m]` over the states enumerated after a draw of so many rows, each weighed.
+
+        Args:
+            value: What is summed.
+            rows: Rows of the draw.
+            weight: What `log_weight` was when it was made.
+        """
+        if len(value) <= rows or self.log_weight is None:
+            return tile(value, rows)
+        before = tile(weight, self.rows) if weight is not None else 0.0
+        later = (self.log_weight - before).exp()
+        return as_copies(later * tile(value, self.rows), rows).sum(0)
+
+
+@dataclass(frozen=True)
+class Latents:
+    """How the variables of one side are drawn.
+
+    Attributes:
+        program: The steps that draw.
+        given: Names that the batch holds.
+        how: The estimator of each latent.
+        partial: Latents that the batch holds for some examples.
+        learns: Whether gradients flow through the draws.
+        copies: Draws for each example.
+    """
+
+    program: Program
+    given: tuple[str, ...]
+    how: Mapping[str, Estimator]
+    partial: tuple[str, ...] = ()
+    learns: bool = True
+    copies: int = 1
+
+    def draw(self, at: Round) -> Drawn:
+        """Draw every variable that is not given, parents first."""
+        trace = Trace({name: at.given[name] for name in self.given}, {})
+        drawn = Drawn(trace, at.n, self.copies, at.n * self.copies)
+        for step in self.program.steps:
+            if step.name not in trace.values:
+                trace.outcomes[step.name] = step.outcome(trace.values)
+                trace.values[step.name] = self._value(step, drawn, at)
+        return drawn
+
+    def _value(self, step: Step, drawn: Drawn, at: Round) -> Tensor:
+        outcome, values = drawn.trace.outcomes[step.name], drawn.trace.values
+        if step.variable.map != "stochastic":
+            rows = step.rows(values, at.n)
+            value = realise(step, outcome, values, rows, pathwise=True)
+            check_batch(step, value.shape, rows)
+            return value
+        if not isinstance(outcome, Distribution):
+            raise TypeError(f"{step}: {misfit(step, outcome)}")
+        if not step.is_root:
+            shape = outcome.batch_shape + outcome.event_shape
+            check_batch(step, shape, step.rows(values, at.n))
+        estimator, drawn.before[step.name] = self.how[step.name], drawn.log_weight
+        if isinstance(estimator, Enumerate):
+            return self._enumerate(step, outcome, drawn, at)
+        value = self._draw(step, outcome, estimator, at)
+        if step.name not in self.partial:
+            return value
+        data = at.given[step.name]
+        seen = drawn.seen[step.name] = ~is_missing(data)
+        mask = tile(seen, len(value)).reshape(-1, *[1] * (value.dim() - 1))
+        return torch.where(mask, tile(_filled(data, value), len(value)), value)
+
+    def _draw(self, step: Step, cpd: Distribution, estimator: Estimator, at: Round) -> Tensor:
+        """Draw for every copy of every example."""
+        rows = at.n * self.copies
+        if step.is_root:
+            cpd = cpd.expand(torch.Size((rows, *cpd.batch_shape)))
+        copies = max(1, rows // cpd.batch_shape[0]) if rows else 1
+        if copies > 1:
+            cpd = cpd.expand(torch.Size((copies, *cpd.batch_shape)))
+        value = self._sample(step, cpd, estimator, at)
+        return value.flatten(0, 1) if copies > 1 else value
+
+    def _sample(self, step: Step, cpd: Distribution, estimator: Estimator, at: Round) -> Tensor:
+        if isinstance(estimator, Relaxed) and self.learns:
+            return _relaxed(cpd, at_step(estimator.temperature, at.step), hard=estimator.hard)
+        if isinstance(estimator, Pathwise) or not self.learns:
+            return sample(step, cpd, pathwise=self.learns)
+        return cpd.sample()
+
+    def _enumerate(self, step: Step, cpd: Distribution, drawn: Drawn, at: Round) -> Tensor:
+        """Let every row meet every state, and weigh it with its probability."""
+        every = states(cpd, is_root=step.is_root)
+        value = every.repeat_interleave(drawn.rows, 0)
+        drawn.rows = len(value)
+        drawn.trace.values[step.name] = value
+        weight = -negative_log_density(step, drawn.trace)
+        if step.name in self.partial:
+            data = at.given[step.name]
+            seen = drawn.seen[step.name] = ~is_missing(data)
+            same = (tile(_filled(data, value), drawn.rows) == value).flatten(1).all(1)
+            known = torch.zeros_like(weight).masked_fill(~same, -torch.inf)
+            weight = torch.where(tile(seen, drawn.rows), known, weight)
+        before = drawn.log_weight
+        drawn.log_weight = weight if before is None else weight + tile(before, drawn.rows)
+        return value
+
+
+def is_missing(value: Tensor) -> Tensor:
+    """Whether each row lacks a value, `[n]`: NaN, or below 0 where it is an integer.
+
+    Example:
+        >>> is_missing(torch.tensor([0.5, float("nan")])), is_missing(torch.tensor([3, -1]))
+        (tensor([False,  True]), tensor([False,  True]))
+    """
+    rows = value.reshape(value.shape[0], -1)
+    return (rows.isnan() if value.is_floating_point() else rows < 0).any(1)
+
+
+def _filled(data: Tensor, like: Tensor) -> Tensor:
+    """Put a number where a value is missing, so that nothing computed from it is NaN."""
+    return (data.nan_to_num() if data.is_floating_point() else data.clamp_min(0)).to(like.dtype)
+
+
+def _relaxed(cpd: Distribution, temperature: Tensor | float, *, hard: bool) -> Tensor:
+    """Draw from the relaxation of a Bernoulli or one-hot distribution."""
+    match cpd:
+        case Bernoulli():
+            soft = RelaxedBernoulli(torch.as_tensor(temperature), logits=cpd.logits).rsample()
+            state = (soft > 0.5).to(soft.dtype)
+        case OneHotCategorical():
+            family = RelaxedOneHotCategorical(torch.as_tensor(temperature), logits=cpd.logits)
+            soft = family.rsample()
+            state = torch.nn.functional.one_hot(soft.argmax(-1), soft.shape[-1]).to(soft.dtype)
+        case _:
+            raise InadmissibleError(
+                f"{type(cpd).__name__} cannot be relaxed; return Bernoulli or OneHotCategorical"
+            )
+    return state + (soft - soft.detach()) if hard else soft

@@ -1,0 +1,51 @@
+"""Rows: values that belong to the same examples, but of which some were drawn more often.
+
+A value has m rows, m a multiple of the batch size n; row i belongs to example i mod n. Where a
+value of n rows meets one of m = c n, it counts c times over, so that what was computed once (the
+features of an observation, say) is shared by all draws that follow from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+__all__ = ["align", "as_copies", "tile"]
+
+
+def tile(value: Tensor, rows: int) -> Tensor:
+    """Repeat a value `[m, ...]` until it has so many rows.
+
+    Example:
+        >>> import torch
+        >>> tile(torch.tensor([1, 2]), 6)
+        tensor([1, 2, 1, 2, 1, 2])
+    """
+    copies = rows // value.shape[0] if value.shape[0] else 1
+    return value if copies == 1 else value.expand(copies, *value.shape).flatten(0, 1)
+
+
+def align(values: Sequence[Tensor]) -> Sequence[Tensor]:
+    """Repeat values until all have as many rows as the longest.
+
+    Example:
+        >>> import torch
+        >>> [len(value) for value in align([torch.zeros(2), torch.zeros(6, 3)])]
+        [6, 6]
+    """
+    sizes = [value.shape[0] for value in values]
+    longest = max(sizes) if sizes else 0
+    return values if sizes.count(longest) == len(sizes) else [tile(v, longest) for v in values]
+
+
+def as_copies(value: Tensor, rows: int) -> Tensor:
+    """View a value `[c * rows, ...]` as `[c, rows, ...]`.
+
+    Example:
+        >>> import torch
+        >>> as_copies(torch.tensor([1, 2, 3, 4]), 2)
+        tensor([[1, 2],
+                [3, 4]])
+    """
+    return value.unflatten(0, (value.shape[0] // rows, rows))
