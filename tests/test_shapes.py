@@ -156,12 +156,12 @@ def test_a_cpd_that_loses_the_batch_is_refused(cpd):
         model.sample(5)
 
 
-def test_a_value_that_holds_the_batch_comes_back():
+def test_a_value_that_holds_the_batch_passes():
     step = as_joint(Decoder()).program.by_name["x"]
     value = torch.zeros(4, 2)
-    assert check_batch(step, value, 4) is value
+    check_batch(step, value.shape, 4)
     with pytest.raises(dg.GraphError, match="because x has parents"):
-        check_batch(step, value, 5)
+        check_batch(step, value.shape, 5)
 
 
 def test_a_draw_that_must_carry_a_gradient_and_cannot_is_refused_before_data():

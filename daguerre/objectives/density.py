@@ -131,6 +131,8 @@ class KullbackLeibler(Divergence):
         self.latents = Latents(
             plan.a.program, plan.a.given, plan.how, self.partial, plan.choices.learns, plan.copies
         )
+        latents, graph = {*plan.how}, plan.a.graph
+        self._moving = tuple(n for n in plan.own.names if latents & {n, *graph.ancestors([n])})
         self._scores = ScoreFunctions(plan)
         baselines = tuple(self._scores.baselines.values())
         movers = (Player("model", modules_of(plan.b, plan.a)),) if players is None else players
@@ -202,20 +204,23 @@ class KullbackLeibler(Divergence):
 
     def score(self, name: str, drawn: Drawn) -> Tensor:
         """Return zeros `[rows]` whose gradient is that of log a at the draws, these held fixed."""
-        fixed = {n: drawn.trace.values[n].detach() for n in self.plan.own.names}
-        density = self.density(name, drawn, self.rescored(drawn, fixed))
+        density = self.density(name, drawn, self.rescored(drawn, self.fixed(drawn.trace.values)))
         return density - density.detach()
+
+    def fixed(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the values of what a draws, without their gradients."""
+        return {n: values[n].detach() for n in self._moving}
 
     def rescored(self, drawn: Drawn, values: Mapping[str, Tensor]) -> Trace:
         """Evaluate a at values of its own; what depends on no draw is not computed again."""
         graph, latents = self.a.graph, {*self.plan.how}
-        fixed = {
+        kept = {
             n: outcome
             for n, outcome in drawn.trace.outcomes.items()
             if not latents & {*graph.ancestors([n])} and not graph[n].inverts
         }
-        known = {n: drawn.trace.values[n] for n in self.a.given} | dict(values)
-        return complete(self.a.program, self.plan.own, known, fixed, drawn.n)
+        known = {n: drawn.trace.values[n] for n in (*self.a.given, *self.plan.own.names)}
+        return complete(self.a.program, self.plan.own, known | dict(values), kept, drawn.n)
 
     def _exact(self, name: str, drawn: Drawn, scored: Trace) -> Tensor:
         """Integrate both terms of a variable by its rule, `[rows, *event]`."""

@@ -160,8 +160,7 @@ class ImportanceWeighted(Divergence):
 
     def _wake(self, drawn: Drawn, scored: Trace) -> Tensor:
         """Return the cross entropy of q at the weighted draws: the wake phase of q."""
-        fixed = {n: drawn.trace.values[n].detach() for n in self.plan.own.names}
-        own = self._inner.rescored(drawn, fixed)
+        own = self._inner.rescored(drawn, self._inner.fixed(drawn.trace.values))
         with torch.no_grad():
             weights = self._weighing.log_weights(drawn, scored, drawn.trace)
             share = self.particles.normalised(weights)
@@ -176,18 +175,14 @@ class ImportanceWeighted(Divergence):
         with torch.no_grad():
             weights = self._weighing.log_weights(drawn, scored, drawn.trace)
             share, bound = self.particles.normalised(weights), self.particles.bound(weights)
-        values, names = drawn.trace.values, self.plan.own.names
-        latents = {*self.plan.how}
-        paths = {
-            n: _scaled(values[n], share.flatten())
-            for n in names
-            if latents & {n, *self.a.graph.ancestors([n])}
-        }
-        known = {n: values[n] for n in names} | paths
-        own = self._inner.rescored(drawn, known)
-        fixed = self._inner.rescored(drawn, {n: value.detach() for n, value in known.items()})
-        weights = self._weighing.log_weights(drawn, self._inner.scored(drawn, at, known), own)
-        total = (share * (weights + self._score(drawn, fixed))).sum() / bound.numel()
+        values = drawn.trace.values
+        fixed = self._inner.fixed(values)
+        paths = {n: _scaled(values[n], share.flatten()) for n in fixed}
+        own = self._inner.rescored(drawn, paths)
+        scored = self._inner.scored(drawn, at, values | paths)
+        weights = self._weighing.log_weights(drawn, scored, own)
+        still = self._inner.rescored(drawn, fixed)
+        total = (share * (weights + self._score(drawn, still))).sum() / bound.numel()
         return total.detach() - total - bound.mean()
 
     def _score(self, drawn: Drawn, own: Trace) -> Tensor:

@@ -162,9 +162,9 @@ def kl_plan(a: Joint, b: Joint, choices: Choices = Choices()) -> KLPlan:  # noqa
     density = integrates_out(b, names, "KL")
     conditioned = (n for n in b.graph.inputs if n in a.data)
     of_a = integrates_out(a, (*names, *conditioned), "KL")
-    terms_a = tuple(n for n in of_a.terms if n not in a.data)
+    of_a = replace(of_a, terms=tuple(n for n in of_a.terms if n not in a.data))
     shapes = pair_shapes(a, b, pathwise=())
-    plan = KLPlan(a, b, names, shapes, density, of_a, terms_a, density.terms, choices=choices)
+    plan = KLPlan(a, b, names, shapes, density, of_a, of_a.terms, density.terms, choices=choices)
     plan = replace(plan, how=_estimators(plan))
     return replace(plan, closed=_rules(plan))
 
