@@ -14,7 +14,7 @@ from torch.distributions import (
     OneHotCategorical,
 )
 
-__all__ = ["state_count", "states"]
+__all__ = ["draw_state", "state_count", "states"]
 
 
 def state_count(distribution: Distribution, *, is_root: bool) -> int | None:
@@ -62,3 +62,21 @@ def states(distribution: Distribution, *, is_root: bool) -> Tensor:
     index = torch.arange(len(each), device=each.device)
     grid = torch.cartesian_prod(*[index] * math.prod(shape)).reshape(-1, *shape)
     return each[grid]
+
+
+def draw_state(distribution: Distribution) -> Tensor:
+    """Draw from a distribution without a pathwise gradient.
+
+    A Bernoulli is drawn from uniform numbers: compiled code has other numbers for torch's own.
+
+    Example:
+        >>> draw_state(Bernoulli(probs=torch.tensor([0.0, 1.0])))
+        tensor([0., 1.])
+    """
+    if isinstance(distribution, Independent):
+        return draw_state(distribution.base_dist)
+    if not isinstance(distribution, Bernoulli):
+        return distribution.sample()
+    probs = distribution.probs
+    chance = torch.rand(probs.shape, dtype=probs.dtype, device=probs.device)
+    return (chance < probs).to(probs.dtype)

@@ -10,8 +10,17 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, Independent, Normal, TransformedDistribution
+from torch.distributions import (
+    Bernoulli,
+    Categorical,
+    Distribution,
+    Independent,
+    Normal,
+    OneHotCategorical,
+    TransformedDistribution,
+)
 from torch.distributions.kl import _dispatch_kl  # the public front end dispatches at every call
+from torch.nn.functional import softplus
 
 from daguerre.families import SharedNormal, StandardNormal
 
@@ -36,6 +45,17 @@ def _standardised(loc: Tensor, scale: Tensor) -> Tensor:
     return torch.addcmul(value, loc, loc, value=0.5)
 
 
+def _bernoulli(a: Bernoulli, b: Bernoulli) -> Tensor:
+    """Return p_a (l_a - l_b) + log(1 - p_a) - log(1 - p_b), in logits l."""
+    return a.probs * (a.logits - b.logits) - softplus(a.logits) + softplus(b.logits)
+
+
+def _categorical(a: Categorical | OneHotCategorical, b: Categorical | OneHotCategorical) -> Tensor:
+    """Return the sum of p_a (log p_a - log p_b) over the classes that a allows."""
+    terms = a.probs * (a.logits - b.logits)
+    return terms.masked_fill(a.probs == 0, 0.0).sum(-1)
+
+
 def _shared_shared(a: SharedNormal, b: SharedNormal) -> Tensor:
     return _normal_normal(a, b) / b.rows
 
@@ -44,6 +64,9 @@ _RULES: dict[tuple[type, type], Rule] = {
     (Normal, Normal): _normal_normal,
     (SharedNormal, SharedNormal): _shared_shared,
     (Normal, StandardNormal): _normal_standard,
+    (Bernoulli, Bernoulli): _bernoulli,
+    (Categorical, Categorical): _categorical,
+    (OneHotCategorical, OneHotCategorical): _categorical,
 }
 
 

@@ -19,12 +19,12 @@ from torch.distributions import (
     RelaxedOneHotCategorical,
 )
 
-from daguerre.discrete import states
+from daguerre.discrete import draw_state, states
 from daguerre.graph import InadmissibleError
 from daguerre.objectives.estimators import Enumerate, Estimator, Pathwise, Relaxed
 from daguerre.objectives.objective import Round
 from daguerre.objectives.schedules import at_step
-from daguerre.program import Program, Step, Trace, check_batch, misfit, realise, sample
+from daguerre.program import Program, Step, Trace, check_batch, is_learned, misfit, realise, sample
 from daguerre.rows import as_copies, tile
 from daguerre.scoring import negative_log_density
 
@@ -42,7 +42,7 @@ class Drawn:
         rows: All rows, n times the copies times the states of what was enumerated.
         log_weight: Log-probability of the states of each row, `[rows]`; None where all is one.
         seen: For each variable that is observed in part, whether it is, `[n]`.
-        before: What `log_weight` was when a variable was drawn.
+        history: What `log_weight` was when there were so many rows.
     """
 
     trace: Trace
@@ -51,7 +51,7 @@ class Drawn:
     rows: int
     log_weight: Tensor | None = None
     seen: dict[str, Tensor] = field(default_factory=dict)
-    before: dict[str, Tensor | None] = field(default_factory=dict)
+    history: dict[int, Tensor] = field(default_factory=dict)
 
     def average(self, value: Tensor) -> Tensor:
         """Return the mean of `[m]` over examples and draws, the states weighed: a scalar."""
@@ -73,17 +73,11 @@ class Drawn:
         weight = self.log_weight.exp().reshape(-1, *[1] * (value.dim() - 1))
         return weight * tile(value, self.rows)
 
-    def reduced(self, value: Tensor, rows: int, weight: Tensor | None) -> Tensor:
-        """Sum `[m]` over the states enumerated after a draw of so many rows, each weighed.
-
-        Args:
-            value: What is summed.
-            rows: Rows of the draw.
-            weight: What `log_weight` was when it was made.
-        """
+    def reduced(self, value: Tensor, rows: int) -> Tensor:
+        """Sum `[m]` over the states of what a draw of so many rows does not tell apart."""
         if len(value) <= rows or self.log_weight is None:
             return tile(value, rows)
-        before = tile(weight, self.rows) if weight is not None else 0.0
+        before = tile(self.history[rows], self.rows) if rows in self.history else 0.0
         later = (self.log_weight - before).exp()
         return as_copies(later * tile(value, self.rows), rows).sum(0)
 
@@ -130,7 +124,7 @@ class Latents:
         if not step.is_root:
             shape = outcome.batch_shape + outcome.event_shape
             check_batch(step, shape, step.rows(values, at.n))
-        estimator, drawn.before[step.name] = self.how[step.name], drawn.log_weight
+        estimator = self.how[step.name]
         if isinstance(estimator, Enumerate):
             return self._enumerate(step, outcome, drawn, at)
         value = self._draw(step, outcome, estimator, at)
@@ -155,9 +149,11 @@ class Latents:
     def _sample(self, step: Step, cpd: Distribution, estimator: Estimator, at: Round) -> Tensor:
         if isinstance(estimator, Relaxed) and self.learns:
             return _relaxed(cpd, at_step(estimator.temperature, at.step), hard=estimator.hard)
-        if isinstance(estimator, Pathwise) or not self.learns:
+        if cpd.has_rsample and (isinstance(estimator, Pathwise) or not self.learns):
             return sample(step, cpd, pathwise=self.learns)
-        return cpd.sample()
+        if isinstance(estimator, Pathwise) and self.learns and is_learned(cpd):
+            return sample(step, cpd, pathwise=True)  # which says why it cannot
+        return draw_state(cpd)
 
     def _enumerate(self, step: Step, cpd: Distribution, drawn: Drawn, at: Round) -> Tensor:
         """Let every row meet every state, and weigh it with its probability."""
@@ -169,11 +165,13 @@ class Latents:
         if step.name in self.partial:
             data = at.given[step.name]
             seen = drawn.seen[step.name] = ~is_missing(data)
-            same = (tile(_filled(data, value), drawn.rows) == value).flatten(1).all(1)
+            same = tile(_filled(data, value), drawn.rows) == value
+            same = same.reshape(drawn.rows, -1).all(1)
             known = torch.zeros_like(weight).masked_fill(~same, -torch.inf)
             weight = torch.where(tile(seen, drawn.rows), known, weight)
         before = drawn.log_weight
         drawn.log_weight = weight if before is None else weight + tile(before, drawn.rows)
+        drawn.history[drawn.rows] = drawn.log_weight
         return value
 
 

@@ -76,6 +76,7 @@ class Divergence(ABC):
         shapes: What is known of the variables of each side without data.
         players: Who plays, and with which modules.
         critic: The auxiliary network that estimates the divergence, if any.
+        partial: Variables that a batch may lack in some rows: NaN, or below 0 for integers.
     """
 
     a: Joint
@@ -84,6 +85,7 @@ class Divergence(ABC):
     shapes: PairShapes
     players: tuple[Player, ...]
     critic: nn.Module | None = None
+    partial: tuple[str, ...] = ()
 
     @abstractmethod
     def loss(self, player: str, at: Round) -> Tensor:

@@ -59,16 +59,17 @@ class ScoreFunctions:
         return total - total.detach()
 
     def _one(self, name: str, drawn: Drawn, costs: Costs, density: Tensor, at: Round) -> Tensor:
-        signal, before = self._signal(name, drawn, costs), drawn.before[name]
+        signal = self._signal(name, drawn, costs)
         advantage = (signal - self._expected(name, signal, drawn, at)).detach()
+        before = drawn.history.get(len(signal))
         weight = before.detach().exp() if before is not None else 1.0
         return (weight * advantage * density).sum()
 
     def _signal(self, name: str, drawn: Drawn, costs: Costs) -> Tensor:
         """Add up the costs downstream of a draw, one sum for each of its rows, detached."""
-        rows, before = len(drawn.trace.values[name]), drawn.before[name]
+        rows = len(drawn.trace.values[name])
         found = [cost.detach() for entry, cost in costs.items() if name in entry.follows]
-        return reduce(add, (drawn.reduced(cost, rows, before) for cost in found)).detach()
+        return reduce(add, (drawn.reduced(cost, rows) for cost in found)).detach()
 
     def _expected(self, name: str, signal: Tensor, drawn: Drawn, at: Round) -> Tensor:
         """Return the baseline of each row: what other draws would have cost."""

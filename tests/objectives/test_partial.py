@@ -1,0 +1,239 @@
+"""Latents that are summed over, drawn, or observed for some rows: all against formulas by hand."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.distributions import Categorical, Normal
+from toys import f64
+
+import daguerre as dg
+from daguerre.objectives.estimators import ENUMERATE, gumbel_softmax, score_function
+
+CLASSES = 3
+X = torch.randn(5, 4, generator=torch.Generator().manual_seed(0)).double()
+LABELS = torch.tensor([2, -1, 0, -1, 1])
+
+
+class Labelled(dg.Model):
+    """y and z -> x: the model M2 of Kingma et al. (2014)."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.net = dg.nn.mlp(CLASSES + 2, 5, 4, activation=nn.Tanh).double()
+        self.prior = nn.Parameter(f64(0.1, -0.3, 0.2))
+
+    @dg.rv
+    def y(self):
+        return Categorical(logits=self.prior)
+
+    @dg.rv
+    def z(self):
+        return Normal(torch.zeros(2, dtype=torch.float64), 1.0)
+
+    @dg.rv
+    def x(self, y, z):
+        return Normal(self.net(torch.cat([one_hot(y), z], 1)), 0.8)
+
+
+class Labeller(dg.Model):
+    """q(y | x) q(z | x, y)."""
+
+    x = dg.Input(4)
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(1)
+        self.classifier = dg.nn.mlp(4, 5, CLASSES, activation=nn.Tanh).double()
+        self.net = dg.nn.mlp(4 + CLASSES, 5, 4, activation=nn.Tanh).double()
+
+    @dg.rv
+    def y(self, x):
+        return Categorical(logits=self.classifier(x))
+
+    @dg.rv
+    def z(self, x, y):
+        mean, log_scale = self.net(torch.cat([x, one_hot(y)], 1)).chunk(2, 1)
+        return Normal(mean, log_scale.exp())
+
+
+def one_hot(y: Tensor) -> Tensor:
+    return nn.functional.one_hot(y, CLASSES).double()
+
+
+def labelled_bound(p: Labelled, q: Labeller, x: Tensor, y: Tensor, noise: Tensor) -> Tensor:
+    """-log p(x, y, z) + log q(z | x, y) of each row, its KL in closed form."""
+    posterior = q.z(x, y)
+    z = posterior.loc + posterior.scale * noise
+    rate = torch.distributions.kl_divergence(posterior, Normal(f64(0.0), 1.0)).sum(1)
+    return rate - p.x(y, z).log_prob(x).sum(1) - Categorical(logits=p.prior).log_prob(y)
+
+
+def by_hand(p: Labelled, q: Labeller, labels: Tensor, noise: Tensor) -> Tensor:
+    """The cost of M2: a row with a label, or the sum over its labels, weighed by q."""
+    every = torch.stack(
+        [labelled_bound(p, q, X, torch.full((5,), k), noise[k]) for k in range(CLASSES)],
+        1,
+    )
+    log_q = q.classifier(X).log_softmax(1)
+    unlabelled = (log_q.exp() * (every + log_q)).sum(1)
+    known = every.gather(1, labels.clamp_min(0)[:, None]).squeeze(1)
+    return torch.where(labels >= 0, known, unlabelled).mean()
+
+
+def test_partly_observed_labels_cost_what_the_formula_says(monkeypatch):
+    p, q = Labelled(), Labeller()
+    noise = torch.randn(CLASSES, 5, 2, generator=torch.Generator().manual_seed(3)).double()
+    cost = dg.elbo(p, q, partial=["y"])
+    assert cost.given == ("x", "y")
+    monkeypatch.setattr("daguerre.families.standard_noise", lambda like: noise.reshape(like.shape))
+    loss = cost.losses({"x": X, "y": LABELS})["model"]
+    expected = by_hand(p, q, LABELS, noise)
+    assert loss.item() == pytest.approx(expected.item(), abs=1e-12)
+    parameters = [*p.parameters(), *q.parameters()]
+    found = torch.autograd.grad(loss, parameters)
+    wanted = torch.autograd.grad(expected, parameters)
+    torch.testing.assert_close(found, wanted)
+
+
+def test_a_latent_without_labels_is_summed_over(monkeypatch):
+    p, q = Labelled(), Labeller()
+    noise = torch.randn(CLASSES, 5, 2, generator=torch.Generator().manual_seed(3)).double()
+    cost = dg.elbo(p, q)
+    monkeypatch.setattr("daguerre.families.standard_noise", lambda like: noise.reshape(like.shape))
+    loss = cost.losses({"x": X})["model"]
+    nothing = torch.full((5,), -1)
+    assert loss.item() == pytest.approx(by_hand(p, q, nothing, noise).item(), abs=1e-12)
+    assert "exact, summed over its states" in str(cost.explain())
+
+
+def test_the_bound_of_several_draws_sums_over_states_inside(monkeypatch):
+    p, q = Labelled(), Labeller()
+    noise = torch.randn(CLASSES, 2, 5, 2, generator=torch.Generator().manual_seed(3)).double()
+    cost = dg.iwae(p, q, particles=2, partial=["y"])
+    monkeypatch.setattr("daguerre.families.standard_noise", lambda like: noise.reshape(like.shape))
+    loss = cost.losses({"x": X, "y": LABELS})["model"]
+    rows = []
+    for k in range(CLASSES):
+        y = torch.full((5,), k)
+        for draw in noise[k]:
+            posterior = q.z(X, y)
+            z = posterior.loc + posterior.scale * draw
+            own = posterior.log_prob(z).sum(1)
+            prior = Normal(f64(0.0), 1.0).log_prob(z).sum(1) + p.prior.log_softmax(0)[k]
+            rows.append(p.x(y, z).log_prob(X).sum(1) + prior - own)
+    weights = torch.stack(rows).view(CLASSES, 2, 5)
+    known = weights.gather(0, LABELS.clamp_min(0).expand(1, 2, 5)).squeeze(0)
+    total = torch.where(LABELS >= 0, known, weights.logsumexp(0))
+    expected = math.log(2) - total.logsumexp(0).mean()
+    assert loss.item() == pytest.approx(expected.item(), abs=1e-12)
+
+
+class Pair(dg.Model):
+    """z -> x, w with w a latent that the data holds for some rows."""
+
+    def __init__(self):
+        super().__init__()
+        self.slope = nn.Parameter(f64(0.7))
+
+    @dg.rv
+    def z(self):
+        return Normal(f64(0.0).squeeze(), 1.0)
+
+    @dg.rv
+    def w(self, z):
+        return Normal(self.slope * z, 0.5)
+
+    @dg.rv
+    def x(self, w):
+        return Normal(2 * w, 0.6)
+
+
+class PairPosterior(dg.Model):
+    x = dg.Input()
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(f64(0.3))
+
+    @dg.rv
+    def w(self, x):
+        return Normal(0.4 * x, self.scale.exp())
+
+    @dg.rv
+    def z(self, w):
+        return Normal(0.5 * w, 0.8)
+
+
+def test_a_continuous_latent_is_taken_from_the_data_where_it_is_there(monkeypatch):
+    p, q, x = Pair(), PairPosterior(), f64(0.5, -1.0, 0.2)
+    w = f64(float("nan"), 0.3, float("nan"))
+    noise = f64(0.4, -0.2, 1.1)
+    cost = dg.elbo(p, q, observed=["x"], partial=["w"])
+    monkeypatch.setattr("daguerre.families.standard_noise", lambda like: noise)
+    loss = cost.losses({"x": x, "w": w})["model"]
+    drawn = 0.4 * x + q.scale.exp() * noise
+    value = torch.where(w.isnan(), drawn, w.nan_to_num())
+    log_q = torch.where(w.isnan(), q.w(x).log_prob(value), 0.0)
+    z = 0.5 * value + 0.8 * noise
+    rate = torch.distributions.kl_divergence(q.z(value), Normal(f64(0.0), 1.0))
+    log_p = p.w(z).log_prob(value) + p.x(value).log_prob(x)
+    assert loss.item() == pytest.approx((log_q + rate - log_p).mean().item(), abs=1e-12)
+    parameters = [*p.parameters(), *q.parameters()]
+    for grad in torch.autograd.grad(loss, parameters):
+        assert grad.isfinite().all()
+
+
+def test_a_label_that_is_always_there_costs_what_observing_it_costs(monkeypatch):
+    p, q = Labelled(), Labeller()
+    labels = LABELS.clamp_min(0)
+    noise = torch.randn(1, 5, 2, generator=torch.Generator().manual_seed(3)).double()
+    given = dg.model(
+        x=dg.Input(4), y=dg.Input(dtype=torch.int64), z=dg.rv(lambda x, y, q: q.z(x, y), q=q)
+    )
+    full = dg.elbo(p, given, observed=["x", "y"])
+    part = dg.elbo(p, q, partial=["y"])
+    monkeypatch.setattr(
+        "daguerre.families.standard_noise",
+        lambda like: noise.repeat(len(like) // 5, 1, 1).reshape(like.shape),
+    )
+    batch = {"x": X, "y": labels}
+    assert part.losses(batch)["model"].item() == pytest.approx(full.losses(batch)["model"].item())
+
+
+def test_the_score_function_takes_no_blame_for_what_was_observed():
+    p, q = Labelled(), Labeller()
+    torch.manual_seed(0)
+    labels = LABELS.clamp_min(0)
+    cost = dg.elbo(p, q, partial=["y"], gradients={"y": score_function(draws=2)})
+    loss = cost.losses({"x": X, "y": labels})["model"]
+    grads = torch.autograd.grad(loss, [*q.classifier.parameters()], allow_unused=True)
+    assert all(grad is None or not grad.any() for grad in grads)
+
+
+def test_data_may_lack_what_is_observed_in_part_and_nothing_else():
+    p, q = Labelled(), Labeller()
+    cost = dg.elbo(p, q, partial=["y"])
+    data = {"x": X.float().double(), "y": LABELS}
+    history = dg.fit(cost, data, steps=2, batch_size=5, progress=False, compile=False)
+    assert len(history) == 2
+    with pytest.raises(ValueError, match="support of Categorical"):
+        dg.fit(cost, {"x": X, "y": LABELS + 5}, steps=1, batch_size=5, progress=False)
+    with pytest.raises(ValueError, match="x has NaN"):
+        dg.fit(cost, {"x": X * math.nan, "y": LABELS}, steps=1, batch_size=5, progress=False)
+
+
+def test_a_name_that_is_no_latent_cannot_be_observed_in_part():
+    with pytest.raises(dg.GraphError, match="'label' is no latent variable of the first side"):
+        dg.elbo(Labelled(), Labeller(), partial=["label"])
+    with pytest.raises(dg.GraphError, match=r"'Z' is no latent.*did you mean 'z'"):
+        dg.elbo(Labelled(), Labeller(), gradients={"Z": ENUMERATE})
+
+
+def test_a_normal_latent_has_no_states_to_sum_over():
+    with pytest.raises(dg.InadmissibleError, match=r"z ~ Normal have no list of states"):
+        dg.elbo(Labelled(), Labeller(), gradients={"z": ENUMERATE})
+    with pytest.raises(dg.InadmissibleError, match=r"y ~ Categorical cannot be relaxed"):
+        dg.elbo(Labelled(), Labeller(), gradients={"y": gumbel_softmax(0.5)})
