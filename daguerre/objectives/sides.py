@@ -11,7 +11,7 @@ from daguerre.draw.labels import label
 from daguerre.graph import GraphError, InadmissibleError
 from daguerre.joint import Joint
 from daguerre.model import Input, Model
-from daguerre.program import Step
+from daguerre.program import Program, Step
 from daguerre.scoring import DensityPlan, density_plan
 from daguerre.shapes import Shape, trace_shapes
 
@@ -23,6 +23,7 @@ __all__ = [
     "expectation",
     "integrates_out",
     "modules_of",
+    "needed",
     "pair_shapes",
     "sampled_sides",
     "shared_names",
@@ -106,6 +107,17 @@ def _has_parameters(side: Joint) -> bool:
     return any(p.requires_grad for m in side.modules for p in m.parameters())
 
 
+def needed(side: Joint) -> Program:
+    """Return the steps that the kept variables follow from, and no others.
+
+    A decoder is not run, nor asked for a gradient, where only the latents are compared.
+    """
+    program, graph = side.program, side.graph
+    relevant = {*side.names, *graph.ancestors(side.names)}
+    steps = tuple(step for step in program.steps if step.name in relevant)
+    return Program(graph, steps, program.by_name)
+
+
 class PairShapes(NamedTuple):
     """The shapes of the variables on each side of a divergence, as far as known."""
 
@@ -128,12 +140,12 @@ def pair_shapes(a: Joint, b: Joint, *, pathwise: tuple[Joint, ...]) -> PairShape
     """
     declared = {n: Shape(i.shape, i.dtype) for n, i in _inputs(a, b).items() if i.shape}
     inputs = {n: s for n, s in declared.items() if n in b.graph.inputs}
-    of_b = trace_shapes(b.program, inputs, pathwise=b in pathwise)
+    of_b = trace_shapes(needed(b), inputs, pathwise=b in pathwise)
     for name in declared.keys() & of_b.keys():
         _check_same(b.program.by_name[name], declared[name], of_b[name], "declared with dg.Input")
     known = declared | of_b
     of_a = trace_shapes(
-        a.program, {n: known[n] for n in a.given if n in known}, pathwise=a in pathwise
+        needed(a), {n: known[n] for n in a.given if n in known}, pathwise=a in pathwise
     )
     for name in of_a.keys() & of_b.keys():
         _check_same(
@@ -178,9 +190,9 @@ def expectation(side: Joint, shapes: Mapping[str, Shape], symbol: str) -> str:
     data = [label(n) for n in side.data]
     factors = [rf"p_{{\mathrm{{data}}}}({', '.join(data)})"] if data else []
     factors += [
-        conditional(side, n, shapes, symbol)
-        for n in side.graph.order
-        if side.graph[n].map == "stochastic" and n not in side.data
+        conditional(side, step.name, shapes, symbol)
+        for step in needed(side).steps
+        if step.variable.map == "stochastic" and step.name not in side.data
     ]
     return r"\, ".join(factors)
 
