@@ -258,7 +258,7 @@ class Aggregate(Divergence):
         self.estimate, self.rows, self.weights = estimate, data.rows, data.weights
         self.players = (Player("model", modules_of(self.b, self.a)),)
         learns = (self.a,) if self.players[0].parameters() else ()
-        self.shapes = pair_shapes(self.a, self.b, pathwise=learns)
+        self.shapes = pair_shapes(self.a, self.b, pathwise=learns, run=needed)
         self._program, self._given = needed(self.a), self.a.given
         self._step = self.a.program.by_name[self.of]
         self._prior = None if prior is None else self.b.program.by_name[self.of]

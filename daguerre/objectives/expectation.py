@@ -93,7 +93,7 @@ class Expectation(Divergence):
         bound = tuple(modules.values())
         self.players = (Player("model", tuple(dict.fromkeys((*modules_of(joint), *bound)))),)
         learns = (self.b,) if self.players[0].parameters() else ()
-        self.shapes = pair_shapes(self.a, self.b, pathwise=learns)
+        self.shapes = pair_shapes(self.a, self.b, pathwise=learns, run=needed)
         self._check_result()
 
     def _variables(self, joint: Joint) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from daguerre.joint import Joint
 from daguerre.objectives.objective import Divergence, Player, Round, Term
 from daguerre.objectives.sides import argument, expectation, modules_of, needed, sampled_sides
 from daguerre.program import Program, draw
+from daguerre.shapes import Shape
 
 __all__ = ["Distance", "SampleDistance", "Written"]
 
@@ -89,18 +90,17 @@ class SampleDistance(Divergence):
 
     def ledger(self) -> tuple[Term, ...]:
         """Say how it is estimated."""
-        drawn = " and ".join(
-            f"pathwise through {', '.join(s.name for s in steps if s.name not in side.given)}"
-            for side in self._learns
-            for steps in (needed(side).steps,)
-        )
+        sides = ((self.a, self.shapes.a), (self.b, self.shapes.b))
+        moved = [_moved(side, shapes) for side, shapes in sides if side in self._learns]
+        drawn = " and ".join(f"pathwise through {', '.join(names)}" for names in moved if names)
         how = f"{self.distance.estimator}; {drawn or 'nothing to learn'}"
         return (Term("model", self.title, how, "samples only: no density, no critic"),)
 
     def latex(self) -> dict[str, str]:
         """Return the formula of the distance."""
-        first, second = ("p", "q") if self.b.data else ("q", "p")
+        first = "p" if self.b.data and not self.a.data else "q"
         one = self._written(self.a, expectation(self.a, self.shapes.a, first))
+        second = "q" if self.b.data else "p"
         other = self._written(self.b, expectation(self.b, self.shapes.b, second))
         return {"model": self.distance.formula(one, other)}
 
@@ -110,3 +110,14 @@ class SampleDistance(Divergence):
             return f"({', '.join(names)})" if len(names) > 1 else names[0]
 
         return Written(over, point(""), point("'"))
+
+
+def _moved(side: Joint, shapes: Mapping[str, Shape]) -> list[str]:
+    """Return what is drawn of a side, unless it is a fixed prior, which no gradient reaches."""
+    steps = [s for s in needed(side).steps if s.name not in side.given]
+    fixed = (s.variable.map == "stochastic" and _is_fixed(shapes.get(s.name)) for s in steps)
+    return [] if all(fixed) else [s.name for s in steps]
+
+
+def _is_fixed(shape: Shape | None) -> bool:
+    return shape is not None and not shape.learned

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from torch import nn
@@ -100,7 +100,7 @@ def sampled_sides(a: Joint, b: Joint, what: str) -> SampledSides:
     if b.data and not _has_parameters(b):
         raise InadmissibleError(f"{what} takes the data as its first side: {what}(data, p, ...)")
     learns = tuple(side for side in (a, b) if _has_parameters(side))
-    return SampledSides(names, learns, pair_shapes(a, b, pathwise=learns))
+    return SampledSides(names, learns, pair_shapes(a, b, pathwise=learns, run=needed))
 
 
 def _has_parameters(side: Joint) -> bool:
@@ -118,6 +118,10 @@ def needed(side: Joint) -> Program:
     return Program(graph, steps, program.by_name)
 
 
+def _whole(side: Joint) -> Program:
+    return side.program
+
+
 class PairShapes(NamedTuple):
     """The shapes of the variables on each side of a divergence, as far as known."""
 
@@ -125,13 +129,20 @@ class PairShapes(NamedTuple):
     b: dict[str, Shape]
 
 
-def pair_shapes(a: Joint, b: Joint, *, pathwise: tuple[Joint, ...]) -> PairShapes:
+def pair_shapes(
+    a: Joint,
+    b: Joint,
+    *,
+    pathwise: tuple[Joint, ...],
+    run: Callable[[Joint], Program] = _whole,
+) -> PairShapes:
     """Find the shapes of both sides with fake tensors and check that they agree.
 
     Args:
         a: The side whose data has no shape of its own: it takes the shapes of b.
         b: The side of the model.
         pathwise: The sides whose draws must carry gradients.
+        run: What is run of a side: all of it, or what is `needed`.
 
     Raises:
         GraphError: A CPD that fails on the shapes of the other side, or a variable that has
@@ -140,12 +151,12 @@ def pair_shapes(a: Joint, b: Joint, *, pathwise: tuple[Joint, ...]) -> PairShape
     """
     declared = {n: Shape(i.shape, i.dtype) for n, i in _inputs(a, b).items() if i.shape}
     inputs = {n: s for n, s in declared.items() if n in b.graph.inputs}
-    of_b = trace_shapes(needed(b), inputs, pathwise=b in pathwise)
+    of_b = trace_shapes(run(b), inputs, pathwise=b in pathwise)
     for name in declared.keys() & of_b.keys():
         _check_same(b.program.by_name[name], declared[name], of_b[name], "declared with dg.Input")
     known = declared | of_b
     of_a = trace_shapes(
-        needed(a), {n: known[n] for n in a.given if n in known}, pathwise=a in pathwise
+        run(a), {n: known[n] for n in a.given if n in known}, pathwise=a in pathwise
     )
     for name in of_a.keys() & of_b.keys():
         _check_same(

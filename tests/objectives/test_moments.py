@@ -74,7 +74,7 @@ def test_a_generator_learns_without_a_critic(kernel):
     )
     data = 1.0 + 0.7 * torch.randn(4096, 1)
     cost = dg.MMD(dg.data("x"), p["x"], kernel=kernel)
-    dg.fit(cost, data, steps=600, batch_size=128, optimizer=dg.Adam(lr=0.02))
+    dg.fit(cost, data, steps=400, batch_size=128, compile=False, optimizer=dg.Adam(lr=0.03))
     x = p.sample(4000)["x"]
     assert abs(x.mean() - 1.0) < 0.1
     assert abs(x.std() - 0.7) < 0.1
@@ -138,7 +138,8 @@ def test_latents_meet_the_prior_and_the_decoder_is_left_alone(data_first):
     parameters = [*q.parameters(), *p.parameters()]
     gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
     assert [g is not None and bool(g.any()) for g in gradients] == [True, True, False, False]
-    assert "pathwise through z" in str(cost.explain())
+    (row,) = cost.explain().rows
+    assert row[2] == "n rows of each side, unbiased, over pairs of a batch; pathwise through z"
     a, b = r"\mathbb{E}_{p_{\mathrm{data}}(x)\, q_\phi(z \mid x)}", r"\mathbb{E}_{p(z)}"
     formula = cost.latex()
     assert rf"{a}\,{a}\left[k(z, z')\right]" in formula
