@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-__all__ = ["Kernel", "as_rows", "energy", "median_kernel", "rbf"]
+__all__ = ["Kernel", "as_rows", "energy", "imq", "median_kernel", "rbf"]
 
 Kernel = Callable[[Tensor, Tensor], Tensor]
 """A symmetric similarity k(a, b) of rows: [n, D] and [m, D] to [n, m]."""
@@ -42,17 +42,32 @@ def rbf(*lengthscales: float) -> Kernel:
         >>> rbf(1.0)(torch.tensor([[0.0]]), torch.tensor([[0.0], [2.0]]))
         tensor([[1.0000, 0.1353]])
     """
-    if not lengthscales or not all(0 < scale < math.inf for scale in lengthscales):
-        raise ValueError(f"lengthscales are {lengthscales}; expected positive finite numbers")
+    parts = _positive(lengthscales, "lengthscales")
+    return _mixture(lambda squares, scale: torch.exp(squares / (-2 * scale**2)), parts)
 
-    def kernel(a: Tensor, b: Tensor) -> Tensor:
-        distances = _squared_distances(a, b)
-        total = torch.zeros_like(distances)
-        for scale in lengthscales:
-            total = total + torch.exp(distances / (-2 * scale**2))
-        return total / len(lengthscales)
 
-    return kernel
+def imq(*scales: float) -> Kernel:
+    r"""Build the inverse multiquadric kernel, or the equal mixture of several.
+
+    $k(a, b) = \frac1S \sum_s C_s / (C_s + \lVert a - b \rVert^2)$, so $k(a, a) = 1$. Its tails are
+    heavy: rows far apart still attract each other, where a Gaussian kernel is flat. For latents of
+    d dimensions under N(0, s²I), $C = 2 d s^2$ is the mean squared distance of two draws.
+
+    Args:
+        *scales: One or more $C_s > 0$, in the squared unit of the data.
+
+    Raises:
+        ValueError: No scale, or one that is not positive and finite.
+
+    References:
+        Tolstikhin, Bousquet, Gelly and Schoelkopf (2018, arXiv 1711.01558), section 4.
+
+    Example:
+        >>> imq(4.0)(torch.tensor([[0.0]]), torch.tensor([[0.0], [2.0]]))
+        tensor([[1.0000, 0.5000]])
+    """
+    parts = _positive(scales, "scales")
+    return _mixture(lambda squares, scale: scale / (scale + squares), parts)
 
 
 def median_kernel(x: Tensor) -> Kernel:
@@ -120,6 +135,25 @@ def as_rows(x: Tensor, name: str) -> Tensor:
             f"{name}{place} is {values[tuple(place)]:g}; expected finite values below {_HUGE:g}"
         )
     return values.reshape(len(x), -1)
+
+
+def _positive(numbers: tuple[float, ...], what: str) -> tuple[float, ...]:
+    if not numbers or not all(0 < number < math.inf for number in numbers):
+        raise ValueError(f"{what} are {numbers}; expected positive finite numbers")
+    return numbers
+
+
+def _mixture(part: Callable[[Tensor, float], Tensor], scales: tuple[float, ...]) -> Kernel:
+    """Average a function of squared distance over some scales."""
+
+    def kernel(a: Tensor, b: Tensor) -> Tensor:
+        squares = _squared_distances(a, b)
+        total = torch.zeros_like(squares)
+        for scale in scales:
+            total = total + part(squares, scale)
+        return total / len(scales)
+
+    return kernel
 
 
 def _squared_distances(a: Tensor, b: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-r"""Divergences from samples without a critic: the distance of two means in a feature space.
+r"""The maximum mean discrepancy: the distance of two means in a feature space, without a critic.
 
 $$\mathrm{MMD}^2(a, b) = \mathbb{E}\,k(x, x') + \mathbb{E}\,k(y, y') - 2\,\mathbb{E}\,k(x, y),
   \qquad x, x' \sim a,\; y, y' \sim b$$
@@ -6,8 +6,7 @@ $$\mathrm{MMD}^2(a, b) = \mathbb{E}\,k(x, x') + \mathbb{E}\,k(y, y') - 2\,\mathb
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import final
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -15,13 +14,10 @@ from torch import Tensor
 from daguerre.graph import GraphError
 from daguerre.joint import Factor, Joint, as_joint
 from daguerre.kernels import Kernel, energy
-from daguerre.objectives.objective import Divergence, Objective, Player, Round, Term
-from daguerre.objectives.sides import argument, expectation, modules_of, sampled_sides
-from daguerre.program import Program, draw
+from daguerre.objectives.objective import Objective
+from daguerre.objectives.samples import Distance, SampleDistance, Written
 
-__all__ = ["MMD", "MaximumMeanDiscrepancy"]
-
-_PRIME = "'"
+__all__ = ["MMD"]
 
 
 def MMD(  # noqa: N802 - the field's name
@@ -30,13 +26,14 @@ def MMD(  # noqa: N802 - the field's name
     r"""Return the squared maximum mean discrepancy of two joints, from samples and one player.
 
     The estimate is unbiased, so it may be negative. With the energy kernel
-    $k(x, y) = -\lVert x - y \rVert$ it is the energy distance, which needs no bandwidth.
+    $k(x, y) = -\lVert x - y \rVert$ it is the energy distance, which needs no bandwidth. An
+    autoencoder compares its latents with the prior: `MMD((dg.data("x") * q)["z"], p["z"])`.
 
     Args:
         a: The first side, such as `dg.data("x")`.
-        b: The second side, such as `p["x"]`; draws carry pathwise gradients.
+        b: The second side, such as `p["x"]`; draws of both carry pathwise gradients.
         kernel: A symmetric function of rows `[n, D]` and `[m, D]` that returns `[n, m]`: `energy`,
-            or `rbf(...)` and `median_kernel(x)` of `daguerre.kernels`.
+            or `rbf(...)`, `imq(...)` and `median_kernel(x)` of `daguerre.kernels`.
 
     Raises:
         InadmissibleError: A draw that needs a gradient has none, or the data comes second.
@@ -45,7 +42,9 @@ def MMD(  # noqa: N802 - the field's name
 
     References:
         Gretton et al. (2012), A kernel two-sample test, JMLR 13; Szekely and Rizzo (2013) for the
-        energy distance; Li, Swersky and Zemel (2015, arXiv 1502.02761) for generators.
+        energy distance; Li, Swersky and Zemel (2015, arXiv 1502.02761) for generators; Tolstikhin
+        et al. (2018, arXiv 1711.01558) and Zhao, Song and Ermon (2019, arXiv 1706.02262) for
+        latents.
 
     Example:
         >>> import daguerre as dg
@@ -56,71 +55,41 @@ def MMD(  # noqa: N802 - the field's name
     """
     if not callable(kernel):
         raise TypeError(f"kernel is a function of two sets of rows, not {kernel!r}")
-    return Objective(((1.0, MaximumMeanDiscrepancy(as_joint(a), as_joint(b), kernel)),))
+    how = "n rows of each side, unbiased, over pairs of a batch"
+    distance = Distance("MMD", "MMD²", _unbiased(kernel), how, _three_averages)
+    return Objective(((1.0, SampleDistance(as_joint(a), as_joint(b), distance)),))
 
 
-@final
-class MaximumMeanDiscrepancy(Divergence):
-    """A discrepancy of two joints by a kernel."""
+def _unbiased(kernel: Kernel) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return the unbiased estimate by some kernel, as a function of two sets of rows."""
 
-    def __init__(self, a: Joint, b: Joint, kernel: Kernel) -> None:
-        self.a, self.b, self.kernel = a, b, kernel
-        self.names, self._learns, self.shapes = sampled_sides(a, b, "MMD")
-        self.players = (Player("model", modules_of(b, a)),)
-        self._sides = ((a.program, a.given), (b.program, b.given))
+    def between(x: Tensor, y: Tensor) -> Tensor:
+        n = len(x)
+        if n < 2:
+            raise GraphError(f"MMD compares pairs of rows, so a batch has two or more, not {n}")
+        return within(x) + within(y) - 2 * entries(x, y).mean()
 
-    @property
-    def title(self) -> str:
-        """MMD, and the variables."""
-        return f"MMD² over {', '.join(self.names)}"
-
-    def loss(self, player: str, at: Round) -> Tensor:
-        """Return the unbiased estimate from n draws of each side."""
-        assert player == "model"
-        if at.n < 2:
-            raise GraphError(f"MMD compares pairs of rows, so a batch has two or more, not {at.n}")
-        x, y = (self._rows(side, at.n, at.given) for side in self._sides)
-        return self._within(x) + self._within(y) - 2 * self.kernel(x, y).mean()
-
-    def _rows(
-        self, side: tuple[Program, tuple[str, ...]], n: int, given: Mapping[str, Tensor]
-    ) -> Tensor:
-        program, names = side
-        values = draw(program, n, {k: given[k] for k in names}, pathwise=True).values
-        return torch.cat([values[name].reshape(n, -1) for name in self.names], 1)
-
-    def _within(self, rows: Tensor) -> Tensor:
-        """Return the mean kernel of pairs of different rows."""
+    def within(rows: Tensor) -> Tensor:
         n = len(rows)
         itself = torch.eye(n, dtype=torch.bool, device=rows.device)
-        return self.kernel(rows, rows).masked_fill(itself, 0.0).sum() / (n * (n - 1))
+        return entries(rows, rows).masked_fill(itself, 0.0).sum() / (n * (n - 1))
 
-    def ledger(self) -> tuple[Term, ...]:
-        """Say how it is estimated."""
-        drawn = " and ".join(
-            f"pathwise through {', '.join(n for n in side.graph.order if n not in side.given)}"
-            for side in self._learns
-        )
-        how = f"unbiased, over pairs of a batch; {drawn or 'nothing to learn'}"
-        return (Term("model", self.title, how, "samples only: no density, no critic"),)
-
-    def latex(self) -> dict[str, str]:
-        """Return the three averages of the kernel."""
-        over = [
-            expectation(side, shapes, symbol)
-            for side, shapes, symbol in (
-                (self.a, self.shapes.a, "q"),
-                (self.b, self.shapes.b, "p"),
+    def entries(x: Tensor, y: Tensor) -> Tensor:
+        found = kernel(x, y)
+        if found.shape != (len(x), len(y)):
+            raise GraphError(
+                f"the kernel of MMD returns [n, m] for rows [n, D] and [m, D]; for {list(x.shape)}"
+                f" and {list(y.shape)} it returned {list(found.shape)}"
             )
-        ]
+        return found
 
-        def point(side: int, mark: str = "") -> str:
-            names = [argument((self.a, self.b)[side], name, mark) for name in self.names]
-            return f"({', '.join(names)})" if len(names) > 1 else names[0]
+    return between
 
-        terms = (
-            rf"{sign}\mathbb{{E}}_{{{over[i]}}}\,\mathbb{{E}}_{{{over[j]}}}"
-            rf"\left[k({point(i)}, {point(j, _PRIME)})\right]"
-            for sign, i, j in (("", 0, 0), ("+ ", 1, 1), ("- 2 ", 0, 1))
-        )
-        return {"model": " ".join(terms)}
+
+def _three_averages(a: Written, b: Written) -> str:
+    terms = (
+        rf"{sign}\mathbb{{E}}_{{{one.over}}}\,\mathbb{{E}}_{{{other.over}}}"
+        rf"\left[k({one.point}, {other.copy})\right]"
+        for sign, one, other in (("", a, a), ("+ ", b, b), ("- 2 ", a, b))
+    )
+    return " ".join(terms)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from torch import nn
@@ -11,7 +11,7 @@ from daguerre.draw.labels import label
 from daguerre.graph import GraphError, InadmissibleError
 from daguerre.joint import Joint
 from daguerre.model import Input, Model
-from daguerre.program import Step
+from daguerre.program import Program, Step
 from daguerre.scoring import DensityPlan, density_plan
 from daguerre.shapes import Shape, trace_shapes
 
@@ -23,6 +23,7 @@ __all__ = [
     "expectation",
     "integrates_out",
     "modules_of",
+    "needed",
     "pair_shapes",
     "sampled_sides",
     "shared_names",
@@ -99,11 +100,26 @@ def sampled_sides(a: Joint, b: Joint, what: str) -> SampledSides:
     if b.data and not _has_parameters(b):
         raise InadmissibleError(f"{what} takes the data as its first side: {what}(data, p, ...)")
     learns = tuple(side for side in (a, b) if _has_parameters(side))
-    return SampledSides(names, learns, pair_shapes(a, b, pathwise=learns))
+    return SampledSides(names, learns, pair_shapes(a, b, pathwise=learns, run=needed))
 
 
 def _has_parameters(side: Joint) -> bool:
     return any(p.requires_grad for m in side.modules for p in m.parameters())
+
+
+def needed(side: Joint) -> Program:
+    """Return the steps that the kept variables follow from, and no others.
+
+    A decoder is not run, nor asked for a gradient, where only the latents are compared.
+    """
+    program, graph = side.program, side.graph
+    relevant = {*side.names, *graph.ancestors(side.names)}
+    steps = tuple(step for step in program.steps if step.name in relevant)
+    return Program(graph, steps, program.by_name)
+
+
+def _whole(side: Joint) -> Program:
+    return side.program
 
 
 class PairShapes(NamedTuple):
@@ -113,13 +129,20 @@ class PairShapes(NamedTuple):
     b: dict[str, Shape]
 
 
-def pair_shapes(a: Joint, b: Joint, *, pathwise: tuple[Joint, ...]) -> PairShapes:
+def pair_shapes(
+    a: Joint,
+    b: Joint,
+    *,
+    pathwise: tuple[Joint, ...],
+    run: Callable[[Joint], Program] = _whole,
+) -> PairShapes:
     """Find the shapes of both sides with fake tensors and check that they agree.
 
     Args:
         a: The side whose data has no shape of its own: it takes the shapes of b.
         b: The side of the model.
         pathwise: The sides whose draws must carry gradients.
+        run: What is run of a side: all of it, or what is `needed`.
 
     Raises:
         GraphError: A CPD that fails on the shapes of the other side, or a variable that has
@@ -128,12 +151,12 @@ def pair_shapes(a: Joint, b: Joint, *, pathwise: tuple[Joint, ...]) -> PairShape
     """
     declared = {n: Shape(i.shape, i.dtype) for n, i in _inputs(a, b).items() if i.shape}
     inputs = {n: s for n, s in declared.items() if n in b.graph.inputs}
-    of_b = trace_shapes(b.program, inputs, pathwise=b in pathwise)
+    of_b = trace_shapes(run(b), inputs, pathwise=b in pathwise)
     for name in declared.keys() & of_b.keys():
         _check_same(b.program.by_name[name], declared[name], of_b[name], "declared with dg.Input")
     known = declared | of_b
     of_a = trace_shapes(
-        a.program, {n: known[n] for n in a.given if n in known}, pathwise=a in pathwise
+        run(a), {n: known[n] for n in a.given if n in known}, pathwise=a in pathwise
     )
     met = {n: of_a[n] for n in b.graph.inputs if n in of_a and n not in of_b}
     if met:  # b is conditioned on what a draws
@@ -181,9 +204,9 @@ def expectation(side: Joint, shapes: Mapping[str, Shape], symbol: str) -> str:
     data = [label(n) for n in side.data]
     factors = [rf"p_{{\mathrm{{data}}}}({', '.join(data)})"] if data else []
     factors += [
-        conditional(side, n, shapes, symbol)
-        for n in side.graph.order
-        if side.graph[n].map == "stochastic" and n not in side.data
+        conditional(side, step.name, shapes, symbol)
+        for step in needed(side).steps
+        if step.variable.map == "stochastic" and step.name not in side.data
     ]
     return r"\, ".join(factors)
 

@@ -9,7 +9,7 @@ import torch
 from daguerre.data import digits
 from daguerre.evaluate import two_sample as module
 from daguerre.evaluate.two_sample import classifier_accuracy, mmd2, mmd2_unbiased
-from daguerre.kernels import as_rows, median_kernel, rbf
+from daguerre.kernels import as_rows, imq, median_kernel, rbf
 
 
 def normal(*shape, seed=0):
@@ -39,6 +39,10 @@ def test_a_kernel_is_its_formula_and_a_mixture_the_mean_of_its_parts():
     assert torch.allclose(rbf(0.7)(a, b), torch.exp(-squares / (2 * 0.49)), rtol=1e-12)
     mixture = (rbf(0.5)(a, b) + rbf(1.0)(a, b) + rbf(3.0)(a, b)) / 3
     assert torch.allclose(rbf(0.5, 1.0, 3.0)(a, b), mixture, rtol=1e-12)
+    assert torch.allclose(imq(0.7)(a, b), 0.7 / (0.7 + squares), rtol=1e-12)
+    mixture = (imq(0.5)(a, b) + imq(4.0)(a, b)) / 2
+    assert torch.allclose(imq(0.5, 4.0)(a, b), mixture, rtol=1e-12)
+    assert torch.allclose(imq(0.5, 4.0)(a, a).diagonal(), torch.ones(5).double(), rtol=1e-12)
 
 
 def test_distances_keep_their_digits_far_from_the_origin():
@@ -50,9 +54,10 @@ def test_distances_keep_their_digits_far_from_the_origin():
 
 
 @pytest.mark.parametrize("scales", [(), (0.0,), (1.0, -1.0), (math.nan,), (math.inf,)])
-def test_a_lengthscale_is_positive(scales):
+@pytest.mark.parametrize("kernel", [rbf, imq])
+def test_a_scale_is_positive(kernel, scales):
     with pytest.raises(ValueError, match="expected positive finite numbers"):
-        rbf(*scales)
+        kernel(*scales)
 
 
 def test_the_median_is_over_distinct_pairs_and_scales_with_the_data():
