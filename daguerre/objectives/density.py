@@ -14,6 +14,7 @@ from functools import reduce
 from operator import add
 from typing import final
 
+import torch
 from torch import Tensor, nn
 
 from daguerre.joint import Factor, Joint, as_joint
@@ -74,6 +75,7 @@ def cross_entropy(
     b: Factor | Joint,
     *,
     of: str | Iterable[str],
+    partial: Iterable[str] = (),
     gradients: Estimator | Mapping[str, Estimator] | None = None,
     players: Mapping[str, nn.Module] | None = None,
 ) -> Objective:
@@ -87,6 +89,8 @@ def cross_entropy(
         a: The side that is drawn from.
         b: The side that predicts; what its CPDs depend on must be drawn by a.
         of: The variables that are predicted.
+        partial: Those that the data holds for some rows only: NaN, or a negative integer, marks a
+            row where it does not. The mean is over the rows that hold them.
         gradients: As for `KL`.
         players: Who plays, and with which module; by default one player, `"model"`, with all.
             Draws of a model that no player moves are held fixed.
@@ -108,7 +112,7 @@ def cross_entropy(
     one, other = as_joint(a), as_joint(b)
     movers = None if players is None else tuple(Player(k, (m,)) for k, m in players.items())
     moved = {m for p in movers for m in p.modules} if movers is not None else {*one.modules}
-    choices = Choices(gradients, learns=bool(moved & {*one.modules}))
+    choices = Choices(gradients, tuple(partial), learns=bool(moved & {*one.modules}))
     names = (of,) if isinstance(of, str) else tuple(of)
     plan = cross_entropy_plan(one, other, names, choices)
     return Objective(((1.0, KullbackLeibler(plan, players=movers)),))
@@ -133,6 +137,7 @@ class KullbackLeibler(Divergence):
         )
         latents, graph = {*plan.how}, plan.a.graph
         self._moving = tuple(n for n in plan.own.names if latents & {n, *graph.ancestors([n])})
+        self._lacking = {n for n in self.partial if n in plan.a.data}
         self._scores = ScoreFunctions(plan)
         baselines = tuple(self._scores.baselines.values())
         movers = (Player("model", modules_of(plan.b, plan.a)),) if players is None else players
@@ -179,7 +184,8 @@ class KullbackLeibler(Divergence):
     def _term(self, entry: Entry, drawn: Drawn, scored: Trace) -> Tensor:
         name = entry.name
         if entry.kind == "b":
-            return negative_log_density(self.b.program.by_name[name], scored)
+            term = negative_log_density(self.b.program.by_name[name], scored)
+            return _where_held(term, drawn.seen[name]) if name in self._lacking else term
         if entry.kind == "closed":
             value = self._exact(name, drawn, scored)
             return value if isinstance(self.rates.get(name), Rate) else sum_event(value)
@@ -273,6 +279,12 @@ class KullbackLeibler(Divergence):
         return {
             p.name: kl_latex(self.plan, self.rates) for p in self.players if p.name != "baseline"
         }
+
+
+def _where_held(term: Tensor, held: Tensor) -> Tensor:
+    """Return a term whose mean over all rows is that over the rows that hold its variable."""
+    share = held.sum().clamp_min(1) / len(held)
+    return torch.where(tile(held, len(term)), term, 0.0) / share
 
 
 def _stops(estimator: Estimator | None) -> bool:

@@ -42,7 +42,7 @@ class Choices(NamedTuple):
 
     Attributes:
         gradients: The estimator of all latents, or of each by name.
-        partial: Latents that the data holds for some examples only.
+        partial: Variables that the data holds for some examples only.
         learns: Whether the parameters of the first side move.
     """
 
@@ -186,20 +186,45 @@ def cross_entropy_plan(
     if missing := [n for n in of if n not in drawn]:
         hint = did_you_mean(missing[0], drawn)
         raise GraphError(f"the first side does not draw {', '.join(missing)}{hint}")
-    relevant = {*of, *b.graph.ancestors(of)}
-    names = tuple(n for n in b.graph.names if n in relevant & drawn and n not in b.graph.inputs)
-    density = density_plan(b.graph, names)
-    moved = {source for name, source in density.moves if source}
-    bases = {b.graph[n].inverts for n in of if n in moved}
-    terms = tuple(n for n in density.terms if n in of or n in bases)
+    density = _conditional(b, of, drawn)
+    names = tuple(n for n in density.names if n not in b.graph.inputs)
     own = DensityPlan((), (), ())
     infers = not a.data and bool(b.graph.inputs)  # such as q(z | x), at draws of p
     symbols = ("p", "q") if infers or {*a.graph.names} == {*a.data} else ("q", "p")
     plan = KLPlan(
-        a, b, names, pair_shapes(a, b, pathwise=()), density, own, (), terms, choices=choices,
+        a, b, names, pair_shapes(a, b, pathwise=()), density, own, (), density.terms, choices=choices,
         title=f"cross entropy of {', '.join(of)},", symbols=symbols,
     )  # fmt: skip
     return replace(plan, how=_estimators(plan))
+
+
+def _conditional(side: Joint, of: tuple[str, ...], drawn: set[str]) -> DensityPlan:
+    """Plan the density of some variables given the drawn ones that their CPDs depend on."""
+    graph = side.graph
+    if any(graph[n].map != "stochastic" for n in of):  # by change of variables
+        relevant = {*of, *graph.ancestors(of)} & drawn
+        plan = density_plan(graph, (n for n in graph.names if n in relevant))
+        moved = {source for name, source in plan.moves if source}
+        bases = {graph[n].inverts for n in of if n in moved}
+        return DensityPlan(
+            plan.names, plan.moves, tuple(n for n in plan.terms if n in bases | {*of})
+        )
+    found, frontier = {*of}, [p for n in of for p in graph.parents(n)]
+    while frontier:
+        name = frontier.pop()
+        if name in found:
+            continue
+        found.add(name)
+        if name not in drawn and graph[name].map == "stochastic":
+            raise InadmissibleError(
+                f"{', '.join(of)} depends on {name}, which the first side does not draw: its density"
+                f" needs an integral over {name}; give the first side a CPD for {name}"
+            )
+        frontier += () if name in drawn else graph.parents(name)
+    ordered = tuple(n for n in graph.order if n in found)
+    moves = tuple((n, None) for n in ordered if n not in drawn and graph[n].map == "deterministic")
+    terms = tuple(n for n in ordered if n in of)
+    return DensityPlan(tuple(n for n in ordered if n in drawn), moves, terms)
 
 
 def _estimators(plan: KLPlan) -> dict[str, Estimator]:
@@ -207,7 +232,7 @@ def _estimators(plan: KLPlan) -> dict[str, Estimator]:
     chosen, graph = plan.choices.gradients, plan.a.graph
     latents = [n for n in graph.order if graph[n].map == "stochastic" and n not in plan.a.data]
     for name in (*(chosen if isinstance(chosen, Mapping) else ()), *plan.choices.partial):
-        if name not in latents:
+        if name not in (*latents, *(plan.terms_b if name in plan.a.data else ())):
             hint = did_you_mean(name, latents)
             raise GraphError(f"{name!r} is no latent variable of the first side{hint}")
     how, states = dict[str, Estimator](), 1

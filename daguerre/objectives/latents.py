@@ -90,7 +90,7 @@ class Latents:
         program: The steps that draw.
         given: Names that the batch holds.
         how: The estimator of each latent.
-        partial: Latents that the batch holds for some examples.
+        partial: Variables that the batch holds for some examples.
         learns: Whether gradients flow through the draws.
         copies: Draws for each example.
     """
@@ -106,6 +106,10 @@ class Latents:
         """Draw every variable that is not given, parents first."""
         trace = Trace({name: at.given[name] for name in self.given}, {})
         drawn = Drawn(trace, at.n, self.copies, at.n * self.copies)
+        for name in self.given:
+            if name in self.partial:
+                drawn.seen[name] = ~is_missing(at.given[name])
+                trace.values[name] = _filled(at.given[name], at.given[name])
         for step in self.program.steps:
             if step.name not in trace.values:
                 trace.outcomes[step.name] = step.outcome(trace.values)

@@ -97,7 +97,7 @@ def sampled_sides(a: Joint, b: Joint, what: str) -> SampledSides:
                 f"the two sides of {what} are over different variables: {', '.join(extra)} is on"
                 f" one side only; restrict it with [{', '.join(map(repr, names))}]"
             )
-    if b.data and not _has_parameters(b):
+    if b.data and not a.data and not _has_parameters(b):
         raise InadmissibleError(f"{what} takes the data as its first side: {what}(data, p, ...)")
     learns = tuple(side for side in (a, b) if _has_parameters(side))
     return SampledSides(names, learns, pair_shapes(a, b, pathwise=learns, run=needed))

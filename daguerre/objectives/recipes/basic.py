@@ -19,7 +19,7 @@ from daguerre.objectives.objective import Objective
 from daguerre.objectives.rates import Rate, Rates, by_name
 from daguerre.objectives.schedules import Number
 
-__all__ = ["bound", "check_models", "elbo", "gan", "iwae", "nll", "observed_names"]
+__all__ = ["bound", "check_models", "check_names", "elbo", "gan", "iwae", "nll", "observed_names"]
 
 
 def elbo(
@@ -79,7 +79,7 @@ def bound(p: Model, q: Model, observed: Iterable[str] | None, choices: Choices) 
     """Plan KL(data * q, p)."""
     check_models(p=p, q=q)
     names = observed_names(p.graph, observed, latent=q.graph)
-    _check_names(p, q, names)
+    check_names(p, q, names)
     given = [n for n in q.graph.inputs if n in p.graph.inputs]
     inputs = [n for n in p.graph.inputs if n not in given]
     return kl_plan(Empirical((*names, *given, *inputs)) * q, as_joint(p), choices)
@@ -233,8 +233,12 @@ def observed_names(
     return tuple(n for n in names if n not in drawn)
 
 
-def _check_names(model: Model, other: Model, observed: tuple[str, ...]) -> None:
-    """Check that q draws every latent of p from what is observed, and nothing else."""
+def check_names(model: Model, other: Model, observed: tuple[str, ...]) -> None:
+    """Check that q draws every latent of p from what is observed, and nothing else.
+
+    Raises:
+        GraphError: Says what is missing or unknown, and where it is declared.
+    """
     p, q = model.graph, other.graph
     for name in q.inputs:
         if name not in p:
