@@ -120,7 +120,8 @@ class Adversarial(Divergence):
         self.a, self.b, self.critic, self.game = a, b, critic, loss
         self.penalties, self.clip = penalties, clip
         self.players = (Player("critic", (critic,)), Player("model", modules_of(b, a)))
-        self.names, self._learns, self.shapes = sampled_sides(a, b, loss.divergence)
+        self.names, learns, self.shapes = sampled_sides(a, b, loss.divergence)
+        self._learns = tuple(side for side in learns if self._moves(side))
         self._compared = sum(n not in b.graph.inputs for n in self.names)  # conditions come last
         self._real, self._fake = (a.program, a.given), (b.program, b.given)
         self._real_learns = a in self._learns
@@ -131,6 +132,14 @@ class Adversarial(Divergence):
     def title(self) -> str:
         """The divergence, and the variables."""
         return f"{self.game.divergence} over {', '.join(self.names)}"
+
+    def _moves(self, side: Joint) -> bool:
+        """Whether what is compared of a side may depend on parameters, as its shapes tell."""
+        shapes = self.shapes.a if side is self.a else self.shapes.b
+        compared = [n for n in self.names if n in side.graph and n not in side.given]
+        drawn = {*compared, *side.graph.ancestors(compared)} - {*side.given}
+        fixed = (side.graph[n].map == "stochastic" and n in shapes for n in drawn)
+        return not all(fixed) or any(shapes[n].learned for n in drawn)
 
     def _check_critic(self) -> None:
         """Call the critic on tensors without contents, where the shapes it takes are known."""
@@ -175,15 +184,29 @@ class Adversarial(Divergence):
             loss = loss + at_step(penalty.weight, at.step) * charge
         return loss
 
+    @property
+    def _sides_of_model(self) -> tuple[bool, bool]:
+        """Whether the model's loss averages over the first side, and over the second.
+
+        Those are the sides whose draws can move; both where the game relates their logits.
+        """
+        related = self.game.relate is not None
+        fake_plays = self.b in self._learns or not self._real_learns
+        return related or self._real_learns, related or fake_plays
+
     def _model_loss(self, at: Round) -> Tensor:
-        on_fake = self._logits(self._draw(self._fake, at, pathwise=True))
-        relate = self.game.relate
-        if relate is None and not self._real_learns:
-            return self.game.model(on_fake).mean()
-        on_real = self._logits(self._draw(self._real, at, pathwise=self._real_learns))
-        if relate is not None:
-            on_real, on_fake = relate(on_real, on_fake)
-        return self.game.model(on_fake).mean() + self.game.first(on_real).mean()
+        on_real, on_fake = self._sides_of_model
+        logits = {}
+        if on_fake:
+            logits["model"] = self._logits(self._draw(self._fake, at, pathwise=True))
+        if on_real:
+            real = self._draw(self._real, at, pathwise=self._real_learns)
+            logits["first"] = self._logits(real)
+        if self.game.relate is not None:
+            logits["first"], logits["model"] = self.game.relate(logits["first"], logits["model"])
+        losses = {"model": self.game.model, "first": self.game.first}
+        terms = [losses[side](s).mean() for side, s in logits.items()]
+        return sum(terms[1:], start=terms[0])
 
     def settle(self, player: str) -> None:
         """Clip the critic's parameters after its update, where that keeps it Lipschitz."""
@@ -235,7 +258,7 @@ class Adversarial(Divergence):
         if self.clip is not None:
             how = "after each of its updates"
             rows.append(Term("critic", f"parameters within {self.clip:g}", how, "a bounded slope"))
-        name, both = self.game.name, self._real_learns or self.game.relate is not None
+        name, both = self.game.name, self._sides_of_model == (True, True)
         term = self.title if name == self.game.divergence else f"{self.title}, {name}"
         estimator = f"{drawn or 'nothing to learn'}; {seen if both else 'n draws'}"
         rows.append(Term("model", term, estimator, self.game.why))
@@ -265,10 +288,10 @@ class Adversarial(Divergence):
             _fill(penalty.latex(), over, points).replace("<s>", logit)
             for penalty in self.penalties
         ]
-        both = self._real_learns or self.game.relate is not None
+        on_real, on_fake = self._sides_of_model
         lines = {
             "critic": [average(0, real), average(1, fake), *charges],
-            "model": [average(1, model), average(0, first) if both else ""],
+            "model": [average(1, model) if on_fake else "", average(0, first) if on_real else ""],
         }
         return {player: " + ".join(filter(None, terms)) for player, terms in lines.items()}
 

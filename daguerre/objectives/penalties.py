@@ -144,6 +144,8 @@ def gradient(weight: Number = 10.0, target: float = 1.0) -> Penalty:
     r"""Return the gradient penalty of WGAN-GP, $\lambda\,\mathbb{E}(\lVert\nabla s\rVert - 1)^2$.
 
     It is taken at one point on the line between each pair of rows, which is drawn for each pair.
+    The penalty also charges slopes below the target, so that a critic in one dimension that
+    starts with the wrong sign stays there; `lipschitz` lets it turn.
 
     Args:
         weight: $\lambda$, a number or a schedule.

@@ -165,7 +165,11 @@ def test_each_player_sees_only_its_own_gradient():
 
 def test_where_the_first_side_learns_too_it_plays_with_the_sign_turned():
     """BiGAN (Donahue et al. 2017, arXiv 1605.09782): the encoder wants real pairs called fake."""
-    p = dg.model(z=Normal(torch.zeros(1), 1.0), x=dg.deterministic(lambda z: z + 1))
+    shift = nn.Linear(1, 1)
+    nn.init.ones_(shift.weight)
+    nn.init.ones_(shift.bias)
+    code = Normal(torch.zeros(1), 1.0)
+    p = dg.model(z=code, x=dg.deterministic(lambda z, net: net(z), net=shift))
     q = dg.model(x=dg.Input(1), z=dg.deterministic(lambda x, net: net(x), net=nn.Linear(1, 1)))
 
     class Critic(nn.Module):
@@ -181,7 +185,11 @@ def test_where_the_first_side_learns_too_it_plays_with_the_sign_turned():
     fake, real = z + 2 * (z + 1), q.sample(given={"x": x})["z"] + 2 * x
     softplus = nn.functional.softplus
     torch.testing.assert_close(loss.detach(), softplus(-fake).mean() + softplus(real).mean())
-    assert all(g.abs().sum() > 0 for g in torch.autograd.grad(loss, [*q.parameters()]))
+    own = [*q.parameters(), *p.parameters()]
+    assert all(g.abs().sum() > 0 for g in torch.autograd.grad(loss, own))
+    fixed = dg.model(z=code, x=dg.deterministic(lambda z: z + 1))
+    loss = dg.JS(dg.data("x") * q, fixed, critic=Critic()).losses(x, players=["model"])["model"]
+    torch.testing.assert_close(loss, softplus(real).mean())  # what cannot move is left out
 
 
 def test_a_conditional_critic_sees_the_inputs_last():
