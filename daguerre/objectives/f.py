@@ -130,7 +130,7 @@ NEYMAN = FDivergence(
 HELLINGER = FDivergence(
     "squared Hellinger",
     lambda u: (u.sqrt() - 1) ** 2,
-    lambda s: 1 - 1 / torch.cosh(s / 2),
+    lambda s: 1 - 2 * torch.exp(s / 2 - softplus(s)),
     lambda s: -torch.expm1(-s / 2),
     lambda s: torch.expm1(s / 2),
     (r"1 - e^{-# / 2}", r"e^{# / 2} - 1"),

@@ -14,6 +14,7 @@ References:
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import NamedTuple, final
 
 import torch
@@ -44,7 +45,6 @@ class _Side(NamedTuple):
     program: Program
     given: tuple[str, ...]
     plan: DensityPlan
-    terms: tuple[str, ...]
     learns: bool
 
 
@@ -86,8 +86,8 @@ class Prescribed(Divergence):
 
     def _side(self, side: Joint, learns: bool) -> _Side:  # noqa: FBT001 - a field
         plan = integrates_out(side, (n for n in self.names if n in side.names), self.name)
-        terms = tuple(n for n in plan.terms if n not in side.data)
-        return _Side(side.program, side.given, plan, terms, learns)
+        terms = tuple(n for n in plan.terms if n not in side.data)  # conditions cancel
+        return _Side(side.program, side.given, replace(plan, terms=terms), learns)
 
     def loss(self, player: str, at: Round) -> Tensor:
         """Return the unbiased estimate from n draws of each side."""
@@ -112,7 +112,7 @@ class Prescribed(Divergence):
 
     def _surprisal(self, side: _Side, trace: Trace) -> Tensor:
         scored = complete(side.program, side.plan, trace.values, trace.outcomes)
-        terms = [negative_log_density(side.program.by_name[n], scored) for n in side.terms]
+        terms = [negative_log_density(side.program.by_name[n], scored) for n in side.plan.terms]
         return sum(terms[1:], start=terms[0])
 
     def ledger(self) -> tuple[Term, ...]:
@@ -133,7 +133,7 @@ class Prescribed(Divergence):
     def latex(self) -> dict[str, str]:
         """Return the divergence of the densities of the two sides."""
         densities = [
-            r"\, ".join(conditional(side, n, shapes, symbol) for n in one.terms)
+            r"\, ".join(conditional(side, n, shapes, symbol) for n in one.plan.terms)
             for side, one, shapes, symbol in (
                 (self.a, self._sides[0], self.shapes.a, "q"),
                 (self.b, self._sides[1], self.shapes.b, "p"),

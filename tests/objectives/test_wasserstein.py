@@ -195,7 +195,7 @@ def test_simultaneous_descent_spirals_out_of_the_bilinear_game():
         (by_a,) = torch.autograd.grad(losses["critic"], [critic.slope])
         (by_b,) = torch.autograd.grad(losses["model"], [p.b])
         with torch.no_grad():
-            critic.slope -= 0.1 * by_a
-            p.b -= 0.1 * by_b
+            critic.slope.sub_(0.1 * by_a)
+            p.b.sub_(0.1 * by_b)
     norm = math.hypot(critic.slope.item(), p.b.item())
     assert norm == pytest.approx(1.64463182184, abs=1e-8)
