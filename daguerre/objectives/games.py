@@ -416,7 +416,8 @@ def prior(loss: GameLoss, weight: float) -> GameLoss:
 
     As if the first side were drawn with probability $\pi$: the best critic is
     $\log a / b + \log \pi / (1 - \pi)$, and `dg.log_ratio` takes the second term off again. The
-    losses of the model are what they were.
+    losses of the model are what they were, as functions of the critic's output: `LOG_RATIO` then
+    estimates a KL divergence but for that constant.
 
     Args:
         loss: A game whose best critic is the log-ratio.

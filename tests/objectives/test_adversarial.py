@@ -218,6 +218,24 @@ def test_a_conditional_critic_sees_the_inputs_last():
     assert torch.equal(c_fake, c)
 
 
+def test_a_projection_critic_is_linear_in_the_embedded_condition():
+    """Miyato and Koyama (2018, arXiv 1802.05637)."""
+    features, embed = dg.nn.mlp(3, 8, 4), nn.Linear(2, 4, bias=False)
+    critic = dg.nn.Projection(features, embed, width=4)
+    x, c = torch.randn(5, 3), torch.eye(2)[[0, 1, 0, 1, 1]]
+    phi = features(x)
+    expected = critic.head(phi)[:, 0] + (embed.weight.T[[0, 1, 0, 1, 1]] * phi).sum(1)
+    torch.testing.assert_close(critic(x, c), expected)
+    p = dg.model(
+        c=dg.Input(2),
+        z=Normal(torch.zeros(1), 1.0),
+        x=dg.deterministic(lambda z, c: torch.cat([z, c], 1)),
+    )
+    losses = dg.gan(p, critic).losses({"x": x, "c": c})
+    gradients = torch.autograd.grad(losses["critic"], [*critic.parameters()], allow_unused=True)
+    assert all(g is not None for g in gradients[:-1])
+
+
 def test_a_critic_with_the_wrong_output_is_refused():
     for width in (2, 3):
         with pytest.raises(

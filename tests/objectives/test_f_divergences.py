@@ -9,6 +9,7 @@ from torch.distributions import Normal
 from toys import f64
 
 import daguerre as dg
+from daguerre.objectives import penalties
 from daguerre.objectives.f import ROWS
 
 EVERY = [*ROWS, dg.f.alpha(0.5), dg.f.alpha(2.0), dg.f.alpha(-1.0), dg.f.alpha(3.0)]
@@ -241,6 +242,28 @@ def test_a_generator_learns_a_gaussian(row):
     x = p.sample(4000)["x"]
     assert abs(x.mean() - 1.0) < 0.25
     assert abs(x.std() - 0.7) < 0.25
+
+
+@pytest.mark.parametrize("row", [dg.f.KL, dg.f.HELLINGER], ids=lambda row: row.name)
+def test_a_generator_learns_a_mixture(row):
+    """Two rows of benchmarks/mixture.py, which plays all; the floor there is 0.03."""
+    torch.manual_seed(0)
+    net, critic = dg.nn.mlp(2, 16, 16, 1), dg.nn.mlp(1, 16, 16, 1, activation=nn.SiLU)
+    p = dg.model(
+        z=Normal(torch.zeros(2), 1.0),
+        x=dg.deterministic(lambda z, net: 3 * z[:, :1] + net(z), net=net),
+    )
+    sides = 4 * (torch.rand(20_000, 1) < 0.5) - 2.0
+    data = sides + torch.where(sides > 0, 1.0, 0.6) * torch.randn(20_000, 1)
+    cost = dg.f_divergence(dg.data("x"), p["x"], f=row, critic=critic, penalty=penalties.r1(0.1))
+    rule = dg.Adam(lr=3e-3, betas=(0.0, 0.9))
+    distances = []
+    for steps in (1, 400):
+        dg.fit(cost, data, steps=steps, batch_size=128, optimizer=rule, updates={"critic": 2})
+        x = p.sample(20_000)["x"]
+        distances.append((x.sort(0).values - data.sort(0).values).abs().mean().item())
+    assert distances[0] > 0.6
+    assert distances[1] < 0.25
 
 
 def test_the_gan_row_is_the_minimax_game():
