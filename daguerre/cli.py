@@ -149,7 +149,7 @@ def lint(
     other = _asked(q, None)[0] if q else own
     if other is None:
         raise ValueError(f"{p} brings no inference model: daguerre lint {p} module:Class")
-    typer.echo(dg.lint(asked, other))
+    typer.echo(dg.structure.lint(asked, other))
 
 
 @app.command()

@@ -7,77 +7,38 @@ $V = 2\,\mathrm{JSD}(a, b) - \log 4$ (Goodfellow et al. 2014, arXiv 1406.2661).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import final
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import softplus
 
 from daguerre.graph import Graph, GraphError, InadmissibleError, Variable, did_you_mean
 from daguerre.joint import Factor, Joint, as_joint
+from daguerre.objectives.games import NON_SATURATING, GameLoss
 from daguerre.objectives.objective import Divergence, Objective, Player, Round, Term, as_objective
-from daguerre.objectives.sides import argument, expectation, modules_of, sampled_sides
+from daguerre.objectives.penalties import Penalised, Penalty, as_penalties, check_critic
+from daguerre.objectives.prescribed import Prescribed, jensen_shannon
+from daguerre.objectives.schedules import at_step, show
+from daguerre.objectives.sides import argument, expectation, modules_of, needed, sampled_sides
 from daguerre.program import Program, Step, draw
 from daguerre.shapes import trace_shapes
 
-__all__ = ["JS", "MINIMAX", "NON_SATURATING", "Adversarial", "GameLoss", "log_ratio"]
-
-
-@dataclass(frozen=True)
-class GameLoss:
-    """What critic and model minimise, per example, as functions of the critic's logits.
-
-    Attributes:
-        name: As people call it.
-        real: The critic's loss on draws of the first side, of the logit s.
-        fake: The critic's loss on draws of the second side, of the logit s.
-        model: The model's loss on draws of the second side, of the logit s.
-        first: Its loss on draws of the first side, where that has parameters too.
-        formulas: The four in LaTeX, with # for the critic's output.
-        divergence: What the game estimates.
-        output: The critic's output in LaTeX.
-        is_ratio: Whether the best critic is the log-ratio of the two sides.
-    """
-
-    name: str
-    real: Callable[[Tensor], Tensor]
-    fake: Callable[[Tensor], Tensor]
-    model: Callable[[Tensor], Tensor]
-    first: Callable[[Tensor], Tensor]
-    formulas: tuple[str, str, str, str]
-    divergence: str = "JS"
-    output: str = r"D_\psi"
-    is_ratio: bool = True
-
-
-_CRITIC = (r"-\log #", r"-\log(1 - #)")
-
-NON_SATURATING = GameLoss(
-    "non-saturating",
-    lambda s: softplus(-s),
-    softplus,
-    lambda s: softplus(-s),
-    softplus,
-    (*_CRITIC, r"-\log #", r"-\log (1 - #)"),
-)
-MINIMAX = GameLoss(
-    "minimax",
-    lambda s: softplus(-s),
-    softplus,
-    lambda s: -softplus(s),
-    lambda s: -softplus(-s),
-    (*_CRITIC, r"\log(1 - #)", r"\log #"),
-)
+__all__ = ["JS", "Adversarial", "log_ratio"]
 
 
 def JS(  # noqa: N802 - the field's name
-    a: Factor | Joint, b: Factor | Joint, *, critic: nn.Module, loss: GameLoss = NON_SATURATING
+    a: Factor | Joint,
+    b: Factor | Joint,
+    *,
+    critic: nn.Module | None = None,
+    loss: GameLoss = NON_SATURATING,
+    penalty: Penalised = (),
 ) -> Objective:
-    r"""Return the Jensen-Shannon divergence of two joints, estimated by a critic from samples.
+    r"""Return the Jensen-Shannon divergence of two joints, in nats, by a critic or by densities.
 
-    Needs samples of both sides and no density; the model's draws carry pathwise gradients.
+    With a critic it needs samples of both sides and no density; the model's draws carry pathwise
+    gradients. Without one it needs the densities of both sides and is estimated without bias.
 
     Args:
         a: The first ("real") side, such as `dg.data("x")` or `dg.data("x") * q`.
@@ -85,10 +46,13 @@ def JS(  # noqa: N802 - the field's name
         critic: A module that takes the shared variables, in the order of b, then the inputs of b,
             each `[n, *event]`, and returns logits `[n]` or `[n, 1]` that are high on the first
             side.
-        loss: What the two players minimise: `NON_SATURATING` or `MINIMAX`.
+        loss: What the two players minimise, a row of `dg.games`; some estimate another
+            divergence, as the ledger says.
+        penalty: One of `dg.penalties`, or a tuple of them, which are added to the critic's loss.
 
     Raises:
-        InadmissibleError: A draw that needs a gradient has none.
+        InadmissibleError: A draw that needs a gradient has none; without a critic, a density that
+            does not exist; a penalty on a critic with batch normalisation.
         GraphError: The sides differ in variables or shapes, or the critic does not fit them.
 
     References:
@@ -102,28 +66,80 @@ def JS(  # noqa: N802 - the field's name
         >>> game = JS(dg.data("x"), p["x"], critic=dg.nn.mlp(2, 8, 1))
         >>> sorted(game.losses(torch.zeros(5, 2)))
         ['critic', 'model']
+        >>> a, b = dg.model(x=Normal(0.0, 1.0)), dg.model(x=Normal(0.0, 1.0))
+        >>> JS(a, b).losses(10)
+        {'model': tensor(0.)}
     """
-    return Objective(((1.0, Adversarial(as_joint(a), as_joint(b), critic, loss)),))
+    if critic is None:
+        check_no_critic(penalty)
+        return Objective(((1.0, Prescribed(as_joint(a), as_joint(b), "JS", jensen_shannon)),))
+    sides = as_joint(a), as_joint(b)
+    return Objective(((1.0, Adversarial(*sides, critic, loss, as_penalties(penalty))),))
+
+
+def check_no_critic(penalty: Penalised) -> None:
+    """Check that nothing is asked of a critic that is not there.
+
+    Raises:
+        ValueError: There are penalties.
+    """
+    if found := as_penalties(penalty):
+        raise ValueError(f"the {found[0].name} is on a critic, and there is none: give critic=...")
 
 
 @final
 class Adversarial(Divergence):
-    """A divergence between two joints that a critic estimates from their samples."""
+    """A divergence between two joints that a critic estimates from their samples.
 
-    def __init__(self, a: Joint, b: Joint, critic: nn.Module, loss: GameLoss) -> None:
+    Attributes:
+        game: What the players minimise.
+        penalties: What is added to the critic's loss.
+        clip: The size that no parameter of the critic exceeds, if any.
+    """
+
+    def __init__(
+        self,
+        a: Joint,
+        b: Joint,
+        critic: nn.Module,
+        loss: GameLoss,
+        penalties: tuple[Penalty, ...] = (),
+        *,
+        clip: float | None = None,
+    ) -> None:
         if not isinstance(critic, nn.Module):
             raise TypeError(f"the critic must be an nn.Module with parameters, not {critic!r}")
+        if not isinstance(loss, GameLoss):
+            raise TypeError(f"loss is a game such as dg.games.HINGE, not {loss!r}")
+        if not loss.trains:
+            raise InadmissibleError(
+                f"the {loss.name} loss has no gradient to learn from; train on dg.games.BERNOULLI"
+                " or dg.games.HINGE, and evaluate this one on the critic's logits"
+            )
+        check_critic(critic, penalties)
         self.a, self.b, self.critic, self.game = a, b, critic, loss
+        self.penalties, self.clip = penalties, clip
         self.players = (Player("critic", (critic,)), Player("model", modules_of(b, a)))
-        self.names, self._learns, self.shapes = sampled_sides(a, b, loss.divergence)
-        self._real, self._fake = (a.program, a.given), (b.program, b.given)
+        self.names, learns, self.shapes = sampled_sides(a, b, loss.divergence)
+        self._learns = tuple(side for side in learns if self._moves(side))
+        self._compared = sum(n not in b.graph.inputs for n in self.names)  # conditions come last
+        self._real, self._fake = (needed(a), a.given), (needed(b), b.given)
         self._real_learns = a in self._learns
         self._check_critic()
+        self._check_slopes()
 
     @property
     def title(self) -> str:
         """The divergence, and the variables."""
         return f"{self.game.divergence} over {', '.join(self.names)}"
+
+    def _moves(self, side: Joint) -> bool:
+        """Whether what is compared of a side may depend on parameters, as its shapes tell."""
+        shapes = self.shapes.a if side is self.a else self.shapes.b
+        compared = [n for n in self.names if n in side.graph and n not in side.given]
+        drawn = {*compared, *side.graph.ancestors(compared)} - {*side.given}
+        fixed = (side.graph[n].map == "stochastic" and n in shapes for n in drawn)
+        return not all(fixed) or any(shapes[n].learned for n in drawn)
 
     def _check_critic(self) -> None:
         """Call the critic on tensors without contents, where the shapes it takes are known."""
@@ -136,44 +152,86 @@ class Adversarial(Divergence):
         if found is not None and found.event not in ((), (1,)):
             raise GraphError(_wrong_logits("n", found.event))
 
+    def _check_slopes(self) -> None:
+        """Check that the critic has a slope, where that is charged."""
+        shapes = [self.shapes.b.get(n) for n in self.names[: self._compared]]
+        if self.penalties and all(s and not s.dtype.is_floating_point for s in shapes):
+            raise InadmissibleError(
+                f"the {self.penalties[0].name} is on the critic's slope, and it compares"
+                f" {', '.join(self.names[: self._compared])}, which takes whole numbers only;"
+                " leave the penalty out"
+            )
+
     def loss(self, player: str, at: Round) -> Tensor:
         """Return the batch mean of the player's loss; the other player is held fixed."""
-        if player == "critic":
-            with torch.no_grad():
-                real = self._draw(self._real, at.n, at.given, pathwise=False)
-                fake = self._draw(self._fake, at.n, at.given, pathwise=False)
-            on_real, on_fake = self._logits(real), self._logits(fake)
-            return self.game.real(on_real).mean() + self.game.fake(on_fake).mean()
-        fake = self._draw(self._fake, at.n, at.given, pathwise=True)
-        loss = self.game.model(self._logits(fake)).mean()
-        if self._real_learns:
-            real = self._draw(self._real, at.n, at.given, pathwise=True)
-            loss = loss + self.game.first(self._logits(real)).mean()
+        return self._critic_loss(at) if player == "critic" else self._model_loss(at)
+
+    def _critic_loss(self, at: Round) -> Tensor:
+        with torch.no_grad():
+            real = self._draw(self._real, at, pathwise=False)
+            fake = self._draw(self._fake, at, pathwise=False)
+        on_real, on_fake = self._logits(real), self._logits(fake)
+        if self.game.relate is not None:
+            on_real, on_fake = self.game.relate(on_real, on_fake)
+        loss = self.game.real(on_real).mean() + self.game.fake(on_fake).mean()
+        conditions = real[self._compared :]
+        for penalty in self.penalties:
+            charge = penalty.loss(
+                lambda *rows: self._logits([*rows, *conditions]),
+                real[: self._compared],
+                fake[: self._compared],
+            )
+            loss = loss + at_step(penalty.weight, at.step) * charge
         return loss
+
+    @property
+    def _sides_of_model(self) -> tuple[bool, bool]:
+        """Whether the model's loss averages over the first side, and over the second.
+
+        Those are the sides whose draws can move; both where the game relates their logits.
+        """
+        related = self.game.relate is not None
+        fake_plays = self.b in self._learns or not self._real_learns
+        return related or self._real_learns, related or fake_plays
+
+    def _model_loss(self, at: Round) -> Tensor:
+        on_real, on_fake = self._sides_of_model
+        logits = {}
+        if on_fake:
+            logits["model"] = self._logits(self._draw(self._fake, at, pathwise=True))
+        if on_real:
+            real = self._draw(self._real, at, pathwise=self._real_learns)
+            logits["first"] = self._logits(real)
+        if self.game.relate is not None:
+            logits["first"], logits["model"] = self.game.relate(logits["first"], logits["model"])
+        losses = {"model": self.game.model, "first": self.game.first}
+        terms = [losses[side](s).mean() for side, s in logits.items()]
+        return sum(terms[1:], start=terms[0])
+
+    def settle(self, player: str) -> None:
+        """Clip the critic's parameters after its update, where that keeps it Lipschitz."""
+        if player == "critic" and self.clip is not None:
+            for parameter in self.players[0].parameters():
+                parameter.clamp_(-self.clip, self.clip)
 
     def log_ratio(self, values: Mapping[str, Tensor]) -> Tensor:
         """Return the critic's log-ratio of the sides; see the function of this name."""
         if not self.game.is_ratio:
             raise InadmissibleError(
-                f"the best critic of {self.game.divergence} is not the log-ratio; use a cost whose"
-                " critic is, such as dg.gan or dg.f_divergence(..., f=dg.f.KL)"
+                f"the best critic of {self.game.name} is not the log-ratio, but {self.game.best};"
+                " use a cost whose critic is, such as dg.gan or dg.f_divergence(..., f=dg.f.KL)"
             )
         for name in self.names:
             if name not in values:
                 raise GraphError(f"the critic compares {name!r}{did_you_mean(name, values)}")
         with torch.no_grad():
-            return self._logits([values[name] for name in self.names])
+            return self._logits([values[name] for name in self.names]) - self.game.offset
 
     def _draw(
-        self,
-        side: tuple[Program, tuple[str, ...]],
-        n: int,
-        given: Mapping[str, Tensor],
-        *,
-        pathwise: bool,
+        self, side: tuple[Program, tuple[str, ...]], at: Round, *, pathwise: bool
     ) -> list[Tensor]:
         program, names = side
-        values = draw(program, n, {k: given[k] for k in names}, pathwise=pathwise).values
+        values = draw(program, at.n, {k: at.given[k] for k in names}, pathwise=pathwise).values
         return [values[name] for name in self.names]
 
     def _logits(self, values: list[Tensor]) -> Tensor:
@@ -185,49 +243,69 @@ class Adversarial(Divergence):
         return logits.reshape(n)
 
     def ledger(self) -> tuple[Term, ...]:
-        """Say what each player estimates."""
+        """Say what each player estimates, from how many draws, and what the critic is charged."""
         drawn = " and ".join(
-            f"pathwise through {', '.join(n for n in side.graph.order if n not in side.given)}"
-            for side in self._learns
+            f"pathwise through {', '.join(_drawn(side))}" for side in self._learns
         )
-        return (
-            Term(
-                "critic",
-                f"{self.title}: the log-ratio log a / b",
-                "a bound, from samples",
-                "largest at the best critic",
-            ),
-            Term(
-                "model",
-                f"{self.title}, {self.game.name}",
-                drawn or "nothing to learn",
-                "samples only: no density is asked for",
-            ),
-        )
+        seen = "n draws of each side"
+        why = "lowest at the best critic"
+        rows = [Term("critic", f"{self.title}: {self.game.best}", f"a bound, from {seen}", why)]
+        rows += [
+            Term("critic", f"{show(penalty.weight)} * {penalty.name}", penalty.where, penalty.why)
+            for penalty in self.penalties
+        ]
+        if self.clip is not None:
+            how = "after each of its updates"
+            rows.append(Term("critic", f"parameters within {self.clip:g}", how, "a bounded slope"))
+        name, both = self.game.name, self._sides_of_model == (True, True)
+        term = self.title if name == self.game.divergence else f"{self.title}, {name}"
+        estimator = f"{drawn or 'nothing to learn'}; {seen if both else 'n draws'}"
+        rows.append(Term("model", term, estimator, self.game.why))
+        return tuple(rows)
 
     def latex(self) -> dict[str, str]:
         """Return the losses of critic and model."""
-        real, fake, model, first = self.game.formulas
-        a, b = (
-            expectation(side, shapes, symbol)
-            for side, shapes, symbol in (
-                (self.a, self.shapes.a, "q"),
-                (self.b, self.shapes.b, "p"),
-            )
+        first, second = ("p", "q") if self.b.data and not self.a.data else ("q", "p")
+        over = (
+            expectation(self.a, self.shapes.a, first),
+            expectation(self.b, self.shapes.b, second),
         )
+        points = tuple(
+            ", ".join(argument(side, name) for name in self.names) for side in (self.a, self.b)
+        )
+        real, fake, model, first = self.game.formulas
 
-        def average(side: Joint, over: str, formula: str) -> str:
-            at = ", ".join(argument(side, name) for name in self.names)
-            inside = formula.replace("#", f"{self.game.output}({at})")
-            return rf"\mathbb{{E}}_{{{over}}}\left[{inside}\right]"
+        def average(side: int, formula: str) -> str:
+            own, other = (f"{self.game.output}({points[i]})" for i in (side, 1 - side))
+            inside = formula.replace("#", own).replace("~", other)
+            where = rf"\mathbb{{E}}_{{{over[side]}}}"
+            if "~" in formula and r"\mathbb{E}" not in formula:  # of rows in pairs
+                where = rf"\mathbb{{E}}_{{{over[0]}}}\,\mathbb{{E}}_{{{over[1]}}}"
+            return rf"{where}\left[{inside}\right]" if formula else ""
 
+        logit = r"s_\psi" if self.game.output == r"D_\psi" else self.game.output
+        charges = [
+            _fill(penalty.latex(), over, points).replace("<s>", logit)
+            for penalty in self.penalties
+        ]
+        on_real, on_fake = self._sides_of_model
         lines = {
-            "critic": f"{average(self.a, a, real)} + {average(self.b, b, fake)}",
-            "model": average(self.b, b, model),
+            "critic": [average(0, real), average(1, fake), *charges],
+            "model": [average(1, model) if on_fake else "", average(0, first) if on_real else ""],
         }
-        if self._real_learns:
-            lines["model"] += f" + {average(self.a, a, first)}"
-        return lines
+        return {player: " + ".join(filter(None, terms)) for player, terms in lines.items()}
+
+
+def _drawn(side: Joint) -> list[str]:
+    return [step.name for step in needed(side).steps if step.name not in side.given]
+
+
+def _fill(formula: str, over: tuple[str, ...], points: tuple[str, ...]) -> str:
+    """Write distributions and draws of both sides into the formula of a penalty."""
+    for side, where, point in zip("AB", over, points, strict=True):
+        formula = formula.replace(f"<{side}>", where).replace(f"<{side.lower()}>", point)
+        formula = formula.replace(f"<({side.lower()})>", f"({point})" if "," in point else point)
+    return formula
 
 
 def log_ratio(objective: Objective, values: Mapping[str, Tensor]) -> Tensor:

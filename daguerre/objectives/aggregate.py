@@ -88,7 +88,7 @@ def total_correlation(
 ) -> Objective:
     r"""Return $\mathrm{KL}(q(z) \Vert \prod_j q(z_j))$ of an aggregate posterior.
 
-    A β-TC-VAE is `dg.elbo(p, q) + (beta - 1) * dg.total_correlation(data * q, of="z", rows=N)`.
+    A β-TC-VAE, `dg.recipes.beta_tc_vae`, is an ELBO and (beta - 1) times this.
 
     Args:
         joint: The data and the inference model, `dg.data("x") * q`.

@@ -22,8 +22,12 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from daguerre.joint import Factor, Joint, as_joint
-from daguerre.objectives.adversarial import Adversarial, GameLoss
+from daguerre.objectives.adversarial import Adversarial, check_no_critic
+from daguerre.objectives.density import KL as KULLBACK_LEIBLER
+from daguerre.objectives.games import GameLoss
 from daguerre.objectives.objective import Objective
+from daguerre.objectives.penalties import Penalised, as_penalties
+from daguerre.objectives.prescribed import LOG2, Prescribed, jensen_shannon
 
 __all__ = [
     "GAN",
@@ -42,8 +46,6 @@ __all__ = [
     "weighted_js",
 ]
 
-LOG2 = math.log(2.0)
-
 
 @dataclass(frozen=True)
 class FDivergence:
@@ -52,6 +54,7 @@ class FDivergence:
     Attributes:
         name: As people call it.
         f: The convex generator, of u > 0.
+        weighed: $f(e^s) / (1 + e^s)$, what is averaged over both sides where both have densities.
         slope: $f'(e^s)$, what is averaged over the first side.
         conjugate: $f^*(f'(e^s))$, what is averaged over the second.
         formulas: The last two in LaTeX, with # for s.
@@ -61,6 +64,7 @@ class FDivergence:
 
     name: str
     f: Callable[[Tensor], Tensor]
+    weighed: Callable[[Tensor], Tensor]
     slope: Callable[[Tensor], Tensor]
     conjugate: Callable[[Tensor], Tensor]
     formulas: tuple[str, str]
@@ -79,12 +83,14 @@ class FDivergence:
             divergence=self.name,
             output=r"s_\psi",
             is_ratio=self.is_ratio,
+            best="the log-ratio log a / b" if self.is_ratio else "the sign of a - b, ever steeper",
         )
 
 
 KL = FDivergence(
     "KL",
     lambda u: torch.xlogy(u, u),
+    lambda s: torch.sigmoid(s) * s,
     lambda s: 1 + s,
     torch.exp,
     (r"1 + #", r"e^{#}"),
@@ -92,6 +98,7 @@ KL = FDivergence(
 REVERSE_KL = FDivergence(
     "reverse KL",
     lambda u: -u.log(),
+    lambda s: -torch.sigmoid(-s) * s,
     lambda s: -torch.exp(-s),
     lambda s: s - 1,
     (r"-e^{-#}", r"# - 1"),
@@ -99,6 +106,7 @@ REVERSE_KL = FDivergence(
 JEFFREYS = FDivergence(
     "Jeffreys",
     lambda u: (u - 1) * u.log(),
+    lambda s: torch.tanh(s / 2) * s,
     lambda s: s - torch.expm1(-s),
     lambda s: s + torch.expm1(s),
     (r"# + 1 - e^{-#}", r"# + e^{#} - 1"),
@@ -106,6 +114,7 @@ JEFFREYS = FDivergence(
 PEARSON = FDivergence(
     "Pearson chi-square",
     lambda u: (u - 1) ** 2,
+    lambda s: torch.tanh(s / 2) * torch.expm1(s),
     lambda s: 2 * torch.expm1(s),
     lambda s: torch.expm1(2 * s),
     (r"2 e^{#} - 2", r"e^{2 #} - 1"),
@@ -113,6 +122,7 @@ PEARSON = FDivergence(
 NEYMAN = FDivergence(
     "Neyman chi-square",
     lambda u: (1 - u) ** 2 / u,
+    lambda s: -torch.tanh(s / 2) * torch.expm1(-s),
     lambda s: -torch.expm1(-2 * s),
     lambda s: -2 * torch.expm1(-s),
     (r"1 - e^{-2 #}", r"2 - 2 e^{-#}"),
@@ -120,6 +130,7 @@ NEYMAN = FDivergence(
 HELLINGER = FDivergence(
     "squared Hellinger",
     lambda u: (u.sqrt() - 1) ** 2,
+    lambda s: 1 - 2 * torch.exp(s / 2 - softplus(s)),
     lambda s: -torch.expm1(-s / 2),
     lambda s: torch.expm1(s / 2),
     (r"1 - e^{-# / 2}", r"e^{# / 2} - 1"),
@@ -127,6 +138,7 @@ HELLINGER = FDivergence(
 JENSEN_SHANNON = FDivergence(
     "twice Jensen-Shannon",  # what this generator integrates to
     lambda u: torch.xlogy(u, u) - (1 + u) * ((1 + u) / 2).log(),
+    lambda s: 2 * jensen_shannon(s),
     lambda s: LOG2 - softplus(-s),
     lambda s: softplus(s) - LOG2,
     (r"\log 2 - \log(1 + e^{-#})", r"\log(1 + e^{#}) - \log 2"),
@@ -134,6 +146,7 @@ JENSEN_SHANNON = FDivergence(
 GAN = FDivergence(
     "GAN",  # twice Jensen-Shannon - log 4
     lambda u: torch.xlogy(u, u) - (1 + u) * torch.log1p(u),
+    lambda s: torch.sigmoid(s) * s - softplus(s),
     lambda s: -softplus(-s),
     softplus,
     (r"-\log(1 + e^{-#})", r"\log(1 + e^{#})"),
@@ -141,6 +154,7 @@ GAN = FDivergence(
 TOTAL_VARIATION = FDivergence(
     "total variation",
     lambda u: (u - 1).abs() / 2,
+    lambda s: torch.tanh(s / 2).abs() / 2,
     lambda s: torch.tanh(s) / 2,
     lambda s: torch.tanh(s) / 2,
     (r"\tfrac12 \tanh #", r"\tfrac12 \tanh #"),
@@ -175,6 +189,9 @@ def weighted_js(weight: float) -> FDivergence:
     return FDivergence(
         f"Jensen-Shannon weighted {weight:g}",
         lambda u: weight * torch.xlogy(u, u) - (rest + weight * u) * (rest + weight * u).log(),
+        lambda s: (
+            weight * torch.sigmoid(s) * s - (rest + (weight - rest) * torch.sigmoid(s)) * mixed(s)
+        ),
         lambda s: weight * (s - mixed(s)),
         lambda s: rest * mixed(s),
         (rf"{weight:g} (# - \log({inside}))", rf"{rest:g} \log({inside})"),
@@ -207,6 +224,9 @@ def alpha(order: float) -> FDivergence:
     return FDivergence(
         f"alpha {order:g}",
         lambda u: (u**a - 1 - a * (u - 1)) / (a * b),
+        lambda s: (
+            (torch.exp(a * s - softplus(s)) - torch.sigmoid(-s) - a * torch.tanh(s / 2)) / (a * b)
+        ),
         lambda s: torch.expm1(b * s) / b,
         lambda s: torch.expm1(a * s) / a,
         (rf"(e^{{{b:g} #}} - 1) / {b:g}", rf"(e^{{{a:g} #}} - 1) / {a:g}"),
@@ -228,12 +248,18 @@ ROWS = (
 
 
 def f_divergence(
-    a: Factor | Joint, b: Factor | Joint, *, f: FDivergence, critic: nn.Module
+    a: Factor | Joint,
+    b: Factor | Joint,
+    *,
+    f: FDivergence,
+    critic: nn.Module | None = None,
+    penalty: Penalised = (),
 ) -> Objective:
-    r"""Return an f-divergence of two joints, estimated by a critic of their log-ratio.
+    r"""Return an f-divergence of two joints, by a critic of their log-ratio or by densities.
 
-    The critic raises the bound of $D_f(a \Vert b)$ and the model lowers it. Needs samples of both
-    sides and no density.
+    A critic raises the bound of $D_f(a \Vert b)$ and the model lowers it: samples of both sides
+    are enough. Without a critic both sides need a density, and the estimate has no bias; KL and
+    its relatives are then integrated in closed form where they can be, as in `dg.KL`.
 
     Args:
         a: The first side, such as `dg.data("x")` or `dg.data("x") * q`.
@@ -242,9 +268,11 @@ def f_divergence(
             `NEYMAN`, `HELLINGER`, `TOTAL_VARIATION`, `dg.f.alpha(0.5)`, `dg.f.weighted_js(0.3)`.
         critic: A module that takes the shared variables, as for `dg.JS`, and returns the
             log-ratio `[n]` or `[n, 1]`.
+        penalty: One of `dg.penalties`, or a tuple of them, which are added to the critic's loss.
 
     Raises:
-        InadmissibleError: A draw that needs a gradient has none.
+        InadmissibleError: A draw that needs a gradient has none; without a critic, a density that
+            does not exist; a penalty on a critic with batch normalisation.
         GraphError: The sides differ in variables or shapes, or the critic does not fit them.
         TypeError: `f` is no f-divergence.
 
@@ -258,7 +286,21 @@ def f_divergence(
         >>> critic = dg.nn.mlp(2, 8, 1)
         >>> f_divergence(dg.data("x"), p["x"], f=PEARSON, critic=critic)
         Objective(Pearson chi-square over x; players: critic, model)
+        >>> a, b = dg.model(x=Normal(0.0, 1.0)), dg.model(x=Normal(1.0, 1.0))
+        >>> torch.manual_seed(0); f_divergence(a, b, f=HELLINGER).losses(100_000)
+        <torch._C.Generator object at ...>
+        {'model': tensor(0.23...)}
     """
     if not isinstance(f, FDivergence):
         raise TypeError(f"f is an f-divergence such as dg.f.KL or dg.f.alpha(0.5), not {f!r}")
-    return Objective(((1.0, Adversarial(as_joint(a), as_joint(b), critic, f.game())),))
+    if critic is not None:
+        sides = as_joint(a), as_joint(b)
+        return Objective(((1.0, Adversarial(*sides, critic, f.game(), as_penalties(penalty))),))
+    check_no_critic(penalty)
+    if f is KL:
+        return KULLBACK_LEIBLER(a, b)
+    if f is REVERSE_KL:
+        return KULLBACK_LEIBLER(b, a)
+    if f is JEFFREYS:
+        return KULLBACK_LEIBLER(a, b) + KULLBACK_LEIBLER(b, a)
+    return Objective(((1.0, Prescribed(as_joint(a), as_joint(b), f.name, f.weighed)),))

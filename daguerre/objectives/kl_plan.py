@@ -191,8 +191,9 @@ def cross_entropy_plan(
     own = DensityPlan((), (), ())
     infers = not a.data and bool(b.graph.inputs)  # such as q(z | x), at draws of p
     symbols = ("p", "q") if infers or {*a.graph.names} == {*a.data} else ("q", "p")
+    shapes = pair_shapes(a, b, pathwise=())
     plan = KLPlan(
-        a, b, names, pair_shapes(a, b, pathwise=()), density, own, (), density.terms, choices=choices,
+        a, b, names, shapes, density, own, (), density.terms, choices=choices,
         title=f"cross entropy of {', '.join(of)},", symbols=symbols,
     )  # fmt: skip
     return replace(plan, how=_estimators(plan))
@@ -217,8 +218,8 @@ def _conditional(side: Joint, of: tuple[str, ...], drawn: set[str]) -> DensityPl
         found.add(name)
         if name not in drawn and graph[name].map == "stochastic":
             raise InadmissibleError(
-                f"{', '.join(of)} depends on {name}, which the first side does not draw: its density"
-                f" needs an integral over {name}; give the first side a CPD for {name}"
+                f"{', '.join(of)} depends on {name}, which the first side does not draw: its"
+                f" density needs an integral over {name}; give the first side a CPD for {name}"
             )
         frontier += () if name in drawn else graph.parents(name)
     ordered = tuple(n for n in graph.order if n in found)

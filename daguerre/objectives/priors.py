@@ -31,7 +31,7 @@ def prior(p: Model, names: Iterable[str]) -> Joint:
         >>> from torch.distributions import Normal
         >>> p = dg.model(z=Normal(0.0, 1.0), x=lambda z: Normal(z, 1.0))
         >>> (dg.data("x") * prior(p, ["z"])).graph
-        Graph(-> x, z)
+        Graph(-> x; -> z)
     """
     names = tuple(p.graph[n].name for n in names)
     return Joint((Prior(p, names),), names)

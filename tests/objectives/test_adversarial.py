@@ -20,7 +20,7 @@ GRADIENTS = {
     ("non-saturating", 1.5): 0.5177748603,
     ("minimax", 1.5): 0.2322251397,
 }
-LOSSES = {loss.name: loss for loss in (dg.NON_SATURATING, dg.MINIMAX)}
+LOSSES = {loss.name: loss for loss in (dg.games.NON_SATURATING, dg.games.MINIMAX)}
 GRID = torch.linspace(-14, 14, 20_001, dtype=torch.float64)
 MASS = torch.exp(-(GRID**2) / 2) / math.sqrt(2 * math.pi) * (GRID[1] - GRID[0])
 
@@ -165,7 +165,11 @@ def test_each_player_sees_only_its_own_gradient():
 
 def test_where_the_first_side_learns_too_it_plays_with_the_sign_turned():
     """BiGAN (Donahue et al. 2017, arXiv 1605.09782): the encoder wants real pairs called fake."""
-    p = dg.model(z=Normal(torch.zeros(1), 1.0), x=dg.deterministic(lambda z: z + 1))
+    shift = nn.Linear(1, 1)
+    nn.init.ones_(shift.weight)
+    nn.init.ones_(shift.bias)
+    code = Normal(torch.zeros(1), 1.0)
+    p = dg.model(z=code, x=dg.deterministic(lambda z, net: net(z), net=shift))
     q = dg.model(x=dg.Input(1), z=dg.deterministic(lambda x, net: net(x), net=nn.Linear(1, 1)))
 
     class Critic(nn.Module):
@@ -181,7 +185,11 @@ def test_where_the_first_side_learns_too_it_plays_with_the_sign_turned():
     fake, real = z + 2 * (z + 1), q.sample(given={"x": x})["z"] + 2 * x
     softplus = nn.functional.softplus
     torch.testing.assert_close(loss.detach(), softplus(-fake).mean() + softplus(real).mean())
-    assert all(g.abs().sum() > 0 for g in torch.autograd.grad(loss, [*q.parameters()]))
+    own = [*q.parameters(), *p.parameters()]
+    assert all(g.abs().sum() > 0 for g in torch.autograd.grad(loss, own))
+    fixed = dg.model(z=code, x=dg.deterministic(lambda z: z + 1))
+    loss = dg.JS(dg.data("x") * q, fixed, critic=Critic()).losses(x, players=["model"])["model"]
+    torch.testing.assert_close(loss, softplus(real).mean())  # what cannot move is left out
 
 
 def test_a_conditional_critic_sees_the_inputs_last():
@@ -208,6 +216,24 @@ def test_a_conditional_critic_sees_the_inputs_last():
     assert torch.equal(fake[:, 1:], c)  # drawn for the same conditions
     assert torch.equal(c_real, c)
     assert torch.equal(c_fake, c)
+
+
+def test_a_projection_critic_is_linear_in_the_embedded_condition():
+    """Miyato and Koyama (2018, arXiv 1802.05637)."""
+    features, embed = dg.nn.mlp(3, 8, 4), nn.Linear(2, 4, bias=False)
+    critic = dg.nn.Projection(features, embed, width=4)
+    x, c = torch.randn(5, 3), torch.eye(2)[[0, 1, 0, 1, 1]]
+    phi = features(x)
+    expected = critic.head(phi)[:, 0] + (embed.weight.T[[0, 1, 0, 1, 1]] * phi).sum(1)
+    torch.testing.assert_close(critic(x, c), expected)
+    p = dg.model(
+        c=dg.Input(2),
+        z=Normal(torch.zeros(1), 1.0),
+        x=dg.deterministic(lambda z, c: torch.cat([z, c], 1)),
+    )
+    losses = dg.gan(p, critic).losses({"x": x, "c": c})
+    gradients = torch.autograd.grad(losses["critic"], [*critic.parameters()], allow_unused=True)
+    assert all(g is not None for g in gradients[:-1])
 
 
 def test_a_critic_with_the_wrong_output_is_refused():
@@ -240,7 +266,7 @@ def test_a_critic_one_column_off_is_found_before_any_data():
     assert "x has shape [n, 1]" in message
 
 
-@pytest.mark.parametrize("critic", [nn.Linear, len, None, lambda x: x], ids=str)
+@pytest.mark.parametrize("critic", [nn.Linear, len, 3, lambda x: x], ids=str)
 def test_a_critic_that_is_no_module_is_refused(critic):
     with pytest.raises(TypeError, match=r"critic must be an nn\.Module"):
         dg.gan(Moved(), critic)

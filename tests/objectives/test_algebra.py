@@ -214,8 +214,8 @@ def test_a_weight_in_a_formula_multiplies_the_whole_sum():
 @pytest.mark.parametrize(
     ("loss", "turned"),
     [
-        (dg.NON_SATURATING, r"\left[-\log (1 - D_\psi(z, x))\right]"),
-        (dg.MINIMAX, r"\left[\log D_\psi(z, x)\right]"),
+        (dg.games.NON_SATURATING, r"\left[-\log (1 - D_\psi(z, x))\right]"),
+        (dg.games.MINIMAX, r"\left[\log D_\psi(z, x)\right]"),
     ],
     ids=lambda loss: getattr(loss, "name", ""),
 )

@@ -9,6 +9,7 @@ from torch.distributions import Normal
 from toys import f64
 
 import daguerre as dg
+from daguerre.objectives import penalties
 from daguerre.objectives.f import ROWS
 
 EVERY = [*ROWS, dg.f.alpha(0.5), dg.f.alpha(2.0), dg.f.alpha(-1.0), dg.f.alpha(3.0)]
@@ -27,6 +28,16 @@ C1 = {
     "squared Hellinger": 0.235006194831,
     "twice Jensen-Shannon": 0.222842964368,
     "GAN": -1.16345139675,
+}
+# ... and f'(1)
+SLOPES = {
+    "KL": 1.0,
+    "reverse KL": -1.0,
+    "Pearson chi-square": 0.0,
+    "Neyman chi-square": 0.0,
+    "squared Hellinger": 0.0,
+    "twice Jensen-Shannon": 0.0,
+    "GAN": -0.69314718056,
 }
 # Oracle C2: between N(0, 1) and N(1, 1.44)
 C2 = {
@@ -73,6 +84,19 @@ def test_slope_and_conjugate_follow_from_f(row):
     torch.testing.assert_close(row.conjugate(u.detach().log()), (u * slope - row.f(u)).detach())
 
 
+@pytest.mark.parametrize("name", SLOPES)
+def test_a_critic_that_sees_no_difference_says_the_slope_at_one(name):
+    row = next(r for r in ROWS if r.name == name)
+    assert row.slope(f64(0.0)).item() == pytest.approx(SLOPES[name], abs=1e-10)
+
+
+def test_a_constant_critic_bounds_kl_by_nothing_as_in_oracle_c3():
+    p, q = density(0.0), density(1.0)
+    bounds = [bound(dg.f.KL, p, q, torch.full_like(GRID, t - 1)) for t in (0.0, 0.7, 1.0, 1.5)]
+    assert bounds[2] == pytest.approx(0.0, abs=1e-9)  # T = 1 + s = 1
+    assert max(bounds) == bounds[2]
+
+
 @pytest.mark.parametrize("name", C1)
 def test_the_bound_is_tight_at_the_log_ratio_as_in_oracle_c1(name):
     row = next(r for r in ROWS if r.name == name)
@@ -112,6 +136,55 @@ def test_the_gradient_under_the_best_critic_is_that_of_the_divergence(row):
     h, p = 1e-4, density(0.0)
     values = [integral(density(0.7 + d) * row.f(p / density(0.7 + d))) for d in (h, -h)]
     assert gradient.item() == pytest.approx((values[0] - values[1]) / (2 * h), rel=1e-5)
+
+
+# Oracle C4: the best single Gaussian for (N(-s, 0.36) + N(s, 1)) / 2, by the bound at its best
+# critic: what it costs, its mean, its scale
+C4 = {
+    (2, "KL"): (0.35157, 0.0, 2.1633),
+    (2, "reverse KL"): (0.51267, 0.6384, 1.8764),
+    (2, "twice Jensen-Shannon"): (2 * 0.09442, 0.17, 2.1287),
+    (2, "squared Hellinger"): (0.20194, 0.2142, 2.0794),
+    (2, "Jeffreys"): (0.90924, 0.3477, 1.9453),
+    (2, "Pearson chi-square"): (0.65523, -0.2003, 2.2173),
+    (3, "KL"): (0.69757, 0.0, 3.1113),
+    (3, "reverse KL"): (0.69281, 2.9986, 1.0026),
+    (3, "twice Jensen-Shannon"): (2 * 0.18979, 0.3918, 3.0631),
+    (3, "squared Hellinger"): (0.43713, 0.487, 2.9943),
+}
+WIDE = torch.linspace(-17, 17, 10_001, dtype=torch.float64)
+WIDE_STEP = WIDE[1] - WIDE[0]
+
+
+def fitted(row, target, start):
+    """Descend the bound from a start (mean, log scale); return the value, mean and scale."""
+    at = f64(*start).requires_grad_()
+    rule = torch.optim.LBFGS(
+        [at], max_iter=200, tolerance_grad=1e-10, line_search_fn="strong_wolfe"
+    )
+
+    def loss():
+        rule.zero_grad()
+        log_q = Normal(at[0], at[1].exp()).log_prob(WIDE)
+        s = target - log_q
+        value = (target.exp() * row.slope(s) - log_q.exp() * row.conjugate(s)).sum() * WIDE_STEP
+        value.backward()
+        return value
+
+    rule.step(loss)
+    return loss().item(), at[0].item(), at[1].exp().item()
+
+
+@pytest.mark.parametrize(("s", "name"), C4)
+def test_the_best_gaussian_for_two_modes_is_that_of_oracle_c4(s, name):
+    """At s = 3 reverse KL alone picks one mode."""
+    row = next(r for r in ROWS if r.name == name)
+    parts = [Normal(f64(mean), scale).log_prob(WIDE) for mean, scale in ((-s, 0.6), (s, 1.0))]
+    target = torch.logaddexp(*parts) - math.log(2)
+    found = min(fitted(row, target, start) for start in ((0.2, 0.9), (0.9 * s, 0.1)))
+    cost, mean, scale = C4[s, name]
+    assert found[0] == pytest.approx(cost, abs=2e-4)
+    assert found[1:] == pytest.approx((mean, scale), abs=1e-3)
 
 
 class Shifted(nn.Module):
@@ -171,10 +244,32 @@ def test_a_generator_learns_a_gaussian(row):
     assert abs(x.std() - 0.7) < 0.25
 
 
+@pytest.mark.parametrize("row", [dg.f.KL, dg.f.HELLINGER], ids=lambda row: row.name)
+def test_a_generator_learns_a_mixture(row):
+    """Two rows of benchmarks/mixture.py, which plays all; the floor there is 0.03."""
+    torch.manual_seed(0)
+    net, critic = dg.nn.mlp(2, 16, 16, 1), dg.nn.mlp(1, 16, 16, 1, activation=nn.SiLU)
+    p = dg.model(
+        z=Normal(torch.zeros(2), 1.0),
+        x=dg.deterministic(lambda z, net: 3 * z[:, :1] + net(z), net=net),
+    )
+    sides = 4 * (torch.rand(20_000, 1) < 0.5) - 2.0
+    data = sides + torch.where(sides > 0, 1.0, 0.6) * torch.randn(20_000, 1)
+    cost = dg.f_divergence(dg.data("x"), p["x"], f=row, critic=critic, penalty=penalties.r1(0.1))
+    rule = dg.Adam(lr=3e-3, betas=(0.0, 0.9))
+    distances = []
+    for steps in (1, 400):
+        dg.fit(cost, data, steps=steps, batch_size=128, optimizer=rule, updates={"critic": 2})
+        x = p.sample(20_000)["x"]
+        distances.append((x.sort(0).values - data.sort(0).values).abs().mean().item())
+    assert distances[0] > 0.6
+    assert distances[1] < 0.25
+
+
 def test_the_gan_row_is_the_minimax_game():
     s = torch.linspace(-5, 5, 11)
     for name in ("real", "fake", "model", "first"):
-        ours, minimax = getattr(dg.f.GAN.game(), name), getattr(dg.MINIMAX, name)
+        ours, minimax = getattr(dg.f.GAN.game(), name), getattr(dg.games.MINIMAX, name)
         torch.testing.assert_close(ours(s), minimax(s))
 
 

@@ -2,5 +2,33 @@
 
 from daguerre.objectives.recipes.admissible import objectives_for
 from daguerre.objectives.recipes.basic import elbo, gan, iwae, nll
+from daguerre.objectives.recipes.variational import (
+    avb,
+    beta_tc_vae,
+    dip_vae,
+    factor_vae,
+    info_vae,
+    reweighted_wake_sleep,
+    semi_supervised,
+    vq_vae,
+    wae,
+    wake_sleep,
+)
 
-__all__ = ["elbo", "gan", "iwae", "nll", "objectives_for"]
+__all__ = [
+    "avb",
+    "beta_tc_vae",
+    "dip_vae",
+    "elbo",
+    "factor_vae",
+    "gan",
+    "info_vae",
+    "iwae",
+    "nll",
+    "objectives_for",
+    "reweighted_wake_sleep",
+    "semi_supervised",
+    "vq_vae",
+    "wae",
+    "wake_sleep",
+]
