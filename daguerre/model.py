@@ -143,18 +143,21 @@ def deterministic(
 def bijection(of: str, transform: Transform) -> Node[...]: ...
 @overload
 def bijection(
-    of: str,
+    of: str, **modules: nn.Module
 ) -> Callable[[Callable[..., Transform]], Node[...]]: ...
-def bijection(of: str, transform: Transform | None = None) -> Any:
+def bijection(of: str, transform: Transform | None = None, **modules: nn.Module) -> Any:
     r"""Declare a deterministic variable that keeps a density by change of variables.
 
     $\log p(x) = \log p(z) - \log |\det \partial x / \partial z|$ for $x = T(z)$. The decorated
     method returns the Transform T; it takes the other parents, if any, and not the variable that
-    T is applied to. `x = dg.bijection("z", ExpTransform())` declares a fixed one.
+    T is applied to. `x = dg.bijection("z", ExpTransform())` declares a fixed one, and in
+    `dg.model(...)` keyword modules are bound as for `dg.rv`:
+    `x=dg.bijection("z", flow=dg.nn.Coupling(2))(lambda flow: flow())`.
 
     Args:
         of: The parent that T is applied to and that its inverse recovers.
         transform: A fixed `torch.distributions.Transform`; leave out to decorate a method.
+        modules: Modules to register and train, by the parameter that they are bound to.
 
     Raises:
         TypeError: `of` is not a name, or the fixed transform is not a Transform.
@@ -168,7 +171,7 @@ def bijection(of: str, transform: Transform | None = None) -> Any:
                 f" {transform!r}"
             )
         return Node(lambda _: transform, "deterministic", of=of, constant=transform)
-    return lambda function: Node(function, "deterministic", of=of)
+    return lambda function: Node(function, "deterministic", of=of, modules=modules)
 
 
 def check_names(declared: Iterable[str]) -> None:
