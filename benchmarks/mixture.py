@@ -20,7 +20,7 @@ from daguerre.objectives import games, penalties
 from daguerre.objectives.games import GameLoss
 
 DRAWS = 20_000
-STEPS = int(sys.argv[1]) if len(sys.argv) > 1 else 3000
+STEPS = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
 DIVERGENCES = (*dg.f.ROWS, dg.f.alpha(0.5), dg.f.weighted_js(0.3))
 OTHERS = [row for row in games.ROWS if row.trains]
 

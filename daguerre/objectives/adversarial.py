@@ -19,7 +19,7 @@ from daguerre.objectives.games import NON_SATURATING, GameLoss
 from daguerre.objectives.objective import Divergence, Objective, Player, Round, Term, as_objective
 from daguerre.objectives.penalties import Penalised, Penalty, as_penalties, check_critic
 from daguerre.objectives.prescribed import Prescribed, jensen_shannon
-from daguerre.objectives.schedules import at_step, show
+from daguerre.objectives.schedules import at_step
 from daguerre.objectives.sides import argument, expectation, modules_of, needed, sampled_sides
 from daguerre.program import Program, Step, draw
 from daguerre.shapes import trace_shapes
@@ -251,8 +251,7 @@ class Adversarial(Divergence):
         why = "lowest at the best critic"
         rows = [Term("critic", f"{self.title}: {self.game.best}", f"a bound, from {seen}", why)]
         rows += [
-            Term("critic", f"{show(penalty.weight)} * {penalty.name}", penalty.where, penalty.why)
-            for penalty in self.penalties
+            Term("critic", penalty.title, penalty.where, penalty.why) for penalty in self.penalties
         ]
         if self.clip is not None:
             how = "after each of its updates"

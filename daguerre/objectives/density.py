@@ -283,7 +283,7 @@ class KullbackLeibler(Divergence):
 
 def _where_held(term: Tensor, held: Tensor) -> Tensor:
     """Return a term whose mean over all rows is that over the rows that hold its variable."""
-    share = held.sum().clamp_min(1) / len(held)
+    share = held.to(term.dtype).mean().clamp_min(1 / len(held))
     return torch.where(tile(held, len(term)), term, 0.0) / share
 
 

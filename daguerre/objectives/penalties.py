@@ -71,8 +71,15 @@ class Penalty:
             real, fake = ([_single(rows) for rows in side] for side in (real, fake))
             return self.per_example(critic, real, fake).mean()
 
+    @property
+    def title(self) -> str:
+        """Its weight and its name."""
+        return self.name if self.weight == 1 else f"{show(self.weight)} * {self.name}"
+
     def latex(self) -> str:
         """Return the term of the critic's loss, with its weight."""
+        if self.weight == 1:
+            return self.formula
         weight = r"\lambda_t" if isinstance(self.weight, Schedule) else show(self.weight)
         return rf"{weight}\,{self.formula}"
 

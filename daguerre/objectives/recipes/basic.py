@@ -233,8 +233,16 @@ def observed_names(
     return tuple(n for n in names if n not in drawn)
 
 
-def check_names(model: Model, other: Model, observed: tuple[str, ...]) -> None:
+def check_names(
+    model: Model, other: Model, observed: tuple[str, ...], *, implicit: bool = False
+) -> None:
     """Check that q draws every latent of p from what is observed, and nothing else.
+
+    Args:
+        model: The model p.
+        other: The inference model q.
+        observed: What the data holds.
+        implicit: Whether q may draw noise of its own, because no density of it is needed.
 
     Raises:
         GraphError: Says what is missing or unknown, and where it is declared.
@@ -245,10 +253,12 @@ def check_names(model: Model, other: Model, observed: tuple[str, ...]) -> None:
             hint = did_you_mean(name, p.names)
             raise GraphError(f"q, {type(other).__name__}, is given {name!r}, which p lacks{hint}")
     recovered = {v.inverts for g in (p, q) for v in g.variables if v.inverts}
-    latent = [n for n in p.names if p[n].map == "stochastic" and n not in (*observed, *recovered)]
+    known = (*observed, *recovered)
+    latent = [n for n in p.names if p[n].map == "stochastic" and n not in known]
     missing = [n for n in latent if n not in q]
     for name in q.names:
-        if name not in (*p.names, *recovered) and q[name].map == "stochastic":
+        own = name not in (*p.names, *recovered) and q[name].map == "stochastic"
+        if own and not implicit:
             hint = did_you_mean(name, missing or p.names)
             raise GraphError(
                 f"q draws {name!r}, which is no variable of p{hint}\n  {_declared(other, name)}"

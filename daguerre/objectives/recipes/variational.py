@@ -7,8 +7,10 @@ the aggregate posterior $q(z) = \mathbb{E}_{\mathrm{data}}[q(z \mid x)]$ from th
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from daguerre.joint import Empirical, Joint
@@ -285,7 +287,7 @@ def factor_vae(
     """
     data, (latent,), _ = _sides(p, q, observed)
     shuffled = permuted(data, of=latent)
-    ratio = JS(data[latent], shuffled, critic=critic, loss=LOG_RATIO)
+    ratio = JS(data[latent], shuffled, critic=critic, loss=_OF_THE_FIRST)
     return elbo(p, q, observed=observed) + weight * ratio
 
 
@@ -381,6 +383,13 @@ def vq_vae(p: Model, q: Model, *, commitment: float = 0.25) -> Objective:
     return cross_entropy(data, p, of=seen) + expectation(data, distances, name="codes")
 
 
+_OF_THE_FIRST = replace(
+    LOG_RATIO,
+    model=torch.zeros_like,
+    formulas=(*LOG_RATIO.formulas[:2], "", LOG_RATIO.formulas[3]),
+)  # the draws of the second side are held fixed
+
+
 class _Sides(NamedTuple):
     """What a recipe is written with: data * q, the latents, and what is observed."""
 
@@ -392,7 +401,7 @@ class _Sides(NamedTuple):
 def _sides(p: Model, q: Model, observed: Iterable[str] | None) -> _Sides:
     check_models(p=p, q=q)
     seen = observed_names(p.graph, observed, latent=q.graph)
-    check_names(p, q, seen)
+    check_names(p, q, seen, implicit=True)
     given = [n for n in (*q.graph.inputs, *p.graph.inputs) if n not in seen]
     data = Empirical(tuple(dict.fromkeys((*seen, *given)))) * q
     latents = tuple(n for n in p.graph.names if n in q.graph and n not in q.graph.inputs)
