@@ -6,6 +6,8 @@ and runs it fast.
 """
 
 from daguerre import nn
+from daguerre import objectives as objectives
+from daguerre import structure as structure
 from daguerre.compose import do, model, replace
 from daguerre.counterfactual import counterfactual
 from daguerre.draw import draw

@@ -60,7 +60,7 @@ class Empirical:
         """Return one step without a CPD per variable: the batch gives its value."""
         return tuple(Step(v, None, "data") for v in self.graph.variables)
 
-    def __mul__(self, other: Factor) -> Joint:
+    def __mul__(self, other: Factor | Joint) -> Joint:
         return as_joint(self) * other
 
 

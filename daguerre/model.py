@@ -143,7 +143,7 @@ def deterministic(
 def bijection(of: str, transform: Transform) -> Node[...]: ...
 @overload
 def bijection(
-    of: str, **modules: nn.Module
+    of: str, transform: None = None, **modules: nn.Module
 ) -> Callable[[Callable[..., Transform]], Node[...]]: ...
 def bijection(of: str, transform: Transform | None = None, **modules: nn.Module) -> Any:
     r"""Declare a deterministic variable that keeps a density by change of variables.

@@ -190,12 +190,13 @@ class Coupling(nn.Module):
             for kept, moved in sizes
         )
         for net in self.nets:  # begin as the identity
-            nn.init.zeros_(net[-1].weight)
-            nn.init.zeros_(net[-1].bias)
+            *_, last_weight, last_bias = net.parameters()
+            nn.init.zeros_(last_weight)
+            nn.init.zeros_(last_bias)
 
     def forward(self, context: Tensor | None = None) -> Transform:
         """Return the bijection of `[n, width]`, given a context `[n, context]` if there is one."""
-        layers = [
+        layers: list[Transform] = [
             _AffineCoupling(net, self.first, context, flipped=bool(i % 2))
             for i, net in enumerate(self.nets)
         ]

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.distributions import Bernoulli, Normal, OneHotCategorical
-from toys import f64, nodes
+from toys import divergence, f64, nodes
 
 import daguerre as dg
 from daguerre.objectives.density import KullbackLeibler
@@ -29,6 +29,7 @@ from daguerre.objectives.estimators import (
 )
 from daguerre.objectives.importance import ImportanceWeighted, Particles
 from daguerre.objectives.kl_plan import Choices, kl_plan
+from daguerre.objectives.objective import Round
 
 PHI, THETA = f64(-0.4, 0.7, 0.3), f64(2.0, -1.0, 0.3)
 STATES = f64(0, 0, 0, 1, 1, 0, 1, 1).view(4, 2)
@@ -93,7 +94,8 @@ def exact(particles: int = 1) -> tuple[Tensor, Tensor, Tensor]:
     index = torch.tensor([*itertools.product(range(4), repeat=particles)])
     odds = log_q[index].sum(1).exp()
     bound = (odds * ((log_p - log_q)[index].logsumexp(1) - math.log(particles))).sum()
-    return (bound.detach(), *torch.autograd.grad(bound, (phi, theta)))
+    by_phi, by_theta = torch.autograd.grad(bound, (phi, theta))
+    return bound.detach(), by_phi, by_theta
 
 
 def over_all_draws(
@@ -126,7 +128,7 @@ def plan(gradients: Estimator, p=None, q=None):
 
 def test_enumeration_gives_the_exact_bound_and_gradients():
     batch = given(1)
-    loss = KullbackLeibler(plan(ENUMERATE)).loss("model", dg_round(batch))
+    loss = KullbackLeibler(plan(ENUMERATE)).loss("model", at(batch))
     bound, by_phi, by_theta = exact()
     assert loss.item() == pytest.approx(-bound.item(), abs=1e-12)
     found = torch.autograd.grad(loss, (batch["phi"], batch["theta"]))
@@ -134,8 +136,8 @@ def test_enumeration_gives_the_exact_bound_and_gradients():
     torch.testing.assert_close(found[1].squeeze(0), -by_theta)
 
 
-def dg_round(batch):
-    return dg.objectives.objective.Round(len(batch["x"]), batch)
+def at(batch):
+    return Round(len(batch["x"]), batch)
 
 
 @pytest.mark.parametrize("draws", [2, 3])
@@ -231,7 +233,7 @@ def test_a_recovered_parent_and_a_map_pass_the_blame_on():
         y=Normal(0.0, 1.0),
     )
     q = dg.model(x=dg.Input(), h=lambda x: Bernoulli(logits=x))
-    ((_, part),) = dg.elbo(p, q, observed=("x", "y"), gradients=score_function()).parts
+    part = divergence(dg.elbo(p, q, observed=("x", "y"), gradients=score_function()))
     found = {(e.kind, e.name): sorted(e.follows) for e in part.entries}
     assert found == {("closed", "h"): [], ("b", "x"): ["h"], ("b", "y"): []}
 
@@ -247,7 +249,7 @@ def gradients_over_draws(patch, part, draws):
             "daguerre.objectives.latents.draw_state",
             lambda cpd: next(columns).view(cpd.batch_shape),
         )
-        loss = part.loss("model", dg_round(batch))
+        loss = part.loss("model", at(batch))
         (by_phi,) = torch.autograd.grad(loss, [batch["phi"]])
     log_q = sum(Bernoulli(logits=PHI[i]).log_prob(STATES[:, i]) for i in (0, 1))
     return n * by_phi, torch.as_tensor(log_q)[tuples].sum(1).exp()
@@ -316,7 +318,7 @@ def integrated(patch, part, draws, order, batch=gaussian_batch):
         inside.setattr(
             "daguerre.families.standard_noise", lambda like: rule.draws.T.reshape(like.shape)
         )
-        loss = part.loss("model", dg_round(rows))
+        loss = part.loss("model", at(rows))
         grads = torch.autograd.grad(loss, (rows["phi"], rows["theta"]))
     return [(rule.weights[:, None] * n * grad).sum(0) for grad in grads]
 
@@ -333,7 +335,7 @@ def test_the_doubly_reparametrised_gradient_is_the_known_one():
     """K = 5: 2e7 draws of it gave 0.67144 and 0.44055."""
     torch.manual_seed(0)
     n, batch = 400_000, gaussian_batch(400_000)
-    loss = ImportanceWeighted(gaussian_plan(DREG), Particles(5)).loss("model", dg_round(batch))
+    loss = ImportanceWeighted(gaussian_plan(DREG), Particles(5)).loss("model", at(batch))
     (grad,) = torch.autograd.grad(loss, [batch["phi"]])
     error = 5 * (n * grad).std(0) / math.sqrt(n)  # fails by chance once in a million times
     assert (((-n * grad).mean(0) - f64(0.67144, 0.44055)).abs() < error + 1e-4).all()
@@ -365,7 +367,7 @@ def test_a_doubly_reparametrised_chain_has_the_mean_of_the_plain_one(monkeypatch
             inside.setattr(
                 "daguerre.families.standard_noise", lambda like: next(columns).reshape(like.shape)
             )
-            loss = chain.loss("model", dg_round(rows))
+            loss = chain.loss("model", at(rows))
             (grad,) = torch.autograd.grad(loss, [rows["phi"]])
         return (rule.weights[:, None] * len(rule.weights) * grad).sum(0)
 
@@ -381,7 +383,7 @@ def test_sticking_the_landing_leaves_no_noise_at_the_posterior():
         batch = gaussian_batch(n, phi=(variance * 1.3 / 0.49, 0.5 * math.log(variance)))
         chosen = gaussian_plan(estimator)
         part = KullbackLeibler(replace(chosen, closed={}))
-        (grad,) = torch.autograd.grad(part.loss("model", dg_round(batch)), [batch["phi"]])
+        (grad,) = torch.autograd.grad(part.loss("model", at(batch)), [batch["phi"]])
         return n * grad[:, 0]
 
     assert gradient(STICK_THE_LANDING).abs().max().item() < 1e-12
@@ -444,15 +446,15 @@ X = torch.randn(4, 2, generator=torch.Generator().manual_seed(2)).double()
 def test_relaxed_draws_are_points_of_the_simplex_and_hard_ones_states():
     p, q = decoder(), Code()
     for estimator, is_state in ((gumbel_softmax(0.5), False), (straight_through(0.5), True)):
-        ((_, part),) = dg.elbo(p, q, gradients=estimator).parts
+        part = divergence(dg.elbo(p, q, gradients=estimator))
         torch.manual_seed(0)
-        drawn = part.latents.draw(dg_round({"x": X})).trace.values
+        drawn = part.latents.draw(at({"x": X})).trace.values
         assert torch.allclose(drawn["k"].sum(1), f64(1.0))
         states = ((drawn["k"] == 0) | (drawn["k"] == 1)).all() and (
             drawn["h"] * (1 - drawn["h"]) == 0
         ).all()
         assert bool(states) is is_state
-        loss = part.loss("model", dg_round({"x": X}))
+        loss = part.loss("model", at({"x": X}))
         for grad in torch.autograd.grad(loss, [*q.parameters()]):
             assert grad.isfinite().all()
             assert grad.any()
@@ -472,9 +474,9 @@ def test_several_pathwise_draws_are_averaged():
     many = KullbackLeibler(replace(gaussian_plan(pathwise(draws=7)), closed={}))
     one = KullbackLeibler(replace(gaussian_plan(PATHWISE), closed={}))
     rows = gaussian_batch(3)
-    assert len(many.latents.draw(dg_round(rows)).trace.values["z"]) == 21
+    assert len(many.latents.draw(at(rows)).trace.values["z"]) == 21
     spread = {
-        part: torch.stack([part.loss("model", dg_round(rows)).detach() for _ in range(400)]).var()
+        part: torch.stack([part.loss("model", at(rows)).detach() for _ in range(400)]).var()
         for part in (many, one)
     }
     assert spread[many] < 0.25 * spread[one]

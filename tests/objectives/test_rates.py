@@ -123,7 +123,7 @@ def test_a_rate_names_a_latent():
     with pytest.raises(ValueError, match="rate names 'x', no latent here"):
         dg.elbo(Decoder(), Encoder(), rate={"x": 2.0})
     with pytest.raises(TypeError, match="the rate of z is a number or a schedule"):
-        dg.elbo(Decoder(), Encoder(), rate={"z": "4"})
+        dg.elbo(Decoder(), Encoder(), rate={"z": "4"})  # type: ignore[dict-item]
     with pytest.raises(ValueError, match="one step or more"):
         linear(0, 1, steps=0)
     with pytest.raises(ValueError, match="between finite numbers"):

@@ -10,12 +10,14 @@ from daguerre.families import Shared, SharedNormal
 from daguerre.graph import Graph, GraphError, InadmissibleError, did_you_mean
 from daguerre.joint import Empirical, as_joint
 from daguerre.model import Model
-from daguerre.objectives.adversarial import JS, NON_SATURATING, GameLoss
+from daguerre.objectives.adversarial import JS
 from daguerre.objectives.density import KL, KullbackLeibler
 from daguerre.objectives.estimators import Estimator
+from daguerre.objectives.games import NON_SATURATING, GameLoss
 from daguerre.objectives.importance import ImportanceWeighted, Particles
 from daguerre.objectives.kl_plan import Choices, KLPlan, check_rates, kl_plan
 from daguerre.objectives.objective import Objective
+from daguerre.objectives.penalties import Penalised
 from daguerre.objectives.rates import Rate, Rates, by_name
 from daguerre.objectives.schedules import Number
 
@@ -183,6 +185,7 @@ def gan(
     *,
     observed: Iterable[str] | None = None,
     loss: GameLoss = NON_SATURATING,
+    penalty: Penalised = (),
 ) -> Objective:
     """Return the game of a generative adversarial network, `JS(data, p[observed])`.
 
@@ -190,7 +193,9 @@ def gan(
         p: The model; only samples of what is observed are needed.
         critic: A module from the observed variables (then p's inputs) to logits `[n]` or `[n, 1]`.
         observed: Variables that the data holds; by default the leaves of p.
-        loss: `NON_SATURATING`, or `MINIMAX`, which saturates and is for teaching.
+        loss: A row of `dg.games`, such as `HINGE`, `LSGAN` or `RELATIVISTIC`; `MINIMAX` saturates
+            and is for teaching.
+        penalty: One of `dg.penalties`, or a tuple of them, which are added to the critic's loss.
 
     Raises:
         InadmissibleError: An observed variable is drawn without a pathwise gradient.
@@ -201,7 +206,9 @@ def gan(
     check_models(p=p)
     names = observed_names(p.graph, observed, latent=None)
     both = (*names, *p.graph.inputs)
-    return JS(Empirical(both), p[both], critic=critic, loss=loss)
+    if critic is None:
+        raise InadmissibleError("a GAN needs a critic of what is observed: dg.gan(p, critic)")
+    return JS(Empirical(both), p[both], critic=critic, loss=loss, penalty=penalty)
 
 
 def check_models(**models: object) -> None:

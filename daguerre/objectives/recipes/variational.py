@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from daguerre.graph import GraphError
 from daguerre.joint import Empirical, Joint
 from daguerre.kernels import Kernel, energy
 from daguerre.model import Model
@@ -372,6 +373,12 @@ def vq_vae(p: Model, q: Model, *, commitment: float = 0.25) -> Objective:
     References:
         Van den Oord, Vinyals and Kavukcuoglu (2017, arXiv 1711.00937).
     """
+    check_models(p=p, q=q)
+    if missing := [name for name in ("h", "e") if name not in q.graph]:
+        raise GraphError(
+            f"q declares no {' and no '.join(missing)}: a vector-quantised q maps x to features h,"
+            " h to the nearest code e, and both to z; see dg.nn.Codebook"
+        )
     drawn = {n for n in q.graph.names if n not in q.graph.inputs}
     seen = tuple(n for n in p.graph.leaves if n not in drawn)
     data = Empirical(seen) * q
