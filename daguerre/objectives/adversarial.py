@@ -20,7 +20,14 @@ from daguerre.objectives.objective import Divergence, Objective, Player, Round, 
 from daguerre.objectives.penalties import Penalised, Penalty, as_penalties, check_critic
 from daguerre.objectives.prescribed import Prescribed, jensen_shannon
 from daguerre.objectives.schedules import at_step
-from daguerre.objectives.sides import argument, expectation, modules_of, needed, sampled_sides
+from daguerre.objectives.sides import (
+    argument,
+    expectation,
+    letters,
+    modules_of,
+    needed,
+    sampled_sides,
+)
 from daguerre.program import Program, Step, draw
 from daguerre.shapes import trace_shapes
 
@@ -264,13 +271,14 @@ class Adversarial(Divergence):
 
     def latex(self) -> dict[str, str]:
         """Return the losses of critic and model."""
-        first, second = ("p", "q") if self.b.data and not self.a.data else ("q", "p")
+        first, second = letters(self.a, self.b)
         over = (
             expectation(self.a, self.shapes.a, first),
             expectation(self.b, self.shapes.b, second),
         )
         points = tuple(
-            ", ".join(argument(side, name) for name in self.names) for side in (self.a, self.b)
+            ", ".join(argument(side, name, symbol=letter) for name in self.names)
+            for side, letter in ((self.a, first), (self.b, second))
         )
         real, fake, model, first = self.game.formulas
 

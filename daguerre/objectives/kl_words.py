@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from daguerre.draw.labels import label
 from daguerre.joint import Joint
-from daguerre.objectives.estimators import ENUMERATE, PATHWISE
+from daguerre.objectives.estimators import ENUMERATE, PATHWISE, STICK_THE_LANDING
 from daguerre.objectives.kl_plan import KLPlan, late_parents
 from daguerre.objectives.rates import Rate, Rates
 from daguerre.objectives.schedules import Number, Schedule, show
@@ -65,6 +65,8 @@ def _term(side: Joint, symbol: str, name: str) -> str:
 
 
 def _why_drawn(plan: KLPlan, side: Joint, name: str) -> str:
+    if name in plan.choices.partial:
+        return "observed in some rows"
     if side.graph[name].inverts is not None:
         return "change of variables"
     if side is plan.b and (source := dict(plan.density.moves).get(name)):
@@ -73,7 +75,11 @@ def _why_drawn(plan: KLPlan, side: Joint, name: str) -> str:
         return "observed"
     if name in plan.names and (late := late_parents(plan, name)):
         return f"its parents {', '.join(sorted(late))} are drawn after it"
+    if plan.title != "KL":
+        return "predicted"
     families = f"{_family(plan, 'a', name)} against {_family(plan, 'b', name)}"
+    if name in plan.how and plan.how[name] == STICK_THE_LANDING:
+        return f"drawn by choice: {families} at the same draw"
     return f"no closed form for {families}"
 
 

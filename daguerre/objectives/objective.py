@@ -257,10 +257,12 @@ class Objective:
     def figure(self) -> Figure:
         """Return what is to be drawn: model, inference model, critic and cost."""
         observed = {n for _, part in self.parts for n in part.a.data}
-        first = self.parts[0][1]
-        picture = figure(first.b.graph, observed=observed)
-        factors = [f for _, part in self.parts for f in part.a.factors]
-        for graph in dict.fromkeys(f.graph for f in factors if not isinstance(f, Empirical)):
+        models = [part.b for _, part in self.parts if not part.b.data] or [self.parts[0][1].b]
+        picture = figure(models[0].graph, observed=observed)
+        shown = [f.graph for f in models[0].factors]
+        factors = [f for _, part in self.parts for side in (part.a, part.b) for f in side.factors]
+        graphs = dict.fromkeys(f.graph for f in factors if not isinstance(f, Empirical))
+        for graph in (graph for graph in graphs if graph not in shown):
             picture = with_inference(picture, graph)
         for _, part in self.parts:
             if part.critic is not None:
@@ -310,9 +312,11 @@ def _bracketed(term: str) -> str:
 
 
 def _parameters(parts: tuple[tuple[Number, Divergence], ...], player: str) -> str:
-    if player == "critic":
-        return r"\psi"
-    learns_q = any(isinstance(f, nn.Module) for _, part in parts for f in part.a.factors)
+    if player in (symbols := {"critic": r"\psi", "inference": r"\phi"}):
+        return symbols[player]
+    own = [part for _, part in parts if any(p.name == player for p in part.players)]
+    moved = {m for part in own for p in part.players if p.name == player for m in p.modules}
+    learns_q = any(f in moved for part in own for f in part.a.factors if isinstance(f, nn.Module))
     return r"\theta, \phi" if learns_q else r"\theta"
 
 

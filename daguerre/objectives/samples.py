@@ -15,7 +15,14 @@ from torch import Tensor
 
 from daguerre.joint import Joint
 from daguerre.objectives.objective import Divergence, Player, Round, Term
-from daguerre.objectives.sides import argument, expectation, modules_of, needed, sampled_sides
+from daguerre.objectives.sides import (
+    argument,
+    expectation,
+    letters,
+    modules_of,
+    needed,
+    sampled_sides,
+)
 from daguerre.program import Program, draw
 from daguerre.shapes import Shape
 
@@ -98,15 +105,15 @@ class SampleDistance(Divergence):
 
     def latex(self) -> dict[str, str]:
         """Return the formula of the distance."""
-        first = "p" if self.b.data and not self.a.data else "q"
-        one = self._written(self.a, expectation(self.a, self.shapes.a, first))
-        second = "q" if self.b.data else "p"
-        other = self._written(self.b, expectation(self.b, self.shapes.b, second))
-        return {"model": self.distance.formula(one, other)}
+        first, second = letters(self.a, self.b)
+        one = self._written(self.a, self.shapes.a, first)
+        return {"model": self.distance.formula(one, self._written(self.b, self.shapes.b, second))}
 
-    def _written(self, side: Joint, over: str) -> Written:
+    def _written(self, side: Joint, shapes: Mapping[str, Shape], symbol: str) -> Written:
+        over = expectation(side, shapes, symbol)
+
         def point(mark: str) -> str:
-            names = [argument(side, name, mark) for name in self.names]
+            names = [argument(side, name, mark, symbol) for name in self.names]
             return f"({', '.join(names)})" if len(names) > 1 else names[0]
 
         return Written(over, point(""), point("'"))

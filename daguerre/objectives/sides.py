@@ -22,6 +22,7 @@ __all__ = [
     "conditional",
     "expectation",
     "integrates_out",
+    "letters",
     "modules_of",
     "needed",
     "pair_shapes",
@@ -211,9 +212,15 @@ def expectation(side: Joint, shapes: Mapping[str, Shape], symbol: str) -> str:
     return r"\, ".join(factors)
 
 
-def argument(side: Joint, name: str, mark: str = "") -> str:
+def argument(side: Joint, name: str, mark: str = "", symbol: str = "p") -> str:
     """Write a variable, a deterministic one as the output `G(z)`, of draws with some mark."""
     if side.graph[name].map != "deterministic":
         return f"{label(name)}{mark}"
     parents = (f"{label(parent)}{mark}" for parent in side.graph.parents(name))
-    return rf"G_\theta({', '.join(parents)})"
+    of = {"p": r"G_\theta", "q": r"f_\phi"}[symbol]
+    return rf"{of}({', '.join(parents)})"
+
+
+def letters(a: Joint, b: Joint) -> tuple[str, str]:
+    """Return the letters of two sides: q for what follows from data, p for the model."""
+    return "p" if b.data and not a.data else "q", "q" if b.data else "p"

@@ -105,7 +105,7 @@ def test_a_model_of_ones_own_brings_its_encoder_or_critic(run, tmp_path):
     code, out, _ = run("check", "mine_a:Decoder", "--q", "mine_a:Encoder")
     assert code == 0
     assert "prescribed" in out
-    assert "elbo  KL(data * q, p)       yes" in out
+    assert "elbo KL(data * q, p) yes" in " ".join(out.split())
 
 
 def test_a_run_never_imports_the_code_it_names_by_itself(run, tmp_path):
@@ -122,7 +122,7 @@ def test_check_prints_shapes_kinds_and_why_a_cost_is_refused(run):
     code, out, _ = run("check", "gan")
     assert code == 0
     assert "implicit    [n, 64]" in out
-    assert "elbo  KL(data * q, p)       no          x is implicit" in out
+    assert "elbo KL(data * q, p) no x is implicit" in " ".join(out.split())
 
 
 @pytest.mark.parametrize(

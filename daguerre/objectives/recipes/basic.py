@@ -206,8 +206,6 @@ def gan(
     check_models(p=p)
     names = observed_names(p.graph, observed, latent=None)
     both = (*names, *p.graph.inputs)
-    if critic is None:
-        raise InadmissibleError("a GAN needs a critic of what is observed: dg.gan(p, critic)")
     return JS(Empirical(both), p[both], critic=critic, loss=loss, penalty=penalty)
 
 
