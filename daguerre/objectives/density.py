@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from daguerre.joint import Factor, Joint, as_joint
 from daguerre.objectives.estimators import Estimator, Pathwise
-from daguerre.objectives.kl_plan import Choices, Entry, KLPlan, cross_entropy_plan, kl_plan
+from daguerre.objectives.kl_plan import Entry, KLPlan, choose, cross_entropy_plan, kl_plan
 from daguerre.objectives.kl_words import kl_latex, kl_ledger
 from daguerre.objectives.latents import Drawn, Latents
 from daguerre.objectives.objective import Divergence, Objective, Player, Round, Term
@@ -66,7 +66,7 @@ def KL(  # noqa: N802 - the field's name
         >>> round(KL(a, b).losses(1)["model"].item(), 6)
         0.376766
     """
-    plan = kl_plan(as_joint(a), as_joint(b), Choices(gradients))
+    plan = kl_plan(as_joint(a), as_joint(b), choose(gradients))
     return Objective(((1.0, KullbackLeibler(plan)),))
 
 
@@ -112,7 +112,7 @@ def cross_entropy(
     one, other = as_joint(a), as_joint(b)
     movers = None if players is None else tuple(Player(k, (m,)) for k, m in players.items())
     moved = {m for p in movers for m in p.modules} if movers is not None else {*one.modules}
-    choices = Choices(gradients, tuple(partial), learns=bool(moved & {*one.modules}))
+    choices = choose(gradients, partial, learns=bool(moved & {*one.modules}))
     names = (of,) if isinstance(of, str) else tuple(of)
     plan = cross_entropy_plan(one, other, names, choices)
     return Objective(((1.0, KullbackLeibler(plan, players=movers)),))

@@ -39,11 +39,23 @@ class Particles:
         count: K, the draws that make one bound.
         groups: M, the bounds that are averaged for each example.
         order: Of the Renyi bound; 0 is that of importance weighting.
+
+    Raises:
+        ValueError: Fewer than one draw or bound, an order of 1 or more.
     """
 
     count: int
     groups: int = 1
     order: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name, number in (("particles", self.count), ("groups", self.groups)):
+            if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+                raise ValueError(f"{name} is a number of draws, 1 or more, not {number!r}")
+        if not 0 <= self.order < 1:
+            raise ValueError(
+                f"the order lies from 0 up to, but not at, 1 (dg.elbo), not at {self.order!r}"
+            )
 
     def bound(self, weights: Tensor) -> Tensor:
         """Return the bounds `[M, n]` of log-weights `[K M, n]`."""

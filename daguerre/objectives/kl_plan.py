@@ -31,6 +31,7 @@ __all__ = [
     "Entry",
     "KLPlan",
     "check_rates",
+    "choose",
     "cross_entropy_plan",
     "kl_plan",
     "late_parents",
@@ -49,6 +50,26 @@ class Choices(NamedTuple):
     gradients: Estimator | Mapping[str, Estimator] | None = None
     partial: tuple[str, ...] = ()
     learns: bool = True
+
+
+def choose(
+    gradients: Estimator | Mapping[str, Estimator] | None,
+    partial: str | Iterable[str] = (),
+    *,
+    learns: bool = True,
+) -> Choices:
+    """Check what a user has chosen.
+
+    Raises:
+        TypeError: Something that is no estimator.
+    """
+    for one in gradients.values() if isinstance(gradients, Mapping) else [gradients]:
+        if one is not None and not isinstance(one, Estimator):
+            raise TypeError(
+                "gradients takes estimators such as dg.estimators.ENUMERATE or"
+                f" score_function(draws=4), for all latents or by name, not {one!r}"
+            )
+    return Choices(gradients, (partial,) if isinstance(partial, str) else tuple(partial), learns)
 
 
 class Entry(NamedTuple):

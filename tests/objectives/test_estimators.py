@@ -542,3 +542,9 @@ def test_compiled_estimators_do_what_eager_ones_do():
         return [step(X).item() for _ in range(3)]
 
     assert losses(compiled=True) == pytest.approx(losses(compiled=False), rel=1e-6)
+
+
+@pytest.mark.parametrize("wrong", ["reinforce", score_function, {"h": 3}])
+def test_what_is_no_estimator_is_refused(wrong):
+    with pytest.raises(TypeError, match="gradients takes estimators such as"):
+        dg.elbo(decoder(), Code(), gradients=wrong)

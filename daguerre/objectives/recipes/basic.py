@@ -15,7 +15,7 @@ from daguerre.objectives.density import KL, KullbackLeibler
 from daguerre.objectives.estimators import Estimator
 from daguerre.objectives.games import NON_SATURATING, GameLoss
 from daguerre.objectives.importance import ImportanceWeighted, Particles
-from daguerre.objectives.kl_plan import Choices, KLPlan, check_rates, kl_plan
+from daguerre.objectives.kl_plan import KLPlan, check_rates, choose, kl_plan
 from daguerre.objectives.objective import Objective
 from daguerre.objectives.penalties import Penalised
 from daguerre.objectives.rates import Rate, Rates, by_name
@@ -71,7 +71,7 @@ def elbo(
         2.27
     """
     check_models(p=p, q=q)
-    plan = bound(p, q, observed, Choices(gradients, tuple(partial)))
+    plan = bound(p, q, observed, choose(gradients, partial))
     rates = by_name(rate, tuple(n for n in plan.terms_a if n in plan.names))
     check_rates(plan, rates)
     return Objective(((1.0, KullbackLeibler(plan, rates=rates)),))
@@ -138,19 +138,15 @@ def iwae(  # noqa: PLR0913 - one bound, each choice by keyword
         >>> round(loss["model"].item(), 4)  # exact, as q is the posterior: -log N(2; 0, 2)
         2.2655
     """
-    for name, count in (("particles", particles), ("groups", groups)):
-        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-            raise ValueError(f"{name} is a number of draws, 1 or more, not {count!r}")
-    if not 0 <= order < 1:
-        raise ValueError(f"the order lies from 0 up to, but not at, 1 (dg.elbo), not at {order!r}")
-    plan = bound(p, q, observed, Choices(gradients, tuple(partial)))
+    drawn = Particles(particles, groups, order)
+    plan = bound(p, q, observed, choose(gradients, partial))
     for name, shape in plan.shapes.b.items():
         if shape.cpd in (Shared, SharedNormal):
             raise InadmissibleError(
                 f"{name} is shared by all rows of the data, so weights of single rows bound no"
                 " evidence; use dg.elbo"
             )
-    return Objective(((1.0, ImportanceWeighted(plan, Particles(particles, groups, order))),))
+    return Objective(((1.0, ImportanceWeighted(plan, drawn)),))
 
 
 def nll(p: Model, *, observed: Iterable[str] | None = None) -> Objective:

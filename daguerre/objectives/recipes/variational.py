@@ -24,7 +24,7 @@ from daguerre.objectives.estimators import Estimator
 from daguerre.objectives.expectation import covariance_penalty, expectation
 from daguerre.objectives.games import LOG_RATIO
 from daguerre.objectives.importance import ImportanceWeighted, Particles
-from daguerre.objectives.kl_plan import Choices, KLPlan
+from daguerre.objectives.kl_plan import KLPlan, choose
 from daguerre.objectives.moments import MMD
 from daguerre.objectives.objective import Objective, Player
 from daguerre.objectives.permuted import permuted
@@ -79,7 +79,7 @@ def wake_sleep(p: Model, q: Model, *, observed: Iterable[str] | None = None) -> 
         >>> [player.name for player in wake_sleep(p, q).players]
         ['inference', 'model']
     """
-    plan = bound(p, q, observed, Choices(learns=False))
+    plan = bound(p, q, observed, choose(None, learns=False))
     wake = KullbackLeibler(plan, players=(Player("model", (p,)),))
     return Objective(((1.0, wake),)) + _sleep(p, q, plan)
 
@@ -121,7 +121,7 @@ def reweighted_wake_sleep(
         >>> reweighted_wake_sleep(p, q, particles=5)
         Objective(IWAE-5 over z, x; players: inference, model)
     """
-    plan = bound(p, q, observed, Choices(learns=False))
+    plan = bound(p, q, observed, choose(None, learns=False))
     players = (Player("model", (p,)), Player("inference", (q,)))
     wake = Objective(((1.0, ImportanceWeighted(plan, Particles(particles), players)),))
     return wake + sleep * _sleep(p, q, plan) if sleep else wake
