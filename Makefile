@@ -5,13 +5,16 @@ BENCH := .venv-bench/bin
 # two cores shared by several threads of one small net are slower than one
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test slow lint bench clean
 
 demo: .venv/ready
 	$(BIN)/daguerre demo --out runs/demo
 
 test: lint
 	$(BIN)/python -m pytest -q
+
+slow: .venv/ready
+	$(BIN)/python -m pytest -q -m slow
 
 lint: .venv/ready
 	$(BIN)/ruff check .

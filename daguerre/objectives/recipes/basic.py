@@ -15,7 +15,7 @@ from daguerre.objectives.density import KL, KullbackLeibler
 from daguerre.objectives.estimators import Estimator
 from daguerre.objectives.games import NON_SATURATING, GameLoss
 from daguerre.objectives.importance import ImportanceWeighted, Particles
-from daguerre.objectives.kl_plan import KLPlan, check_rates, choose, kl_plan
+from daguerre.objectives.kl_plan import Choices, KLPlan, check_rates, choose, kl_plan
 from daguerre.objectives.objective import Objective
 from daguerre.objectives.penalties import Penalised
 from daguerre.objectives.rates import Rate, Rates, by_name
