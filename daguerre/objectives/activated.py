@@ -6,6 +6,7 @@ $$\mathbb{E}_{x \sim \frac12(\mathrm{data} + p)}[\mathrm{sg}(D(x))\,\mathrm{ELBO
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import final
 
 import torch
@@ -13,9 +14,12 @@ from torch import Tensor
 
 from daguerre.draw.labels import label
 from daguerre.graph import InadmissibleError
+from daguerre.joint import Empirical, Joint
 from daguerre.objectives.adversarial import Adversarial
 from daguerre.objectives.density import KullbackLeibler
 from daguerre.objectives.estimators import Pathwise
+from daguerre.objectives.kl_plan import KLPlan
+from daguerre.objectives.kl_words import kl_latex
 from daguerre.objectives.objective import Divergence, Player, Round, Term
 from daguerre.program import draw
 
@@ -90,10 +94,16 @@ class AdversaryActivated(Divergence):
         """Return what critic and model minimise."""
         seen = ", ".join(label(name) for name in self.names)
         mixture = rf"\frac{{1}}{{2}}(p_{{\mathrm{{data}}}} + p_\theta)({seen})"
-        inner = self.bound.latex()["model"]
+        inner = kl_latex(_given_data(self.bound.plan), {})
         weight = rf"{self.game.game.output}({seen})"
         model = rf"\mathbb{{E}}_{{{mixture}}}\left[{weight} \left({inner}\right)\right]"
         return {"critic": self.game.latex()["critic"], "model": model}
+
+
+def _given_data(plan: KLPlan) -> KLPlan:
+    """Return the plan for one example, without the average over the data."""
+    factors = tuple(f for f in plan.a.factors if not isinstance(f, Empirical))
+    return replace(plan, a=Joint(factors, plan.a.names))
 
 
 def _missing(value: Tensor) -> Tensor:
