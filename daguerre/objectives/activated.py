@@ -45,6 +45,7 @@ class AdversaryActivated(Divergence):
         self.a, self.b, self.shapes = bound.a, bound.b, bound.shapes
         self.names, self.critic = game.names, game.critic
         self.players = (Player("critic", (game.critic,)), *bound.players)
+        self._given = bound.given  # looked up here, since a compiled loss cannot
 
     @property
     def title(self) -> str:
@@ -54,7 +55,7 @@ class AdversaryActivated(Divergence):
     @property
     def given(self) -> tuple[str, ...]:
         """The variables that a batch must hold."""
-        return self.bound.given
+        return self._given
 
     def settle(self, player: str) -> None:
         """Put a player's parameters back where they must be, after an update."""
@@ -79,7 +80,7 @@ class AdversaryActivated(Divergence):
         given = {
             name: torch.cat([real, _missing(real) if name in self.bound.partial else fakes[name]])
             for name, real in at.given.items()
-            if name in self.given
+            if name in self._given
         }
         return Round(2 * at.n, given, at.step)
 

@@ -91,7 +91,7 @@ def ancestral(p: Model, names: Iterable[str]) -> Factor:
 def ends_of(forward: Model, backward: Model) -> tuple[str, str]:
     """Return the variables between which two models lead to and fro."""
     ends = (*forward.graph.inputs, *backward.graph.inputs)
-    if len(ends) == 2 and ends[1] in forward.graph and ends[0] in backward.graph:
+    if len({*ends}) == len(ends) == 2 and ends[1] in forward.graph and ends[0] in backward.graph:
         return ends[0], ends[1]
     raise GraphError(
         "forward takes one input a and draws b, backward takes b and draws a; these are"
