@@ -80,7 +80,7 @@ class Augmented:
         >>> x_to_y = Conditional("y", frozenset("x"), r"q_\phi", adversarial=True)
         >>> gan = Augmented(frozenset({y_to_x, x_to_y}), frozenset("y"))
         >>> gan
-        Augmented(inference: y -> x <= z; generation: x -> y (adversarial))
+        Augmented(inference: y -> x <= z | generation: x -> y (adversarial))
         >>> swap(swap(gan)) == gan
         True
     """
@@ -158,7 +158,8 @@ class Augmented:
         """Return the distributions in LaTeX, a line for each process."""
         lines = []
         for name, inference in (("inference", True), ("generation", False)):
-            own = [c.latex() for c in _sorted(self.conditionals) if c.inference == inference]
+            laws = (c.latex() for c in _sorted(self.conditionals) if c.inference == inference)
+            own = dict.fromkeys(laws)  # two maps may make one distribution
             lines.append(rf"\text{{{name}: }} & {_SPACED.join(own) or '-'}")
         body = r" \\ ".join(lines)
         return rf"\begin{{aligned}}{body}\end{{aligned}}"
@@ -166,10 +167,10 @@ class Augmented:
     def __repr__(self) -> str:
         def process(name: str, *, inference: bool) -> str:
             own = [str(c) for c in _sorted(self.conditionals) if c.inference == inference]
-            return f"{name}: {', '.join(own) or 'none'}"
+            return f"{name}: {'; '.join(own) or 'none'}"
 
         both = (process("inference", inference=True), process("generation", inference=False))
-        return f"Augmented({'; '.join(both)})"
+        return f"Augmented({' | '.join(both)})"
 
 
 def swap(graph: Augmented) -> Augmented:

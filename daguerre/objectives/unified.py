@@ -33,7 +33,8 @@ def augmented(objective: Objective) -> Augmented:
     * a critic scores y given what it compares, which is drawn given y;
     * a divergence of joints with data scores the model; y is inferred by the perfect
       discriminator $q_*(y \mid x)$, which knows where x comes from;
-    * a cross entropy scores one conditional, at draws of which a critic tells y.
+    * a cross entropy scores one conditional, at draws of which a critic tells y;
+    * a part that only the critic plays, such as a penalty, changes nothing.
 
     Args:
         objective: A cost of densities, of critics, or of both.
@@ -51,11 +52,11 @@ def augmented(objective: Objective) -> Augmented:
         >>> p = dg.model(z=Normal(torch.zeros(2), 1.0), x=dg.deterministic(lambda z: 2 * z))
         >>> gan = augmented(dg.gan(p, dg.nn.mlp(2, 8, 1)))
         >>> gan
-        Augmented(inference: y -> x <= z; generation: x -> y (adversarial))
+        Augmented(inference: y -> x <= z | generation: x -> y (adversarial))
         >>> sorted(c.latex() for c in gan.conditionals)
         ['p_\\theta(x \\mid y)', 'q_\\phi^{(r)}(y \\mid x)']
     """
-    parts = [part for _, part in as_objective(objective).parts]
+    parts = [part for _, part in as_objective(objective).parts if not _is_of_critic_alone(part)]
     reading = _Reading(_indicators(parts), [p for p in parts if isinstance(p, Adversarial)])
     found = frozenset(c for part in parts for c in reading.conditionals(part))
     used = {n for c in found for n in (c.child, *c.parents)}
@@ -127,6 +128,10 @@ class _Reading:
         of_a, of_b = (INFERENCE, MODEL) if plan.a.data else (MODEL, INFERENCE)
         yield from _drawn(plan.a, plan.a.names, of_a, {})
         yield from _scored(plan, plan.terms_b, of_b, "")
+
+
+def _is_of_critic_alone(part: Divergence) -> bool:
+    return all(player.name == "critic" for player in part.players)
 
 
 def _indicators(parts: Iterable[Divergence]) -> dict[frozenset[str], str]:

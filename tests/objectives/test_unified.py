@@ -6,10 +6,12 @@ import pytest
 import torch
 from nets import encoder, net, zeros
 from parts import Critic, back, decoder, generator, mapping, there
+from torch import Tensor, nn
 from torch.distributions import Normal
 
 import daguerre as dg
 from daguerre.draw.augmented import Conditional
+from daguerre.objectives.objective import Divergence, Player, Round, Term
 from daguerre.objectives.recipes import (
     aae,
     aavae,
@@ -114,6 +116,7 @@ def test_the_edges_are_those_of_the_table(name):
 
 def test_the_table_of_a_gan_and_of_domain_adaptation_is_one():
     adapted = augmented(adaptation())
+    assert adapted.latex().count(r"p_\theta(x \mid y)") == 1
     assert adapted.edges(inference=True) == pairs("sx tx yx")
     assert adapted.renamed({"s": "z", "t": "z"}) == augmented(gan())
 
@@ -214,7 +217,7 @@ def test_an_indicator_makes_way_for_a_variable_of_its_name():
     graph = augmented(dg.gan(p, Critic(3, 2)))
     assert graph.indicators == {"y_x"}
     assert repr(graph) == (
-        "Augmented(inference: y_x -> x <= y, z; generation: x, y -> y_x (adversarial))"
+        "Augmented(inference: y_x -> x <= y, z | generation: x, y -> y_x (adversarial))"
     )
     q = dg.model(
         x=dg.Input(3),
@@ -240,22 +243,22 @@ def test_maps_between_latents_and_data_are_of_both_processes():
         x=lambda h: Normal(h, 1.0),
     )
     assert repr(augmented(dg.elbo(p, encoder(3, 2)))) == (
-        "Augmented(inference: x -> y (adversarial), x, y -> z; generation: z => h, h, y -> x)"
+        "Augmented(inference: x -> y (adversarial); x, y -> z | generation: z => h; h, y -> x)"
     )
     assert repr(augmented(dg.gan(p, Critic(3)))) == (
-        "Augmented(inference: z => h, h, y -> x; generation: x -> y (adversarial))"
+        "Augmented(inference: z => h; h, y -> x | generation: x -> y (adversarial))"
     )
 
 
 def test_likelihoods_and_autoencoders_have_augmented_graphs_too():
     p = dg.model(x=Normal(zeros(3), 1.0))
     assert repr(augmented(dg.nll(p))) == (
-        "Augmented(inference: x -> y (adversarial); generation: y -> x)"
+        "Augmented(inference: x -> y (adversarial) | generation: y -> x)"
     )
     cost = dg.cross_entropy(dg.data("x") * mapping(), decoder(), of="x")
-    assert repr(augmented(cost)) == "Augmented(inference: x => z; generation: z -> x)"
+    assert repr(augmented(cost)) == "Augmented(inference: x => z | generation: z -> x)"
     asleep = dg.cross_entropy(decoder(), encoder(3, 2), of="z")
-    assert repr(augmented(asleep)) == "Augmented(inference: z -> x; generation: x -> z)"
+    assert repr(augmented(asleep)) == "Augmented(inference: z -> x | generation: x -> z)"
 
 
 def test_a_cost_with_neither_critic_nor_density_has_none():
@@ -265,6 +268,31 @@ def test_a_cost_with_neither_critic_nor_density_has_none():
         augmented(generator())  # type: ignore[arg-type]
     with pytest.raises(dg.GraphError, match="no variable 'w' in the augmented graph"):
         augmented(gan()).renamed({"w": "z"})
+
+
+class Penalty(Divergence):
+    """What a critic pays for its slope, which no model sees."""
+
+    def __init__(self, critic: nn.Module) -> None:
+        self.players = (Player("critic", (critic,)),)
+
+    @property
+    def title(self) -> str:
+        return "penalty"
+
+    def loss(self, player: str, at: Round) -> Tensor:
+        return torch.zeros(())
+
+    def ledger(self) -> tuple[Term, ...]:
+        return ()
+
+    def latex(self) -> dict[str, str]:
+        return {}
+
+
+def test_what_only_the_critic_pays_changes_nothing():
+    penalty = dg.Objective(((10.0, Penalty(Critic(3))),))
+    assert augmented(gan() + penalty) == augmented(gan())
 
 
 @pytest.mark.parametrize("build", [gan, info, vae, cycle])

@@ -114,7 +114,7 @@ def aae(
         critic: A module from the latents, in the order of p (then p's inputs), to logits `[n]` or
             `[n, 1]` that are high on the prior.
         observed: As for `elbo`.
-        weight: $\lambda$.
+        weight: $\lambda$, of the game; it scales the losses of both its players.
         loss: Of the game.
 
     Raises:
@@ -204,7 +204,7 @@ def vae_gan(  # noqa: PLR0913 - one game, each choice by keyword
         critic: A module from x (then p's inputs) to logits `[n]` or `[n, 1]`.
         observed: As for `elbo`.
         rate: As for `elbo`.
-        weight: $\lambda$.
+        weight: $\lambda$, of the game; it scales the losses of both its players.
         loss: Of the game.
 
     Raises:
