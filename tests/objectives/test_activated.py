@@ -103,6 +103,19 @@ def test_aavae_learns_from_some_labels():
     assert all(g.abs().sum() > 0 for g in torch.autograd.grad(seeded(cost, rows, "model"), model))
 
 
+def test_fakes_have_no_label():
+    p, q = semi()
+    y = torch.eye(3, dtype=torch.float64)[[0, 2, 1, 0]]
+    cost = aavae(p, q, Cut(0.0, certainty=0.0), partial=["y"])
+    loss = seeded(cost, {"x": X, "y": y}, "model")
+    torch.manual_seed(7)
+    both = {
+        "x": torch.cat([X, p.sample(4)["x"]]),
+        "y": torch.cat([y, torch.full_like(y, torch.nan)]),
+    }
+    torch.testing.assert_close(loss, dg.elbo(p, q, partial=["y"]).losses(both)["model"] / 2)
+
+
 def test_aavae_refuses_gradients_that_are_right_for_a_mean_only():
     p = dg.model(
         z=Poisson(torch.ones(2)),
