@@ -25,6 +25,7 @@ from daguerre.objectives import (
     MMD,
     Objective,
     Wasserstein,
+    augmented,
     cross_entropy,
     elbo,
     estimators,
@@ -40,6 +41,7 @@ from daguerre.objectives import (
     penalties,
     rates,
     recipes,
+    swap,
     wake_sleep,
 )
 from daguerre.structure import (
@@ -71,6 +73,7 @@ __all__ = [
     "StandardNormal",
     "Step",
     "Wasserstein",
+    "augmented",
     "bijection",
     "counterfactual",
     "cross_entropy",
@@ -109,6 +112,7 @@ __all__ = [
     "requisite",
     "rv",
     "save",
+    "swap",
     "units",
     "wake_sleep",
 ]

@@ -16,6 +16,7 @@ from daguerre.objectives.permuted import permuted
 from daguerre.objectives.priors import prior
 from daguerre.objectives.recipes import elbo, gan, iwae, nll, objectives_for, wake_sleep
 from daguerre.objectives.transport import sinkhorn, sliced_wasserstein
+from daguerre.objectives.unified import augmented, swap
 from daguerre.objectives.wasserstein import Wasserstein
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "Objective",
     "Player",
     "Wasserstein",
+    "augmented",
     "covariance_penalty",
     "cross_entropy",
     "dimension_wise_kl",
@@ -47,6 +49,7 @@ __all__ = [
     "recipes",
     "sinkhorn",
     "sliced_wasserstein",
+    "swap",
     "total_correlation",
     "wake_sleep",
 ]

@@ -137,6 +137,8 @@ class KullbackLeibler(Divergence):
         )
         latents, graph = {*plan.how}, plan.a.graph
         self._moving = tuple(n for n in plan.own.names if latents & {n, *graph.ancestors([n])})
+        inputs = (n for n in self.b.given if n not in self.a.names)
+        self._given = tuple(dict.fromkeys((*self.a.given, *inputs, *self.partial)))
         self._lacking = {n for n in self.partial if n in plan.a.data}
         self._scores = ScoreFunctions(plan)
         baselines = tuple(self._scores.baselines.values())
@@ -151,7 +153,7 @@ class KullbackLeibler(Divergence):
     @property
     def given(self) -> tuple[str, ...]:
         """The variables that a batch must hold."""
-        return tuple(dict.fromkeys((*super().given, *self.partial)))
+        return self._given
 
     def loss(self, player: str, at: Round) -> Tensor:
         """Return the batch mean of the divergence, in nats."""

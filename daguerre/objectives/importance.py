@@ -132,7 +132,7 @@ class ImportanceWeighted(Divergence):
         self.particles, self._weighing = particles, _Weighing(plan, particles)
         self.plan, self._inner = plan, self._weighing.inner
         self.a, self.b, self.names, self.shapes = plan.a, plan.b, plan.names, plan.shapes
-        self.partial, self.given_names = plan.choices.partial, self._inner.given
+        self.partial, self._given = plan.choices.partial, self._inner.given
         self.players = self._inner.players if players is None else players
         self._doubly = any(isinstance(e, Pathwise) and e.doubly for e in plan.how.values())
 
@@ -146,7 +146,7 @@ class ImportanceWeighted(Divergence):
     @property
     def given(self) -> tuple[str, ...]:
         """The variables that a batch must hold."""
-        return self.given_names
+        return self._given
 
     def loss(self, player: str, at: Round) -> Tensor:
         """Return minus the batch mean of the bound, in nats."""

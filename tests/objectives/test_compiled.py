@@ -60,6 +60,11 @@ PAIRS: dict[str, Callable[[dg.Model, dg.Model], dg.Objective]] = {
     "factor": lambda p, q: recipes.factor_vae(p, q, critic(2, 4, 1)),
     "dip": lambda p, q: recipes.dip_vae(p, q),
     "avb": lambda p, q: recipes.avb(p, q, critic(5, 4, 1)),
+    "aae": lambda p, q: recipes.aae(p, q, critic(2, 4, 1)),
+    "ali": lambda p, q: recipes.ali(p, q, critic(5, 4, 1)),
+    "vae-gan": lambda p, q: recipes.vae_gan(p, q, critic(3, 4, 1)),
+    "aavae": lambda p, q: recipes.aavae(p, q, critic(3, 4, 1)),
+    "infogan": lambda p, q: recipes.infogan(p, q, critic(3, 4, 1)),
 }
 GENERATORS: dict[str, Callable[[dg.Joint], dg.Objective]] = {
     "mmd": lambda x: dg.MMD(dg.data("x"), x),

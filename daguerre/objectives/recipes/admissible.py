@@ -15,6 +15,15 @@ from daguerre.objectives import f
 from daguerre.objectives.moments import MMD
 from daguerre.objectives.objective import Objective
 from daguerre.objectives.penalties import gradient
+from daguerre.objectives.recipes.adversarial import (
+    aae,
+    aavae,
+    ali,
+    cyclegan,
+    infogan,
+    iwgan,
+    vae_gan,
+)
 from daguerre.objectives.recipes.basic import elbo, gan, iwae, nll, observed_names
 from daguerre.objectives.recipes.variational import (
     avb,
@@ -135,6 +144,20 @@ _COSTS = {
         lambda m: avb(m.p, m.q, _AnyCritic()),
     ),
     "vq_vae": _Cost("reconstruction + distance of codes", lambda m: vq_vae(m.p, m.q)),
+    "aae": _Cost(
+        "reconstruction + JS(p(z), q(z)) + critic", lambda m: aae(m.p, m.q, _AnyCritic())
+    ),
+    "ali": _Cost("JS(data * q, p) + critic", lambda m: ali(m.p, m.q, _AnyCritic())),
+    "vae_gan": _Cost("elbo + JS(data, p) + critic", lambda m: vae_gan(m.p, m.q, m.critic)),
+    "aavae": _Cost("elbo of data and of fakes + critic", lambda m: aavae(m.p, m.q, m.critic)),
+    "infogan": _Cost("gan + E_p[-log q(z)]", lambda m: infogan(m.p, m.q, m.critic)),
+    "cyclegan": _Cost(
+        "two gans + reconstruction, to and fro",
+        lambda m: cyclegan(
+            m.p, m.q, dict.fromkeys((*m.p.graph.names, *m.q.graph.names), m.critic)
+        ),
+    ),
+    "iwgan": _Cost("gan with weighted draws + critic", lambda m: iwgan(m.p, m.critic)),
     "gan": _Cost("JS(data, p) + critic", lambda m: gan(m.p, m.critic)),
     "f_divergence": _Cost(
         "f-divergence(data, p) + critic",

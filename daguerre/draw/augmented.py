@@ -1,0 +1,197 @@
+r"""Augmented graphs: variables, real or fake, and the two processes that link them.
+
+In the notation of Hu, Yang, Salakhutdinov and Xing (2018, arXiv 1706.00550) what a cost draws
+from is the inference process (dashed), and what it scores is the generative one (solid). An
+indicator y says where x comes from, 1 real and 0 fake; a discriminator is a conditional of y.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import final
+
+from daguerre.draw.labels import label
+from daguerre.draw.notation import Arrow, Figure, Node, with_caption
+from daguerre.graph import Graph, GraphError, did_you_mean
+
+__all__ = ["Augmented", "Conditional", "swap"]
+
+_SPACED = r",\; "
+_ROLES = {r"q_\phi": "q_*", "q_*": r"q_\phi"}
+
+
+@final
+@dataclass(frozen=True)
+class Conditional:
+    r"""One distribution of an augmented graph: a child given its parents.
+
+    Attributes:
+        child: The variable.
+        parents: What it depends on.
+        symbol: LaTeX of the distribution: `p_\theta`, `q_\eta`, the discriminator `q_\phi`, or
+            `q_*`, the perfect one, which is told where each example comes from.
+        inference: Whether it belongs to the inference process.
+        through: Parents of which the child is a function, which makes the distribution implicit.
+        adversarial: Whether it is used together with its reverse.
+    """
+
+    child: str
+    parents: frozenset[str]
+    symbol: str
+    inference: bool = False
+    through: frozenset[str] = frozenset()
+    adversarial: bool = False
+
+    @property
+    def arrows(self) -> frozenset[Arrow]:
+        """One arrow from each parent."""
+        return frozenset(
+            Arrow(p, self.child, self.inference, p in self.through, self.adversarial)
+            for p in self.parents
+        )
+
+    def latex(self) -> str:
+        r"""Return `p_\theta(x \mid y)`; what the child is a function of is left out."""
+        given = ", ".join(label(p) for p in sorted(self.parents - self.through))
+        symbol = f"{self.symbol}^{{(r)}}" if self.adversarial else self.symbol
+        bar = rf" \mid {given}" if given else ""
+        return f"{symbol}({label(self.child)}{bar})"
+
+    def __str__(self) -> str:
+        rest, through = (", ".join(sorted(p)) for p in (self.parents - self.through, self.through))
+        mark = " (adversarial)" if self.adversarial else ""
+        if not rest:
+            return f"{through} => {self.child}{mark}"
+        return f"{rest} -> {self.child}{f' <= {through}' if through else ''}{mark}"
+
+
+@final
+@dataclass(frozen=True, repr=False)
+class Augmented:
+    r"""The augmented graph of a cost; two are equal where their conditionals are.
+
+    Attributes:
+        conditionals: The distributions of both processes.
+        indicators: The variables that say what is real.
+
+    Example:
+        >>> y_to_x = Conditional("x", frozenset("zy"), r"p_\theta", True, frozenset("z"))
+        >>> x_to_y = Conditional("y", frozenset("x"), r"q_\phi", adversarial=True)
+        >>> gan = Augmented(frozenset({y_to_x, x_to_y}), frozenset("y"))
+        >>> gan
+        Augmented(inference: y -> x <= z | generation: x -> y (adversarial))
+        >>> swap(swap(gan)) == gan
+        True
+    """
+
+    conditionals: frozenset[Conditional]
+    indicators: frozenset[str]
+
+    @property
+    def variables(self) -> frozenset[str]:
+        """The variables, the indicators among them."""
+        return frozenset(n for c in self.conditionals for n in (c.child, *c.parents))
+
+    @property
+    def arrows(self) -> frozenset[Arrow]:
+        """All arrows with their three marks."""
+        return frozenset(arrow for c in self.conditionals for arrow in c.arrows)
+
+    @property
+    def visible(self) -> frozenset[str]:
+        """What inference starts from: variables that it does not infer."""
+        return self.variables - {c.child for c in self.conditionals if c.inference}
+
+    def edges(self, *, inference: bool) -> frozenset[tuple[str, str]]:
+        """Return pairs (parent, child) of one process."""
+        return frozenset((a.source, a.target) for a in self.arrows if a.inference == inference)
+
+    def graph(self, *, inference: bool = False) -> Graph:
+        """Return one process as a graph, the generative one by default.
+
+        Raises:
+            GraphError: It has a cycle, as that of models that play to and fro.
+        """
+        return Graph.from_edges(
+            sorted(self.edges(inference=inference)), nodes=sorted(self.variables)
+        )
+
+    def renamed(self, names: Mapping[str, str]) -> Augmented:
+        """Return the same graph over other names; two variables may become one.
+
+        Raises:
+            GraphError: A name that the graph has not.
+        """
+        for name in names:
+            if name not in self.variables:
+                hint = did_you_mean(name, sorted(self.variables))
+                raise GraphError(f"no variable {name!r} in the augmented graph{hint}")
+
+        def new(old: Iterable[str]) -> frozenset[str]:
+            return frozenset(names.get(n, n) for n in old)
+
+        moved = (
+            replace(
+                c,
+                child=names.get(c.child, c.child),
+                parents=new(c.parents),
+                through=new(c.through),
+            )
+            for c in self.conditionals
+        )
+        return Augmented(frozenset(moved), new(self.indicators))
+
+    def figure(self) -> Figure:
+        """Return what is to be drawn: dashed inference, hollow maps, blue adversaries."""
+        visible, last = self.visible, self.indicators
+        names = sorted(self.variables, key=lambda n: (n in last, n not in visible, n))
+        nodes = (Node(n, label(n), observed=n in visible) for n in names)
+        arrows = dict.fromkeys(
+            arrow
+            for c in _sorted(self.conditionals)
+            for arrow in sorted(c.arrows, key=lambda a: a.source)
+        )
+        return with_caption(Figure(tuple(nodes), tuple(arrows)), self.latex())
+
+    def latex(self) -> str:
+        """Return the distributions in LaTeX, a line for each process."""
+        lines = []
+        for name, inference in (("inference", True), ("generation", False)):
+            laws = (c.latex() for c in _sorted(self.conditionals) if c.inference == inference)
+            own = dict.fromkeys(laws)  # two maps may make one distribution
+            lines.append(rf"\text{{{name}: }} & {_SPACED.join(own) or '-'}")
+        body = r" \\ ".join(lines)
+        return rf"\begin{{aligned}}{body}\end{{aligned}}"
+
+    def __repr__(self) -> str:
+        def process(name: str, *, inference: bool) -> str:
+            own = [str(c) for c in _sorted(self.conditionals) if c.inference == inference]
+            return f"{name}: {'; '.join(own) or 'none'}"
+
+        both = (process("inference", inference=True), process("generation", inference=False))
+        return f"Augmented({' | '.join(both)})"
+
+
+def swap(graph: Augmented) -> Augmented:
+    r"""Exchange generation and inference, and the learned discriminator with the perfect one.
+
+    From InfoGAN's graph it makes that of a VAE. Hollow marks stay, since they tell of a map and
+    not of a process: a VAE has none because its cost asks for the density of x.
+
+    References:
+        Hu et al. (2018, arXiv 1706.00550), figure 1.
+    """
+    turned = (
+        replace(
+            c,
+            inference=not c.inference,
+            symbol=_ROLES.get(c.symbol, c.symbol) if c.adversarial else c.symbol,
+        )
+        for c in graph.conditionals
+    )
+    return Augmented(frozenset(turned), graph.indicators)
+
+
+def _sorted(conditionals: Iterable[Conditional]) -> list[Conditional]:
+    return sorted(conditionals, key=lambda c: (not c.inference, c.child, sorted(c.parents)))
