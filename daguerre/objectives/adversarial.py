@@ -198,7 +198,9 @@ class Adversarial(Divergence):
         Those are the sides whose draws can move; both where the game relates their logits.
         """
         related = self.game.relate is not None
-        fake_plays = self.b in self._learns or not self._real_learns
+        fake_plays = bool(self.game.formulas[2]) and (
+            self.b in self._learns or not self._real_learns
+        )
         return related or self._real_learns, related or fake_plays
 
     def _model_loss(self, at: Round) -> Tensor:

@@ -325,7 +325,7 @@ class Aggregate(Divergence):
         own, other = self.weights.log(n, self.rows)
         weights = torch.full_like(table[..., 0], other).masked_fill(itself, own)
         return Split(
-            table.sum(2).diagonal(),
+            table.sum(2).masked_fill(~itself, 0.0).sum(1),
             (weights + table.sum(2)).logsumexp(1),
             (weights.unsqueeze(2) + table).logsumexp(1).sum(1),
             self._log_prior(z),

@@ -223,6 +223,7 @@ def covariance_penalty(z: Tensor, *, off_diagonal: float = 10.0, diagonal: float
         raise GraphError(f"a covariance is that of two rows or more, not {n}")
     z = z.reshape(n, -1)
     z = z - z.mean(0)
-    squares = (z.T @ z / (n - 1) - torch.eye(z.shape[1], dtype=z.dtype, device=z.device)) ** 2
-    itself = squares.diagonal().sum()
+    identity = torch.eye(z.shape[1], dtype=z.dtype, device=z.device)
+    squares = (z.T @ z / (n - 1) - identity) ** 2
+    itself = (squares * identity).sum()
     return off_diagonal * (squares.sum() - itself) + diagonal * itself

@@ -38,7 +38,7 @@ def slope(function: Callable[[Tensor], Tensor], at: float) -> float:
 
 
 def adversarial_loss(logit: Tensor) -> Callable[[Tensor], Tensor]:
-    """-E log q^r(y | x): the library's loss of the model, where y is fake with weight 1/2."""
+    """-E log q^r(y | x): the loss of the model, where y is fake with weight 1/2."""
     return lambda theta: (
         0.5 * (density(theta) * dg.games.NON_SATURATING.model(logit)).sum() * WIDTH
     )
