@@ -103,7 +103,7 @@ def slopes(critic: Critic, rows: Rows) -> Tensor:
         return critic(*at).sum()
 
     found = torch.func.grad(total, tuple(range(len(moving))))(*(rows[i] for i in moving))
-    return torch.cat([one.flatten(1) for one in found], 1)
+    return torch.cat([one.reshape(len(one), -1) for one in found], 1)
 
 
 def _norm(critic: Critic, rows: Rows) -> Tensor:

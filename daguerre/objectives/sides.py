@@ -166,7 +166,19 @@ def pair_shapes(
         _check_same(
             b.program.by_name[name], of_a[name], of_b[name], "drawn by the inference model"
         )
+    _check_not_empty(a, of_a)
+    _check_not_empty(b, of_b)
     return PairShapes(of_a, of_b)
+
+
+def _check_not_empty(side: Joint, shapes: Mapping[str, Shape]) -> None:
+    for name in side.names:
+        if name in shapes and 0 in shapes[name].event:
+            raise GraphError(
+                f"{side.program.by_name[name]}: the event shape of {name} is"
+                f" {list(shapes[name].event)}, which holds no number, so there is nothing to"
+                " compare; give it a size, or leave the variable out"
+            )
 
 
 def _inputs(*sides: Joint) -> dict[str, Input]:

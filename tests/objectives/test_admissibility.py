@@ -289,3 +289,31 @@ def test_a_model_without_latents_needs_no_q():
     table = {row["cost"]: row for row in found}
     assert not {"elbo", "iwae", "wae"} & admitted(found)
     assert "no latent variable: its likelihood is dg.nll(p)" in table["elbo"]["why"]
+
+
+def test_an_event_that_holds_no_number_is_refused():
+    nothing = dg.model(z=Normal(torch.zeros(0), 1.0), x=dg.deterministic(lambda z: 2 * z))
+    message = r"the event shape of x is \[0\], which holds no number"
+    for build in (
+        lambda: dg.MMD(dg.data("x"), nothing["x"]),
+        lambda: dg.gan(nothing, nn.Linear(0, 1)),
+        lambda: dg.KL(dg.data("x"), dg.model(x=Normal(torch.zeros(0), 1.0))),
+    ):
+        with pytest.raises(dg.GraphError, match=message):
+            build()
+
+
+def test_a_scalar_event_is_compared_as_one_number():
+    class OfOne(nn.Linear):
+        def forward(self, x):
+            return super().forward(x[:, None])
+
+    p = dg.model(z=Normal(0.0, 1.0), x=dg.deterministic(lambda z: 2 * z))
+    penalties = (dg.penalties.gradient(10.0), dg.penalties.r1(1.0))
+    game = dg.gan(p, OfOne(1, 1), penalty=penalties)
+    assert all(loss.isfinite() for loss in game.losses(torch.randn(5)).values())
+    assert dg.MMD(dg.data("x"), p["x"]).losses(torch.randn(5))["model"].isfinite()
+    with pytest.raises(
+        dg.GraphError, match=r"(?s)the critic \(x -> the critic\).*x has shape \[n\]"
+    ):
+        dg.gan(p, nn.Linear(1, 1))
