@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from copy import copy
 from typing import Any
 
 import torch
@@ -42,7 +43,11 @@ class Call(nn.Module):
 
 
 class Constant(nn.Module):
-    """A parentless CPD: a fixed distribution, tensor or transform. Tensors become buffers."""
+    """A parentless CPD: a fixed distribution, tensor or transform.
+
+    A tensor becomes a buffer; the tensors of a distribution move with the module, too, but are no
+    part of its state.
+    """
 
     def __init__(self, value: Outcome) -> None:
         super().__init__()
@@ -54,6 +59,22 @@ class Constant(nn.Module):
     def forward(self) -> Outcome:
         """Return the constant."""
         return self.value
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Constant:  # noqa: FBT001, FBT002 - torch's
+        if isinstance(self.value, Distribution):
+            self.value = _moved(self.value, fn)
+        return super()._apply(fn, recurse)
+
+
+def _moved(distribution: Distribution, move: Callable[[Tensor], Tensor]) -> Distribution:
+    """Return a distribution with its tensors moved, those of distributions inside it too."""
+    copied = copy(distribution)
+    for name, part in vars(distribution).items():
+        if isinstance(part, Tensor):
+            vars(copied)[name] = move(part)
+        elif isinstance(part, Distribution):
+            vars(copied)[name] = _moved(part, move)
+    return copied
 
 
 class Composed(Model):

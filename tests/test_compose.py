@@ -7,7 +7,7 @@ import pytest
 import torch
 from models import Chain, Decoder, Encoder, Generator, Hidden, Mixture, Shifted
 from torch import nn
-from torch.distributions import AffineTransform, ExpTransform, Independent, Normal
+from torch.distributions import AffineTransform, Bernoulli, ExpTransform, Independent, Normal
 
 import daguerre as dg
 
@@ -375,3 +375,13 @@ def test_do_on_a_bijection_frees_its_argument():
     assert (values["x"] == 3.0).all()
     expected = Normal(0.0, 1.0).log_prob(values["z"]).sum(1)
     torch.testing.assert_close(model.log_prob(values), expected)
+
+
+def test_the_tensors_of_a_constant_move_with_the_model():
+    prior = Normal(torch.zeros(2), 1.0)
+    p = dg.model(z=prior, k=Independent(Bernoulli(torch.full((3,), 0.5)), 1)).double()
+    drawn = p.sample(4)
+    assert (drawn["z"].dtype, drawn["k"].dtype) == (torch.float64, torch.float64)
+    assert p.log_prob(drawn).dtype == torch.float64
+    assert not p.state_dict()
+    assert prior.loc.dtype == torch.float32  # the user's own stays as it was
