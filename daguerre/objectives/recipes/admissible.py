@@ -153,9 +153,7 @@ _COSTS = {
     "infogan": _Cost("gan + E_p[-log q(z)]", lambda m: infogan(m.p, m.q, m.critic)),
     "cyclegan": _Cost(
         "two gans + reconstruction, to and fro",
-        lambda m: cyclegan(
-            m.p, m.q, dict.fromkeys((*m.p.graph.names, *m.q.graph.names), m.critic)
-        ),
+        lambda m: cyclegan(m.p, m.q, {name: m.critic for name in m.p.graph.names}),
     ),
     "iwgan": _Cost("gan with weighted draws + critic", lambda m: iwgan(m.p, m.critic)),
     "gan": _Cost("JS(data, p) + critic", lambda m: gan(m.p, m.critic)),
