@@ -107,6 +107,11 @@ class _Pair(NamedTuple):
         both = (*observed_names(self.p.graph, None, latent=None), *self.p.graph.inputs)
         return Empirical(both), self.p[both]
 
+    @property
+    def critics(self) -> dict[str, nn.Module]:
+        """The critic, for each variable."""
+        return dict.fromkeys(self.p.graph.names, self.critic)
+
 
 class _AnyCritic(nn.Module):
     """Stands for whatever critic a user would bring."""
@@ -153,7 +158,7 @@ _COSTS = {
     "infogan": _Cost("gan + E_p[-log q(z)]", lambda m: infogan(m.p, m.q, m.critic)),
     "cyclegan": _Cost(
         "two gans + reconstruction, to and fro",
-        lambda m: cyclegan(m.p, m.q, {name: m.critic for name in m.p.graph.names}),
+        lambda m: cyclegan(m.p, m.q, m.critics),
     ),
     "iwgan": _Cost("gan with weighted draws + critic", lambda m: iwgan(m.p, m.critic)),
     "gan": _Cost("JS(data, p) + critic", lambda m: gan(m.p, m.critic)),
