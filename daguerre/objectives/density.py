@@ -186,12 +186,22 @@ class KullbackLeibler(Divergence):
     def _term(self, entry: Entry, drawn: Drawn, scored: Trace) -> Tensor:
         name = entry.name
         if entry.kind == "b":
-            term = negative_log_density(self.b.program.by_name[name], scored)
-            return _where_held(term, drawn.seen[name]) if name in self._lacking else term
+            return self.surprisal(name, drawn, scored)
         if entry.kind == "closed":
             value = self._exact(name, drawn, scored)
             return value if isinstance(self.rates.get(name), Rate) else sum_event(value)
         return self.density(name, drawn, drawn.trace)
+
+    def surprisal(self, name: str, drawn: Drawn, scored: Trace) -> Tensor:
+        """Return -log b of one variable, `[rows]`; 0 where the data lacks it."""
+        term = negative_log_density(self.b.program.by_name[name], scored)
+        if name not in self._lacking:
+            return term
+        held = drawn.seen[name]
+        term = torch.where(tile(held, len(term)), term, 0.0)
+        if self.plan.joint:
+            return term
+        return term / held.to(term.dtype).mean().clamp_min(1 / drawn.n)
 
     def density(self, name: str, drawn: Drawn, trace: Trace) -> Tensor:
         """Return the log-density of one variable of a, `[rows]`; 0 where the data holds it."""
@@ -281,12 +291,6 @@ class KullbackLeibler(Divergence):
         return {
             p.name: kl_latex(self.plan, self.rates) for p in self.players if p.name != "baseline"
         }
-
-
-def _where_held(term: Tensor, held: Tensor) -> Tensor:
-    """Return a term whose mean over all rows is that over the rows that hold its variable."""
-    share = held.to(term.dtype).mean().clamp_min(1 / len(held))
-    return torch.where(tile(held, len(term)), term, 0.0) / share
 
 
 def _stops(estimator: Estimator | None) -> bool:

@@ -26,7 +26,6 @@ from daguerre.objectives.latents import Drawn
 from daguerre.objectives.objective import Divergence, Player, Round, Term
 from daguerre.program import Trace
 from daguerre.rows import align, tile
-from daguerre.scoring import negative_log_density
 
 __all__ = ["ImportanceWeighted", "Particles", "log_weights"]
 
@@ -107,7 +106,7 @@ class _Weighing:
     def log_weights(self, drawn: Drawn, scored: Trace, own: Trace) -> Tensor:
         """Return log b - log a, states summed out, `[K M, n]`."""
         terms = [
-            negative_log_density(self.inner.b.program.by_name[e.name], scored)
+            self.inner.surprisal(e.name, drawn, scored)
             if e.kind == "b"
             else self.inner.density(e.name, drawn, own)
             for e in self.entries

@@ -103,6 +103,8 @@ class KLPlan:
         how: The estimator of each latent.
         choices: What was chosen.
         title: What is computed.
+        joint: Whether it is of joints: what a row lacks then costs it nothing. Otherwise the mean
+            is over the rows that hold what is predicted.
         symbols: The letters of the two sides in formulas.
     """
 
@@ -118,6 +120,7 @@ class KLPlan:
     how: Mapping[str, Estimator] = field(default_factory=dict)
     choices: Choices = field(default_factory=Choices)
     title: str = "KL"
+    joint: bool = True
     symbols: tuple[str, str] = ("q", "p")
 
     @property
@@ -215,7 +218,7 @@ def cross_entropy_plan(
     shapes = pair_shapes(a, b, pathwise=())
     plan = KLPlan(
         a, b, names, shapes, density, own, (), density.terms, choices=choices,
-        title=f"cross entropy of {', '.join(of)},", symbols=symbols,
+        title=f"cross entropy of {', '.join(of)},", joint=False, symbols=symbols,
     )  # fmt: skip
     return replace(plan, how=_estimators(plan))
 

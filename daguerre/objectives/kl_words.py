@@ -75,7 +75,7 @@ def _why_drawn(plan: KLPlan, side: Joint, name: str) -> str:
         return "observed"
     if name in plan.names and (late := late_parents(plan, name)):
         return f"its parents {', '.join(sorted(late))} are drawn after it"
-    if plan.title != "KL":
+    if not plan.joint:
         return "predicted"
     families = f"{_family(plan, 'a', name)} against {_family(plan, 'b', name)}"
     if name in plan.how and plan.how[name] == STICK_THE_LANDING:

@@ -305,8 +305,8 @@ def test_an_event_that_holds_no_number_is_refused():
 
 def test_a_scalar_event_is_compared_as_one_number():
     class OfOne(nn.Linear):
-        def forward(self, x):
-            return super().forward(x[:, None])
+        def forward(self, input):  # noqa: A002 - torch's name
+            return super().forward(input[:, None])
 
     p = dg.model(z=Normal(0.0, 1.0), x=dg.deterministic(lambda z: 2 * z))
     penalties = (dg.penalties.gradient(10.0), dg.penalties.r1(1.0))

@@ -237,3 +237,58 @@ def test_a_normal_latent_has_no_states_to_sum_over():
         dg.elbo(Labelled(), Labeller(), gradients={"z": ENUMERATE})
     with pytest.raises(dg.InadmissibleError, match=r"y ~ Categorical cannot be relaxed"):
         dg.elbo(Labelled(), Labeller(), gradients={"y": gumbel_softmax(0.5)})
+
+
+class Modalities(dg.Model):
+    """z -> x1, x2; whether a row holds them is given."""
+
+    held1, held2 = dg.Input(dtype=torch.bool), dg.Input(dtype=torch.bool)
+
+    @dg.rv
+    def z(self):
+        return Normal(torch.zeros(1, dtype=torch.float64), 1.0)
+
+    @dg.rv
+    def x1(self, z):
+        return Normal(2 * z, 0.5)
+
+    @dg.rv
+    def x2(self, z):
+        return Normal(1 - z, 0.9)
+
+
+class Experts(dg.Model):
+    """The posterior of whatever is held, exactly: a product of Gaussian experts."""
+
+    x1, x2 = dg.Input(1), dg.Input(1)
+    held1, held2 = dg.Input(dtype=torch.bool), dg.Input(dtype=torch.bool)
+
+    @dg.rv
+    def z(self, x1, x2, held1, held2):
+        one = torch.ones_like(x1)
+        means, scales = [x1 / 2, 1 - x2], [0.25 * one, 0.9 * one]
+        return dg.nn.product_of_experts(means, scales, [held1, held2])
+
+
+@pytest.mark.parametrize("bound", [dg.elbo, dg.iwae])
+def test_a_product_of_experts_bounds_what_is_held_of_each_row(bound):
+    x1, x2 = f64(0.7, 0.7, math.nan)[:, None], f64(-0.2, math.nan, -0.2)[:, None]
+    held = {"held1": ~x1.isnan()[:, 0], "held2": ~x2.isnan()[:, 0]}
+    cost = bound(Modalities(), Experts(), observed=("x1", "x2"), partial=("x1", "x2"))
+    loss = cost.losses({"x1": x1, "x2": x2, **held})["model"].item()
+    both = torch.distributions.MultivariateNormal(
+        f64(0.0, 1.0), f64(4.25, -2.0, -2.0, 1.81).view(2, 2)
+    )
+    exact = [
+        both.log_prob(f64(0.7, -0.2)),
+        Normal(0.0, 4.25**0.5).log_prob(f64(0.7)),
+        Normal(1.0, 1.81**0.5).log_prob(f64(-0.2)),
+    ]
+    evidence = torch.stack([*map(torch.squeeze, exact)]).mean().item()
+    if bound is dg.iwae:  # the posterior's own draws give the evidence, each of them
+        assert loss == pytest.approx(-evidence, abs=1e-6)
+    torch.manual_seed(0)
+    many = {name: value.repeat(40_000, *[1] * (value.dim() - 1)) for name, value in held.items()}
+    rows = {"x1": x1.repeat(40_000, 1), "x2": x2.repeat(40_000, 1), **many}
+    mean = cost.losses(rows)["model"].item()
+    assert mean == pytest.approx(-evidence, abs=0.02)

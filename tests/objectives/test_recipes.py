@@ -350,6 +350,57 @@ def test_batch_norm_of_a_translator_counts_real_batches_only():
 # Importance weighted GAN
 
 
+class Labelled(dg.Model):
+    """z and a label to x, without a density."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = net(2 + 4, 3, 3)
+
+    @dg.rv
+    def z(self):
+        return Normal(zeros(2), 1.0)
+
+    @dg.rv
+    def y(self):
+        return OneHotCategorical(logits=zeros(4))
+
+    @dg.deterministic
+    def x(self, z, y):
+        return self.net(torch.cat([z, y], 1))
+
+
+def test_an_acgan_is_a_gan_and_a_classifier_of_data_and_fakes() -> None:
+    """Odena, Olah and Shlens (2017, arXiv 1610.09585)."""
+    p, critic = Labelled(), Critic(3)
+    logits = net(3, 4)
+    tells = dg.rv(lambda x, net: OneHotCategorical(logits=net(x)), net=logits)
+    q = dg.model(x=dg.Input(3), y=tells)
+    told = dg.cross_entropy(dg.data("x", "y"), q, of="y") + dg.cross_entropy(p, q, of="y")
+    labels = torch.eye(4, dtype=torch.float64)
+    torch.manual_seed(3)
+    loss = (dg.gan(p, critic) + told).losses({"x": X, "y": labels}, players=["model"])["model"]
+    torch.manual_seed(3)
+    first, second = p.rsample(4), p.rsample(4)
+    expected = softplus(-critic(first["x"])).mean()
+    for x, y in ((X, labels), (second["x"], second["y"])):
+        expected = expected - OneHotCategorical(logits=logits(x)).log_prob(y).mean()
+    assert loss.item() == pytest.approx(expected.item())
+    assert all(grad.any() for grad in torch.autograd.grad(loss, [*p.parameters()]))
+
+
+def test_a_projection_critic_plays_with_labels_of_both_sides() -> None:
+    """Miyato and Koyama (2018, arXiv 1802.05637)."""
+    p = Labelled()
+    critic = dg.nn.Projection(net(3, 5), nn.Linear(4, 5, bias=False), width=5).double()
+    game = dg.JS(dg.data("x", "y"), p["x", "y"], critic=critic, penalty=dg.penalties.r1(1.0))
+    losses = game.losses({"x": X, "y": torch.eye(4, dtype=torch.float64)})
+    for player in game.players:
+        grads = torch.autograd.grad(losses[player.name], player.parameters())
+        assert all(grad.isfinite().all() for grad in grads)
+        assert any(grad.any() for grad in grads)
+
+
 def test_iwgan_weighs_each_draw_by_its_logit():
     p, critic = generator(), Critic(3)
     cost = iwgan(p, critic)

@@ -44,8 +44,9 @@ def elbo(
         q: The inference model of the latents, given what is observed.
         observed: Variables of p that the data holds. By default q's inputs and p's leaves that q
             does not draw.
-        partial: Latents that the data holds for some rows: NaN, or a negative integer, marks a row
-            where it does not. The bound of such a row is that of what is known of it.
+        partial: Variables that the data holds for some rows: NaN, or a negative integer, marks a
+            row where it does not. The bound of such a row is that of what is known of it; where q
+            is given such a variable, it sees 0.
         rate: What the KL terms of the latents count: a number (beta-VAE), a schedule (annealing),
             or a rule of `dg.rates` such as `free_bits(0.5)`; for all latents or by name.
         gradients: How gradients get past the draws, for all latents or by name; see
