@@ -27,6 +27,8 @@ bench: .venv-bench/ready
 	$(BENCH)/python benchmarks/reading.py
 	$(BENCH)/python benchmarks/memory.py
 	$(BENCH)/python benchmarks/vae_step.py
+	$(BENCH)/python benchmarks/objectives.py
+	$(BENCH)/python benchmarks/gradients.py
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
