@@ -7,7 +7,14 @@ from typing import Any, ClassVar, final
 
 import torch
 from torch import Tensor
-from torch.distributions import Bernoulli, Distribution, Gamma, Normal, constraints
+from torch.distributions import (
+    Bernoulli,
+    Distribution,
+    Gamma,
+    Normal,
+    OneHotCategorical,
+    constraints,
+)
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 __all__ = [
@@ -143,7 +150,16 @@ def standard_noise(like: Tensor) -> Tensor:
     return torch.randn(like.shape, dtype=like.dtype, device=like.device)
 
 
-_SURPRISALS: dict[type[Distribution], Callable[[Any, Tensor], Tensor]] = {Bernoulli: _bernoulli}
+def _one_hot(distribution: OneHotCategorical, value: Tensor) -> Tensor:
+    """Pick the logit of the largest entry, without indices."""
+    picked = value == value.amax(-1, keepdim=True)
+    return -torch.where(picked, distribution.logits, 0.0).sum(-1)
+
+
+_SURPRISALS: dict[type[Distribution], Callable[[Any, Tensor], Tensor]] = {
+    Bernoulli: _bernoulli,
+    OneHotCategorical: _one_hot,
+}
 _DRAWS: dict[type[Distribution], Callable[[Any], Tensor]] = {
     Normal: _normal_draw,
     SharedNormal: _normal_draw,

@@ -21,7 +21,7 @@ from daguerre.joint import Factor, Joint, as_joint
 from daguerre.objectives.estimators import Estimator, Pathwise
 from daguerre.objectives.kl_plan import Entry, KLPlan, choose, cross_entropy_plan, kl_plan
 from daguerre.objectives.kl_words import kl_latex, kl_ledger
-from daguerre.objectives.latents import Drawn, Latents
+from daguerre.objectives.latents import Drawn, Latents, shared_keys
 from daguerre.objectives.objective import Divergence, Objective, Player, Round, Term
 from daguerre.objectives.rates import Rate, Rates
 from daguerre.objectives.schedules import at_step
@@ -133,8 +133,16 @@ class KullbackLeibler(Divergence):
         self.a, self.b, self.names, self.shapes = plan.a, plan.b, plan.names, plan.shapes
         self.partial, self.entries = plan.choices.partial, plan.entries()
         self.latents = Latents(
-            plan.a.program, plan.a.given, plan.how, self.partial, plan.choices.learns, plan.copies
+            plan.a.program,
+            plan.a.given,
+            plan.how,
+            partial=self.partial,
+            learns=plan.choices.learns,
+            copies=plan.copies,
+            keys=shared_keys(plan.a, self.partial),
         )
+        observed = shared_keys(plan.b, self.partial)
+        self._keys = {n: k for n, k in observed.items() if n in plan.density.terms}
         latents, graph = {*plan.how}, plan.a.graph
         self._moving = tuple(n for n in plan.own.names if latents & {n, *graph.ancestors([n])})
         inputs = (n for n in self.b.given if n not in self.a.names)
@@ -177,7 +185,10 @@ class KullbackLeibler(Divergence):
         """Evaluate b on what was drawn, or on other values of it."""
         found = drawn.trace.values if values is None else values
         known = {k: found[k] if k in found else at.given[k] for k in (*self.names, *self.b.given)}
-        return complete(self.b.program, self.plan.density, known, {}, at.n)
+        kept = {n: at.memo[key] for n, key in self._keys.items() if key in at.memo}
+        trace = complete(self.b.program, self.plan.density, known, kept, at.n)
+        at.memo.update({key: trace.outcomes[n] for n, key in self._keys.items()})
+        return trace
 
     def terms(self, drawn: Drawn, scored: Trace) -> dict[Entry, Tensor]:
         """Return every term of the sum, `[rows]`; `[rows, *event]` where a rule looks at parts."""

@@ -21,14 +21,25 @@ from torch.distributions import (
 
 from daguerre.discrete import draw_state, states
 from daguerre.graph import InadmissibleError
+from daguerre.joint import Joint
 from daguerre.objectives.estimators import Enumerate, Estimator, Pathwise, Relaxed
 from daguerre.objectives.objective import Round
 from daguerre.objectives.schedules import at_step
-from daguerre.program import Program, Step, Trace, check_batch, is_learned, misfit, realise, sample
+from daguerre.program import (
+    Outcome,
+    Program,
+    Step,
+    Trace,
+    check_batch,
+    is_learned,
+    misfit,
+    realise,
+    sample,
+)
 from daguerre.rows import as_copies, tile
 from daguerre.scoring import negative_log_density
 
-__all__ = ["Drawn", "Latents", "is_missing"]
+__all__ = ["Drawn", "Latents", "is_missing", "shared_keys"]
 
 
 @dataclass
@@ -93,6 +104,7 @@ class Latents:
         partial: Variables that the batch holds for some examples.
         learns: Whether gradients flow through the draws.
         copies: Draws for each example.
+        keys: What an outcome that depends on the data alone is remembered by in a round.
     """
 
     program: Program
@@ -101,6 +113,7 @@ class Latents:
     partial: tuple[str, ...] = ()
     learns: bool = True
     copies: int = 1
+    keys: Mapping[str, str] = field(default_factory=dict)
 
     def draw(self, at: Round) -> Drawn:
         """Draw every variable that is not given, parents first."""
@@ -112,9 +125,18 @@ class Latents:
                 trace.values[name] = _filled(at.given[name], at.given[name])
         for step in self.program.steps:
             if step.name not in trace.values:
-                trace.outcomes[step.name] = step.outcome(trace.values)
+                trace.outcomes[step.name] = self._outcome(step, trace, at)
                 trace.values[step.name] = self._value(step, drawn, at)
         return drawn
+
+    def _outcome(self, step: Step, trace: Trace, at: Round) -> Outcome:
+        """Call a CPD, once in a round where it depends on the data alone."""
+        key = self.keys.get(step.name)
+        if key is None:
+            return step.outcome(trace.values)
+        if key not in at.memo:
+            at.memo[key] = step.outcome(trace.values)
+        return at.memo[key]
 
     def _value(self, step: Step, drawn: Drawn, at: Round) -> Tensor:
         outcome, values = drawn.trace.outcomes[step.name], drawn.trace.values
@@ -169,7 +191,7 @@ class Latents:
         if step.name in self.partial:
             data = at.given[step.name]
             seen = drawn.seen[step.name] = ~is_missing(data)
-            same = tile(_filled(data, value), drawn.rows) == value
+            same = tile(data.to(value.dtype), drawn.rows) == value
             same = same.reshape(drawn.rows, -1).all(1)
             known = torch.zeros_like(weight).masked_fill(~same, -torch.inf)
             weight = torch.where(tile(seen, drawn.rows), known, weight)
@@ -177,6 +199,16 @@ class Latents:
         drawn.log_weight = weight if before is None else weight + tile(before, drawn.rows)
         drawn.history[drawn.rows] = drawn.log_weight
         return value
+
+
+def shared_keys(side: Joint, partial: tuple[str, ...]) -> dict[str, str]:
+    """Name the outcomes of a side that follow from its data, the same in every part of a cost."""
+    data = {n for n in side.given if n not in partial}
+    return {
+        step.name: f"{id(getattr(step.cpd, '__self__', step.cpd))}.{step.name}"
+        for step in side.program.steps
+        if step.arguments and data >= {*step.variable.parents} and step.name not in side.given
+    }
 
 
 def is_missing(value: Tensor) -> Tensor:

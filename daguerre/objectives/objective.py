@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
 
@@ -21,7 +21,7 @@ from daguerre.joint import Empirical, Joint
 from daguerre.locate import located
 from daguerre.objectives.schedules import Number, Schedule, at_step, check_weight, show
 from daguerre.objectives.sides import PairShapes
-from daguerre.program import Step, validation
+from daguerre.program import Outcome, Step, validation
 from daguerre.queries import batch_size
 from daguerre.table import Table
 
@@ -30,18 +30,21 @@ __all__ = ["Batch", "Divergence", "Objective", "Player", "Round", "Term", "as_ob
 Batch = Mapping[str, Tensor] | Tensor | int
 
 
-class Round(NamedTuple):
+@dataclass(frozen=True)
+class Round:
     """What a loss is computed from.
 
     Attributes:
         n: Rows in the batch.
         given: `{name: Tensor[n, *event]}` of what is observed.
         step: Updates that the player has made before, a scalar tensor in training.
+        memo: Outcomes of CPDs that several parts of a cost share.
     """
 
     n: int
     given: Mapping[str, Tensor]
     step: Tensor | int = 0
+    memo: dict[str, Outcome] = field(default_factory=dict)
 
 
 class Term(NamedTuple):

@@ -28,15 +28,22 @@ def _changeable(guards: Sequence[GuardFilterEntry]) -> list[bool]:
 
     The objective, programs and optimiser of one step never change, and to look at all of their
     parts at each call takes a fifth of a small net's step. What users may change stays guarded:
-    their CPDs and critics, what these read from elsewhere, the batch, and torch's own state.
+    numbers, flags and tensors of their CPDs and critics, what these read from elsewhere, the
+    batch, and torch's own state. Layers and hooks are those of the first call.
     """
-    return [_may_change(guard.name) for guard in guards]
+    return [_may_change(guard) for guard in guards]
 
 
-def _may_change(name: str) -> bool:
+_VALUES = {"BOOL_MATCH", "CONSTANT_MATCH", "EQUALS_MATCH", "NONE_MATCH", "TENSOR_MATCH"}
+_OURS = ("__import_daguerre", "__import_torch", "__builtins", "___unnamed_scope", "G['Round']")
+
+
+def _may_change(guard: GuardFilterEntry) -> bool:
+    name = guard.name
     if name.startswith("self"):
-        return ".cpd" in name or ".critic" in name
-    return not any(mark in name for mark in ("__import_daguerre", "__import_torch", "__builtins"))
+        is_theirs = ".cpd" in name or ".critic" in name
+        return is_theirs and guard.guard_type in _VALUES
+    return "(type(self" not in name and not any(mark in name for mark in _OURS)
 
 
 _OPTIONS: dict[str, str | int | bool | Callable[..., object]] = {
@@ -121,9 +128,13 @@ class Step:
             GraphError: A missing or misspelt key, a wrong shape; nothing has moved then.
         """
         key = _shapes(batch)
+        if key in self._seen:
+            try:
+                with self._home, validation(enabled=False):
+                    return self._run(self._seen[key], self._named(batch))
+            except torch._dynamo.exc.Unsupported:  # a guard failed, and compiling takes tracing
+                pass
         with self._home, _Tracing() if self.compiled else validation(enabled=False):
-            if key in self._seen:
-                return self._run(self._seen[key], self._named(batch))
             n, given = self.objective.read(batch)
             with located():
                 loss = self._run(n, given)
