@@ -163,7 +163,7 @@ _SURPRISALS: dict[type[Distribution], Callable[[Any, Tensor], Tensor]] = {
 _DRAWS: dict[type[Distribution], Callable[[Any], Tensor]] = {
     Normal: _normal_draw,
     SharedNormal: _normal_draw,
-    StandardNormal: _normal_draw,
+    StandardNormal: lambda distribution: standard_noise(distribution.loc),
 }
 
 

@@ -149,6 +149,7 @@ class KullbackLeibler(Divergence):
         self._given = tuple(dict.fromkeys((*self.a.given, *inputs, *self.partial)))
         self._lacking = {n for n in self.partial if n in plan.a.data}
         self._scores = ScoreFunctions(plan)
+        self._is_plain = not (self.rates or plan.scored or any(map(_stops, plan.how.values())))
         baselines = tuple(self._scores.baselines.values())
         movers = (Player("model", modules_of(plan.b, plan.a)),) if players is None else players
         self.players = (Player("baseline", baselines), *movers) if baselines else movers
@@ -166,7 +167,10 @@ class KullbackLeibler(Divergence):
     def loss(self, player: str, at: Round) -> Tensor:
         """Return the batch mean of the divergence, in nats."""
         drawn = self.latents.draw(at)
-        terms = self._weighted(self.terms(drawn, self.scored(drawn, at)), at)
+        terms = self.terms(drawn, self.scored(drawn, at))
+        if self._is_plain:
+            return self._mean(drawn, terms, at)
+        terms = self._weighted(terms, at)
         if player == "baseline":
             return self._scores.regression(drawn, terms, at)
         mean = self._mean(drawn, {e: self._live(e, t, drawn) for e, t in terms.items()}, at)
@@ -185,6 +189,8 @@ class KullbackLeibler(Divergence):
         """Evaluate b on what was drawn, or on other values of it."""
         found = drawn.trace.values if values is None else values
         known = {k: found[k] if k in found else at.given[k] for k in (*self.names, *self.b.given)}
+        if not self._keys:
+            return complete(self.b.program, self.plan.density, known, {}, at.n)
         kept = {n: at.memo[key] for n, key in self._keys.items() if key in at.memo}
         trace = complete(self.b.program, self.plan.density, known, kept, at.n)
         at.memo.update({key: trace.outcomes[n] for n, key in self._keys.items()})
