@@ -34,7 +34,7 @@ def _changeable(guards: Sequence[GuardFilterEntry]) -> list[bool]:
     return [_may_change(guard) for guard in guards]
 
 
-_VALUES = {"BOOL_MATCH", "CONSTANT_MATCH", "EQUALS_MATCH", "NONE_MATCH", "TENSOR_MATCH"}
+_STRUCTURE = {"CLASS_MATCH", "CLOSURE_MATCH", "EMPTY_NN_MODULE_HOOKS_DICT", "TYPE_MATCH"}
 _OURS = ("__import_daguerre", "__import_torch", "__builtins", "___unnamed_scope", "G['Round']")
 
 
@@ -42,7 +42,7 @@ def _may_change(guard: GuardFilterEntry) -> bool:
     name = guard.name
     if name.startswith("self"):
         is_theirs = ".cpd" in name or ".critic" in name
-        return is_theirs and guard.guard_type in _VALUES
+        return is_theirs and guard.guard_type not in _STRUCTURE
     return "(type(self" not in name and not any(mark in name for mark in _OURS)
 
 
@@ -132,8 +132,8 @@ class Step:
             try:
                 with self._home, validation(enabled=False):
                     return self._run(self._seen[key], self._named(batch))
-            except torch._dynamo.exc.Unsupported:  # a guard failed, and compiling takes tracing
-                pass
+            except torch._dynamo.exc.Unsupported:  # type: ignore[attr-defined]
+                pass  # a guard failed, and to compile again takes tracing
         with self._home, _Tracing() if self.compiled else validation(enabled=False):
             n, given = self.objective.read(batch)
             with located():
