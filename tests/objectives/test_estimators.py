@@ -408,6 +408,24 @@ def test_the_pathwise_variance_is_that_of_oracle_g5():
     assert found["score"].var().item() > 2 * found["path"].var().item()
 
 
+def test_the_plain_score_function_has_the_variance_of_oracle_g5():
+    """A constant for a baseline, that of -log b = z^2 + c, leaves the plain estimator of z^2."""
+    torch.manual_seed(0)
+    n = 400_000
+
+    class Constant(nn.Module):
+        def forward(self, mu):
+            return torch.full((len(mu),), 0.5 * math.log(math.pi), dtype=mu.dtype)
+
+    a = dg.model(mu=dg.Input(1), z=lambda mu: Normal(mu[:, 0], 1.0))
+    b = dg.model(z=Normal(f64(0.0).squeeze(), 0.5**0.5))
+    mu = torch.ones(n, 1, dtype=torch.float64, requires_grad=True)
+    cost = dg.cross_entropy(a, b, of="z", gradients=score_function(baseline=Constant()))
+    (grad,) = torch.autograd.grad(cost.losses({"mu": mu}, players=["model"])["model"], [mu])
+    assert (n * grad).mean().item() == pytest.approx(2.0, abs=5 * math.sqrt(30 / n))
+    assert (n * grad).var().item() == pytest.approx(30.0, rel=0.05)
+
+
 class Code(dg.Model):
     """q of one one-hot and two binary latents."""
 

@@ -139,3 +139,14 @@ def test_a_compiled_step_does_what_an_eager_one_does():
         dg.fit(dg.iwae(p, q, particles=3), at(8), steps=2, batch_size=4, compile=compiled)
         found.append(torch.stack([p.slope.detach(), q.slope.detach(), q.scale.detach()]))
     torch.testing.assert_close(*found)
+
+
+def test_a_mixture_of_both_bounds_lies_between_them():
+    """CIWAE of Rainforth et al. (2018, arXiv 1802.04537) is a sum, and so needs no name."""
+    p = dg.model(z=Normal(f64(0.0).squeeze(), 1.0), x=lambda z: Normal(z, 1.0))
+    q = dg.model(x=dg.Input(), z=lambda x: Normal(0.2 * x, 1.0))
+    rows = f64(2.0).expand(20_000)
+    torch.manual_seed(0)
+    one, many = dg.elbo(p, q), dg.iwae(p, q, particles=10)
+    between = (0.3 * one + 0.7 * many).losses(rows)["model"].item()
+    assert many.losses(rows)["model"].item() < between < one.losses(rows)["model"].item()

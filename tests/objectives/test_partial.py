@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.distributions import Categorical, Normal
+from torch.distributions import Bernoulli, Categorical, Normal
 from toys import f64
 
 import daguerre as dg
@@ -292,3 +292,88 @@ def test_a_product_of_experts_bounds_what_is_held_of_each_row(bound):
     rows = {"x1": x1.repeat(40_000, 1), "x2": x2.repeat(40_000, 1), **many}
     mean = cost.losses(rows)["model"].item()
     assert mean == pytest.approx(-evidence, abs=0.02)
+
+
+class Sprinkler(dg.Model):
+    """Cloudy, sprinkler, rain, wet grass: the oracle G7."""
+
+    @dg.rv
+    def c(self):
+        return Bernoulli(f64(0.5).squeeze())
+
+    @dg.rv
+    def s(self, c):
+        return Bernoulli(0.5 - 0.4 * c)
+
+    @dg.rv
+    def r(self, c):
+        return Bernoulli(0.2 + 0.6 * c)
+
+    @dg.rv
+    def w(self, s, r):
+        return Bernoulli(0.9 * (s + r - s * r) + 0.09 * s * r)
+
+
+class Anything(dg.Model):
+    """A q of every latent, each a fair coin: all states are summed over."""
+
+    w = dg.Input()
+
+    @dg.rv
+    def c(self, w):
+        return Bernoulli(torch.full_like(w, 0.5))
+
+    @dg.rv
+    def s(self, w):
+        return Bernoulli(torch.full_like(w, 0.5))
+
+    @dg.rv
+    def r(self, w):
+        return Bernoulli(torch.full_like(w, 0.5))
+
+
+def test_a_bound_that_sums_over_all_states_is_the_evidence_of_oracle_g7():
+    def probability(**seen: float) -> float:
+        cost = dg.iwae(
+            Sprinkler(), Anything(), particles=1, partial=("s", "r"), gradients=ENUMERATE
+        )
+        nan = f64(math.nan)
+        batch = {"w": f64(1.0), "s": nan, "r": nan} | {k: f64(v) for k, v in seen.items()}
+        return math.exp(-cost.losses(batch)["model"].item())
+
+    wet = probability()
+    assert wet == pytest.approx(0.6471, abs=1e-6)
+    assert probability(s=1.0) / wet == pytest.approx(0.429763560501, abs=1e-6)
+    assert probability(r=1.0) / wet == pytest.approx(0.70792767733, abs=1e-6)
+    both = probability(s=1.0, r=1.0) / probability(r=1.0)
+    assert both == pytest.approx(0.194499017682, abs=1e-6)
+
+
+def test_a_recurrent_net_is_a_model_of_sequences_as_oracle_g9_says():
+    """h_t = tanh(0.7 h_{t-1} + 1.3 (2 y_{t-1} - 1)), P(y_t = 1) = sigmoid(2 h_t)."""
+
+    def state(h: Tensor, y: Tensor) -> Tensor:
+        return torch.tanh(0.7 * h + 1.3 * (2 * y - 1))
+
+    p = dg.model(
+        h1=torch.tanh(f64(-1.3)).squeeze(),
+        h2=dg.deterministic(lambda h1, y1: state(h1, y1)),
+        h3=dg.deterministic(lambda h2, y2: state(h2, y2)),
+        h4=dg.deterministic(lambda h3, y3: state(h3, y3)),
+        h5=dg.deterministic(lambda h4, y4: state(h4, y4)),
+        h6=dg.deterministic(lambda h5, y5: state(h5, y5)),
+        y1=lambda h1: Bernoulli(logits=2 * h1),
+        y2=lambda h2: Bernoulli(logits=2 * h2),
+        y3=lambda h3: Bernoulli(logits=2 * h3),
+        y4=lambda h4: Bernoulli(logits=2 * h4),
+        y5=lambda h5: Bernoulli(logits=2 * h5),
+        y6=lambda h6: Bernoulli(logits=2 * h6),
+    )
+    names = [f"y{t}" for t in range(1, 7)]
+    every = torch.cartesian_prod(*[f64(0.0, 1.0)] * 6)
+    odds = p.log_prob(dict(zip(names, every.T, strict=True))).exp()
+    assert odds.sum().item() == pytest.approx(1.0, abs=1e-12)
+    for first, third in ((0.0, 0.753378558283), (1.0, 0.867164599371)):
+        given = (every[:, 0] == first) & (every[:, 1] == 1)
+        share = odds[given & (every[:, 2] == 1)].sum() / odds[given].sum()
+        assert share.item() == pytest.approx(third, abs=1e-10)
