@@ -1,6 +1,6 @@
 """Train one model per kind of cost on scikit-learn's digits, and say how good it is.
 
-    python benchmarks/digits.py                                   # every model, 15 minutes of one core
+    python benchmarks/digits.py                        # every model: ten minutes of one core
     python benchmarks/digits.py m2 infogan --seed 0 1 --sheets runs
 
 Classifiers are judged by accuracy and densities by nats per held-out digit, each beside something
