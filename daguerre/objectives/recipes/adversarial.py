@@ -16,6 +16,7 @@ from daguerre.objectives.estimators import Estimator
 from daguerre.objectives.games import IWGAN, NON_SATURATING, GameLoss
 from daguerre.objectives.kl_plan import choose
 from daguerre.objectives.objective import Objective
+from daguerre.objectives.penalties import Penalised
 from daguerre.objectives.rates import Rate, Rates
 from daguerre.objectives.recipes.basic import bound, check_models, elbo, gan, observed_names
 from daguerre.objectives.recipes.parts import (
@@ -30,7 +31,7 @@ from daguerre.objectives.schedules import Number
 __all__ = ["aae", "aavae", "ali", "cyclegan", "infogan", "iwgan", "vae_gan"]
 
 
-def infogan(
+def infogan(  # noqa: PLR0913 - one game, each choice by keyword
     p: Model,
     q: Model,
     critic: nn.Module,
@@ -38,6 +39,7 @@ def infogan(
     codes: str | Iterable[str] | None = None,
     weight: Number = 1.0,
     loss: GameLoss = NON_SATURATING,
+    penalty: Penalised = (),
 ) -> Objective:
     r"""Return the game of an InfoGAN: a GAN whose codes can be told from what it draws.
 
@@ -53,6 +55,7 @@ def infogan(
         codes: Variables that q tells; by default all that it draws.
         weight: $\lambda$.
         loss: Of the game.
+        penalty: As for `gan`.
 
     Raises:
         InadmissibleError: A draw that needs a gradient has none.
@@ -76,10 +79,10 @@ def infogan(
     check_models(p=p, q=q)
     names = drawn_by(p, q) if codes is None else codes
     told = cross_entropy(p, q, of=names)
-    return gan(p, critic, loss=loss) + weight * told
+    return gan(p, critic, loss=loss, penalty=penalty) + weight * told
 
 
-def aae(
+def aae(  # noqa: PLR0913 - one game, each choice by keyword
     p: Model,
     q: Model,
     critic: nn.Module,
@@ -87,6 +90,7 @@ def aae(
     observed: Iterable[str] | None = None,
     weight: Number = 1.0,
     loss: GameLoss = NON_SATURATING,
+    penalty: Penalised = (),
 ) -> Objective:
     r"""Return the game of an adversarial autoencoder: reconstruction, and codes like the prior.
 
@@ -105,6 +109,7 @@ def aae(
         observed: As for `elbo`.
         weight: $\lambda$, of the game; it scales the losses of both its players.
         loss: Of the game.
+        penalty: As for `gan`.
 
     Raises:
         InadmissibleError: x is implicit, or a draw that needs a gradient has none.
@@ -127,7 +132,7 @@ def aae(
     codes = encoded(p, q, names)
     matched = (*drawn_by(p, q), *p.graph.inputs)
     prior = Empirical(p.graph.inputs) * p if p.graph.inputs else as_joint(p)
-    match = JS(prior[matched], codes[matched], critic=critic, loss=loss)
+    match = JS(prior[matched], codes[matched], critic=critic, loss=loss, penalty=penalty)
     return cross_entropy(codes, p, of=names) + weight * match
 
 
@@ -138,6 +143,7 @@ def ali(
     *,
     observed: Iterable[str] | None = None,
     loss: GameLoss = NON_SATURATING,
+    penalty: Penalised = (),
 ) -> Objective:
     r"""Return the game of ALI, or BiGAN: `JS(data * q, p)` on the joint of x and z.
 
@@ -148,6 +154,7 @@ def ali(
             or `[n, 1]` that are high on the data.
         observed: As for `elbo`.
         loss: Of the game.
+        penalty: As for `gan`.
 
     Raises:
         InadmissibleError: A draw that needs a gradient has none.
@@ -167,7 +174,13 @@ def ali(
     check_models(p=p, q=q)
     names = observed_names(p.graph, observed, latent=q.graph)
     both = tuple(n for n in p.graph.names if n in (*drawn_by(p, q), *names))
-    return JS(encoded(p, q, names)[both], p[(*both, *p.graph.inputs)], critic=critic, loss=loss)
+    return JS(
+        encoded(p, q, names)[both],
+        p[(*both, *p.graph.inputs)],
+        critic=critic,
+        loss=loss,
+        penalty=penalty,
+    )
 
 
 def vae_gan(  # noqa: PLR0913 - one game, each choice by keyword
@@ -179,6 +192,7 @@ def vae_gan(  # noqa: PLR0913 - one game, each choice by keyword
     rate: Number | Rate | Rates | None = None,
     weight: Number = 1.0,
     loss: GameLoss = NON_SATURATING,
+    penalty: Penalised = (),
 ) -> Objective:
     r"""Return minus the ELBO plus $\lambda\,\mathrm{JS}(\mathrm{data}, p(x))$: KL both ways.
 
@@ -194,6 +208,7 @@ def vae_gan(  # noqa: PLR0913 - one game, each choice by keyword
         rate: As for `elbo`.
         weight: $\lambda$, of the game; it scales the losses of both its players.
         loss: Of the game.
+        penalty: As for `gan`.
 
     Raises:
         InadmissibleError: x is implicit, or a draw that needs a gradient has none.
@@ -211,7 +226,7 @@ def vae_gan(  # noqa: PLR0913 - one game, each choice by keyword
     """
     check_models(p=p, q=q)
     names = observed_names(p.graph, observed, latent=q.graph)
-    game = gan(p, critic, observed=names, loss=loss)
+    game = gan(p, critic, observed=names, loss=loss, penalty=penalty)
     return elbo(p, q, observed=names, rate=rate) + weight * game
 
 
