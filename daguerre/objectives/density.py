@@ -132,6 +132,8 @@ class KullbackLeibler(Divergence):
         self.plan, self.rates = plan, dict(rates or {})
         self.a, self.b, self.names, self.shapes = plan.a, plan.b, plan.names, plan.shapes
         self.partial, self.entries = plan.choices.partial, plan.entries()
+        drawn = {n for n in plan.a.graph.names if n not in plan.a.given}
+        held = {*plan.a.given, *plan.b.given} - drawn - {*self.partial}
         self.latents = Latents(
             plan.a.program,
             plan.a.given,
@@ -139,10 +141,10 @@ class KullbackLeibler(Divergence):
             partial=self.partial,
             learns=plan.choices.learns,
             copies=plan.copies,
-            keys=shared_keys(plan.a, self.partial),
+            keys=shared_keys(plan.a, held),
         )
-        observed = shared_keys(plan.b, self.partial)
-        self._keys = {n: k for n, k in observed.items() if n in plan.density.terms}
+        keys = shared_keys(plan.b, held)
+        self._keys = {n: key for n, key in keys.items() if n in plan.density.terms}
         latents, graph = {*plan.how}, plan.a.graph
         self._moving = tuple(n for n in plan.own.names if latents & {n, *graph.ancestors([n])})
         inputs = (n for n in self.b.given if n not in self.a.names)

@@ -201,13 +201,15 @@ class Latents:
         return value
 
 
-def shared_keys(side: Joint, partial: tuple[str, ...]) -> dict[str, str]:
-    """Name the outcomes of a side that follow from its data, the same in every part of a cost."""
-    data = {n for n in side.given if n not in partial}
+def shared_keys(side: Joint, observed: set[str]) -> dict[str, str]:
+    """Name the outcomes of a side that follow from what every row of the batch holds.
+
+    They are the same in every part of a cost.
+    """
     return {
         step.name: f"{id(getattr(step.cpd, '__self__', step.cpd))}.{step.name}"
         for step in side.program.steps
-        if step.arguments and data >= {*step.variable.parents} and step.name not in side.given
+        if step.arguments and observed >= {*step.variable.parents} and step.name not in side.given
     }
 
 
