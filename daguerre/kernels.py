@@ -158,7 +158,8 @@ def _mixture(part: Callable[[Tensor, float], Tensor], scales: tuple[float, ...])
 
 def _squared_distances(a: Tensor, b: Tensor) -> Tensor:
     """Return |a_i - b_j|^2 by one matrix product, which rounds least around the middle of b."""
-    centre = b[:: len(b) // 100 + 1].detach().median(0).values  # a mean would follow one outlier
+    some = b[:: len(b) // 100 + 1].detach().sort(0).values
+    centre = some[(len(some) - 1) // 2]  # the median: a mean would follow one outlier
     a, b = a - centre, b - centre
     norms = (a * a).sum(1)[:, None] + (b * b).sum(1)
     return (norms - 2 * a @ b.T).clamp_min(0)

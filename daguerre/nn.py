@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import ComposeTransform, Normal, Transform, constraints
 
-__all__ = ["Codebook", "Coupling", "Projection", "mlp", "product_of_experts"]
+__all__ = ["Codebook", "Coupling", "Joined", "Projection", "mlp", "product_of_experts"]
 
 
 def mlp(*sizes: int, activation: type[nn.Module] = nn.ReLU) -> nn.Sequential:
@@ -32,6 +32,28 @@ def mlp(*sizes: int, activation: type[nn.Module] = nn.ReLU) -> nn.Sequential:
         raise ValueError(f"an mlp needs at least an input and an output size, not {sizes}")
     layers = [m for a, b in pairwise(sizes) for m in (nn.Linear(a, b), activation())]
     return nn.Sequential(*layers[:-1])
+
+
+@final
+class Joined(nn.Module):
+    """A net of one input called with several: they are flattened and laid side by side.
+
+    Args:
+        net: From `[n, D]`, D the numbers in all values of a row.
+
+    Example:
+        >>> critic = Joined(mlp(2 + 3, 8, 1))
+        >>> critic(torch.zeros(5, 2), torch.zeros(5, 3)).shape
+        torch.Size([5, 1])
+    """
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, *values: Tensor) -> Tensor:
+        """Return what the net says of the values together."""
+        return self.net(torch.cat([v.reshape(len(v), -1) for v in values], 1))
 
 
 @final

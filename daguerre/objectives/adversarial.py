@@ -155,7 +155,13 @@ class Adversarial(Divergence):
         graph = Graph((*(Variable(n, map="input") for n in self.names), logit))
         inputs = (Step(graph[n], None) for n in self.names)
         program = Program.of(graph, (*inputs, Step(logit, self.critic)))
-        found = trace_shapes(program, known).get(logit.name)
+        try:
+            found = trace_shapes(program, known).get(logit.name)
+        except TypeError as error:
+            raise GraphError(
+                f"the critic is called with {', '.join(self.names)}, but {error}; wrap a net of"
+                " one input: critic=dg.nn.Joined(net)"
+            ) from None
         if found is not None and found.event not in ((), (1,)):
             raise GraphError(_wrong_logits("n", found.event))
 

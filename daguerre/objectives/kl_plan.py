@@ -78,11 +78,13 @@ class Entry(NamedTuple):
     Attributes:
         kind: log a, -log b, or both integrated by a rule.
         name: The variable.
-        follows: Latents drawn for the score function whose draws can change the term.
+        reach: Latents whose draws can change the term.
+        follows: Those of them that are drawn for the score function.
     """
 
     kind: Literal["a", "b", "closed"]
     name: str
+    reach: frozenset[str] = frozenset()
     follows: frozenset[str] = frozenset()
 
 
@@ -148,16 +150,15 @@ class KLPlan:
         """Return the terms: closed ones, then those of b and of a."""
         named = [Entry("closed", n) for n in self.closed]
         named += [Entry("b", n) for n in self.sampled_b] + [Entry("a", n) for n in self.sampled_a]
-        return tuple(e._replace(follows=self._upstream(e)) for e in named)
+        scored, found = {*self.scored}, ((e, self._upstream(e)) for e in named)
+        return tuple(e._replace(reach=reach, follows=reach & scored) for e, reach in found)
 
     def _upstream(self, entry: Entry) -> frozenset[str]:
-        """Find the latents of the score function whose draws can change a term.
+        """Find the latents whose draws can change a term.
 
         Leaving the others out of what a draw is blamed for keeps the gradient's mean and takes
         noise away: the Rao-Blackwell step that the graph justifies (Mnih and Gregor 2014).
         """
-        if not self.scored:
-            return frozenset()
         drawn, name = self.a.graph, entry.name
         reached = {name} if name in drawn and entry.kind != "closed" else set[str]()
         if entry.kind != "b":
@@ -167,7 +168,7 @@ class KLPlan:
             reached |= {n for n in (*_influences(self, name), moved) if n in drawn}
             reached -= {name} if entry.kind == "closed" else set()
         reached |= {*drawn.ancestors(reached)}
-        return frozenset(n for n in self.scored if n in reached)
+        return frozenset(n for n in self.how if n in reached)
 
 
 def kl_plan(a: Joint, b: Joint, choices: Choices = Choices()) -> KLPlan:  # noqa: B008 - a tuple

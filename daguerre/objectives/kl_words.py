@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from daguerre.draw.labels import label
 from daguerre.joint import Joint
@@ -22,13 +22,12 @@ def kl_ledger(plan: KLPlan, rates: Rates) -> Iterator[tuple[str, str, str]]:
         families = f"{_family(plan, 'a', name)} against {_family(plan, 'b', name)}"
         term = f"KL({_density(plan.a, of_a, name)} || {_density(plan.b, of_b, name)})"
         yield _counted(term, name, rates), "closed form", f"{families}, given their parents"
-    how = drawn_how(plan, plan.copies)
-    for name in plan.sampled_a:
+    for _, name, reach, _ in (entry for entry in plan.entries() if entry.kind == "a"):
         term = _counted(_term(plan.a, of_a, name), name, rates)
-        yield term, how, _why_drawn(plan, plan.a, name)
-    for name in plan.sampled_b:
-        term = f"-{_term(plan.b, of_b, name)}".replace("--", "")
-        yield _counted(term, name, rates), how, _why_drawn(plan, plan.b, name)
+        yield term, drawn_how(plan, plan.copies, reach), _why_drawn(plan, plan.a, name)
+    for _, name, reach, _ in (entry for entry in plan.entries() if entry.kind == "b"):
+        term = _counted(f"-{_term(plan.b, of_b, name)}".replace("--", ""), name, rates)
+        yield term, drawn_how(plan, plan.copies, reach), _why_drawn(plan, plan.b, name)
     if plan.a.data:
         yield f"log data({', '.join(plan.a.data)})", "left out", "a constant: no parameters"
 
@@ -41,8 +40,14 @@ def _counted(term: str, name: str, rates: Rates) -> str:
     return term if rate == 1 else f"{show(rate)} * {term}"
 
 
-def drawn_how(plan: KLPlan, draws: int) -> str:
-    """Say how the draws are made, how many, and how gradients get past them."""
+def drawn_how(plan: KLPlan, draws: int, reach: Collection[str] | None = None) -> str:
+    """Say how the draws that reach a term are made, and how gradients get past them.
+
+    Args:
+        plan: The plan.
+        draws: For each example.
+        reach: The latents that a term depends on; all by default.
+    """
     latents = [n for n in plan.a.graph.order if n not in plan.a.given]
     if not latents:
         return "exact, given the data"
@@ -51,9 +56,10 @@ def drawn_how(plan: KLPlan, draws: int) -> str:
         return f"Monte Carlo, {', '.join(latents)} held fixed{count}"
     if all(estimator == PATHWISE for estimator in plan.how.values()):
         return f"Monte Carlo, pathwise in {', '.join(latents)}{count}"
-    ways = "; ".join(f"{name}: {estimator.describe()}" for name, estimator in plan.how.items())
-    exact = all(estimator == ENUMERATE for estimator in plan.how.values())
-    return ways if exact else f"Monte Carlo, {ways}{count}"
+    how = {n: e for n, e in plan.how.items() if reach is None or n in reach}
+    ways = "; ".join(f"{name}: {estimator.describe()}" for name, estimator in how.items())
+    exact = all(estimator == ENUMERATE for estimator in how.values())
+    return (ways or "exact") if exact else f"Monte Carlo, {ways}{count}"
 
 
 def _term(side: Joint, symbol: str, name: str) -> str:

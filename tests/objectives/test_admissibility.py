@@ -316,3 +316,11 @@ def test_a_scalar_event_is_compared_as_one_number():
     shapes = r"(?s)the critic \(x -> the critic\).*x has shape \[n\]"
     with pytest.raises(dg.GraphError, match=shapes):
         dg.gan(p, nn.Linear(1, 1))
+
+
+def test_a_critic_of_several_variables_takes_them_all():
+    p, q = Generator(), Encoder()
+    with pytest.raises(dg.GraphError, match=r"called with z, x, but .*dg.nn.Joined\(net\)"):
+        dg.JS(dg.data("x") * q, p, critic=dg.nn.mlp(5, 4, 1))
+    joined = dg.nn.Joined(dg.nn.mlp(5, 4, 1))
+    assert dg.JS(dg.data("x") * q, p, critic=joined).losses(torch.zeros(4, 3))["model"].isfinite()
