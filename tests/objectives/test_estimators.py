@@ -546,6 +546,7 @@ def test_what_would_be_biased_or_compare_nothing_is_refused():
         pathwise(draws=0)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.torch.jit.script_method:DeprecationWarning")
 def test_compiled_estimators_do_what_eager_ones_do():
     def losses(*, compiled):

@@ -302,6 +302,7 @@ def test_bad_arguments_are_named(call, kind, message):
         call()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.torch.jit.script_method:DeprecationWarning")  # torch's own
 def test_a_compiled_step_does_what_an_eager_one_does():
     found, x = [], torch.linspace(-1, 1, 8, dtype=torch.float64)[:, None]

@@ -131,6 +131,7 @@ def test_weights_that_all_rows_share_are_refused():
         dg.iwae(p, p.mean_field())
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.torch.jit.script_method:DeprecationWarning")  # torch's own
 def test_a_compiled_step_does_what_an_eager_one_does():
     found = []

@@ -140,6 +140,7 @@ def test_a_model_learns_without_a_critic():
     assert b.scale.item() == pytest.approx(1.0, abs=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.torch.jit.script_method:DeprecationWarning")  # torch's own
 def test_a_compiled_step_does_what_an_eager_one_does():
     found = []

@@ -504,6 +504,7 @@ def test_mistakes_are_named(call, message):
 JIT = "ignore:.torch.jit.script_method:DeprecationWarning"
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings(JIT)
 @pytest.mark.parametrize("name", ["an_infogan", "an_aae"])
 def test_a_compiled_step_does_what_an_eager_one_does(name):
