@@ -42,7 +42,12 @@ def _may_change(guard: GuardFilterEntry) -> bool:
     name = guard.name
     if name.startswith("self"):
         is_theirs = ".cpd" in name or ".critic" in name
-        return is_theirs and guard.guard_type not in _STRUCTURE
+        is_layer = type(guard.value).__module__.startswith("torch.nn")  # whose classes are torch's
+        return (
+            is_theirs
+            and guard.guard_type not in _STRUCTURE
+            and not (is_layer and guard.guard_type == "NOT_PRESENT_IN_GENERIC_DICT")
+        )
     return "(type(self" not in name and not any(mark in name for mark in _OURS)
 
 
