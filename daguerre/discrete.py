@@ -14,7 +14,7 @@ from torch.distributions import (
     OneHotCategorical,
 )
 
-__all__ = ["draw_state", "state_count", "states"]
+__all__ = ["draw_state", "state_count", "state_log_probs", "states"]
 
 
 def state_count(distribution: Distribution, *, is_root: bool) -> int | None:
@@ -62,6 +62,22 @@ def states(distribution: Distribution, *, is_root: bool) -> Tensor:
     index = torch.arange(len(each), device=each.device)
     grid = torch.cartesian_prod(*[index] * math.prod(shape)).reshape(-1, *shape)
     return each[grid]
+
+
+def state_log_probs(distribution: Distribution, *, is_root: bool) -> Tensor | None:
+    """Return the log-probabilities of all states, `[state_count, m]`, where they can be read off.
+
+    Example:
+        >>> state_log_probs(Categorical(probs=torch.tensor([[0.5, 0.25, 0.25]])), is_root=False)
+        tensor([[-0.6931],
+                [-1.3863],
+                [-1.3863]])
+    """
+    is_one = len(distribution.batch_shape) == (0 if is_root else 1)
+    if is_one and isinstance(distribution, Categorical | OneHotCategorical):
+        logits = distribution.logits
+        return logits[:, None] if is_root else logits.T
+    return None
 
 
 def draw_state(distribution: Distribution) -> Tensor:

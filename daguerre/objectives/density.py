@@ -224,7 +224,10 @@ class KullbackLeibler(Divergence):
 
     def density(self, name: str, drawn: Drawn, trace: Trace) -> Tensor:
         """Return the log-density of one variable of a, `[rows]`; 0 where the data holds it."""
-        density = -negative_log_density(self.a.program.by_name[name], trace)
+        if name in drawn.listed and trace is drawn.trace:
+            density = drawn.listed[name]
+        else:
+            density = -negative_log_density(self.a.program.by_name[name], trace)
         if name not in drawn.seen:
             return density
         return density.masked_fill(tile(drawn.seen[name], len(density)), 0.0)

@@ -19,7 +19,7 @@ from torch.distributions import (
     RelaxedOneHotCategorical,
 )
 
-from daguerre.discrete import draw_state, states
+from daguerre.discrete import draw_state, state_log_probs, states
 from daguerre.graph import InadmissibleError
 from daguerre.joint import Joint
 from daguerre.objectives.estimators import Enumerate, Estimator, Pathwise, Relaxed
@@ -53,6 +53,7 @@ class Drawn:
         rows: All rows, n times the copies times the states of what was enumerated.
         log_weight: Log-probability of the states of each row, `[rows]`; None where all is one.
         seen: For each variable that is observed in part, whether it is, `[n]`.
+        listed: The log-probability of each variable whose states are listed, `[rows]`.
         history: What `log_weight` was when there were so many rows.
     """
 
@@ -62,6 +63,7 @@ class Drawn:
     rows: int
     log_weight: Tensor | None = None
     seen: dict[str, Tensor] = field(default_factory=dict)
+    listed: dict[str, Tensor] = field(default_factory=dict)
     history: dict[int, Tensor] = field(default_factory=dict)
 
     def average(self, value: Tensor) -> Tensor:
@@ -187,7 +189,7 @@ class Latents:
         value = every.repeat_interleave(drawn.rows, 0)
         drawn.rows = len(value)
         drawn.trace.values[step.name] = value
-        weight = -negative_log_density(step, drawn.trace)
+        weight = drawn.listed[step.name] = _log_probs(step, cpd, drawn)
         if step.name in self.partial:
             data = at.given[step.name]
             seen = drawn.seen[step.name] = ~is_missing(data)
@@ -199,6 +201,15 @@ class Latents:
         drawn.log_weight = weight if before is None else weight + tile(before, drawn.rows)
         drawn.history[drawn.rows] = drawn.log_weight
         return value
+
+
+def _log_probs(step: Step, cpd: Distribution, drawn: Drawn) -> Tensor:
+    """Return the log-probability of each row's state, `[rows]`."""
+    found = state_log_probs(cpd, is_root=step.is_root)
+    if found is None:
+        return -negative_log_density(step, drawn.trace)
+    before = drawn.rows // found.shape[0]
+    return found.repeat(1, before // found.shape[1]).reshape(-1)
 
 
 def shared_keys(side: Joint, observed: set[str]) -> dict[str, str]:
