@@ -54,21 +54,35 @@ CRITIC_FIRST = {"steps": 1000, "lr": 5e-4, "betas": (0.5, 0.9), "updates": {"cri
 # Nets and CPDs that several models share
 
 
+def leaky(inputs: int, hidden: int) -> nn.Module:
+    return nn.Sequential(
+        *(nn.Linear(inputs, hidden), nn.LeakyReLU(0.2)),
+        *(nn.Linear(hidden, hidden), nn.LeakyReLU(0.2)),
+        nn.Linear(hidden, 1),
+    )
+
+
 class Critic(nn.Module):
-    """A critic of any variables, each seen through noise while it learns."""
+    """A critic of one variable, seen through noise while it learns."""
 
-    def __init__(self, inputs: int, *, noise: float = 0.0, hidden: int = 256) -> None:
+    def __init__(self, inputs: int, *, noise: float, hidden: int = 256) -> None:
         super().__init__()
-        self.noise = noise
-        self.net = nn.Sequential(
-            *(nn.Linear(inputs, hidden), nn.LeakyReLU(0.2)),
-            *(nn.Linear(hidden, hidden), nn.LeakyReLU(0.2)),
-            nn.Linear(hidden, 1),
-        )
+        self.noise, self.net = noise, leaky(inputs, hidden)
 
-    def forward(self, *values: Tensor) -> Tensor:
-        v = torch.cat(values, 1)
+    def forward(self, v: Tensor) -> Tensor:
         return self.net(v + self.noise * torch.randn_like(v) if self.training else v)
+
+
+class JointCritic(nn.Module):
+    """A critic of z and x that sees x through noise, and z at less than its size."""
+
+    def __init__(self, inputs: int, *, noise: float, hidden: int = 256) -> None:
+        super().__init__()
+        self.noise, self.net = noise, leaky(inputs, hidden)
+
+    def forward(self, z: Tensor, x: Tensor) -> Tensor:
+        seen = x + self.noise * torch.randn_like(x) if self.training else x
+        return self.net(torch.cat([0.3 * z, seen], 1))
 
 
 def label_of_x():
@@ -180,8 +194,8 @@ def infogan(seed: int) -> Drawer:
         x=dg.Input(64),
         c=dg.rv(lambda x, net: OneHotCategorical(logits=net(x)), net=dg.nn.mlp(64, 128, 10)),
     )
-    game = dg.JS(X, p["x"], critic=dg.nn.mlp(64, 256, 256, 1), penalty=SLOPE)
-    anneal(game + dg.cross_entropy(p, q, of="c"), seed=seed, **CRITIC_FIRST)
+    cost = dg.recipes.infogan(p, q, dg.nn.mlp(64, 256, 256, 1), penalty=SLOPE)
+    anneal(cost, seed=seed, **CRITIC_FIRST)
     with torch.no_grad():
         hits = one_hot(q.c(TEST).probs.argmax(1), 10).T @ one_hot(ANSWERS, 10)
     matched = hits[linear_sum_assignment(hits, maximize=True)].sum().item() / len(TEST)
@@ -198,29 +212,28 @@ def aae(seed: int) -> Drawer:
         x=dg.Input(64),
         z=dg.deterministic(lambda x, net: net(x / 16), net=dg.nn.mlp(64, 256, 256, 8)),
     )
-    codes = X * q
-    match = dg.JS(p["z"], codes["z"], critic=Critic(8, noise=0.2, hidden=128))
-    cost = dg.cross_entropy(codes, p, of="x") + 10 * match
-    anneal(cost, 16 * TRAIN, steps=2400, lr=5e-4, batch_size=64, seed=seed)
+    cost = dg.recipes.aae(p, q, Critic(8, noise=0.1, hidden=128), weight=30)
+    anneal(cost, 16 * TRAIN, steps=1200, lr=5e-4, updates={"critic": 2}, seed=seed)
     draw = sampler(p)
     return Drawer(lambda n: draw(n) / 16, rebuilt(p, q, ink=16))
 
 
 def ali(seed: int) -> Drawer:
-    """Adversarially learned inference: a game over x and z."""
-    p, q = Generator(64, 8, 256), Encoder(64, 8, 256)
-    both = ("z", "x")
-    critic = Critic(72)
-    cost = dg.JS((X * q)[both], p[both], critic=critic, penalty=SLOPE)
-    anneal(cost, seed=seed, **CRITIC_FIRST)
+    """Adversarially learned inference, by a relativistic game over x and z."""
+    p, q = Generator(64, 16, 256), Encoder(64, 16, 256)
+    flat = [dg.penalties.r1(0.1), dg.penalties.r2(0.1)]
+    critic = JointCritic(80, noise=0.1)
+    cost = dg.recipes.ali(p, q, critic, loss=dg.games.RELATIVISTIC, penalty=flat)
+    plan = {"steps": 1200, "lr": 5e-4, "betas": (0.5, 0.99), "updates": {"critic": 2}}
+    anneal(cost, seed=seed, **plan)
     return Drawer(sampler(p), rebuilt(p, q))
 
 
 def wgan_gp(seed: int) -> Drawer:
     """A Wasserstein GAN with gradient penalty, five moves of the critic to one."""
-    p, critic = Generator(64, 16, 256), dg.nn.mlp(64, 256, 256, 1)
+    p, critic = Generator(64, 16, 256), Critic(64, noise=0.05)
     cost = dg.Wasserstein(X, p["x"], critic=critic, penalty=SLOPE)
-    anneal(cost, seed=seed, **{**CRITIC_FIRST, "steps": 1500}, compile=True)
+    anneal(cost, seed=seed, **{**CRITIC_FIRST, "steps": 1200}, compile=True)
     return Drawer(sampler(p))
 
 
