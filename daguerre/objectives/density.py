@@ -149,6 +149,11 @@ class KullbackLeibler(Divergence):
         self._moving = tuple(n for n in plan.own.names if latents & {n, *graph.ancestors([n])})
         inputs = (n for n in self.b.given if n not in self.a.names)
         self._given = tuple(dict.fromkeys((*self.a.given, *inputs, *self.partial)))
+        self._still = tuple(
+            v.name
+            for v in graph.variables
+            if not latents & {*graph.ancestors([v.name])} and not v.inverts
+        )
         self._lacking = {n for n in self.partial if n in plan.a.data}
         self._scores = ScoreFunctions(plan)
         self._is_plain = not (self.rates or plan.scored or any(map(_stops, plan.how.values())))
@@ -253,12 +258,7 @@ class KullbackLeibler(Divergence):
 
     def rescored(self, drawn: Drawn, values: Mapping[str, Tensor]) -> Trace:
         """Evaluate a at values of its own; what depends on no draw is not computed again."""
-        graph, latents = self.a.graph, {*self.plan.how}
-        kept = {
-            n: outcome
-            for n, outcome in drawn.trace.outcomes.items()
-            if not latents & {*graph.ancestors([n])} and not graph[n].inverts
-        }
+        kept = {n: drawn.trace.outcomes[n] for n in self._still if n in drawn.trace.outcomes}
         known = {n: drawn.trace.values[n] for n in (*self.a.given, *self.plan.own.names)}
         return complete(self.a.program, self.plan.own, known | dict(values), kept, drawn.n)
 

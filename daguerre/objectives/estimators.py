@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import ClassVar, final
 
 from torch import nn
+from torch.distributions import Bernoulli, OneHotCategorical
 
 from daguerre.objectives.schedules import Number, check_weight, show
 from daguerre.shapes import Shape
@@ -130,8 +131,7 @@ class Relaxed(Estimator):
 
     def refuse(self, shape: Shape) -> str | None:
         """Only Bernoulli and one-hot variables can be relaxed."""
-        name = shape.cpd.__name__ if shape.cpd is not None else "?"
-        if name in ("Bernoulli", "OneHotCategorical"):
+        if shape.cpd is not None and issubclass(shape.cpd, Bernoulli | OneHotCategorical):
             return None
         return "cannot be relaxed; return Bernoulli or OneHotCategorical from its CPD"
 
@@ -163,11 +163,11 @@ def score_function(*, draws: int = 4, baseline: nn.Module | None = None) -> Scor
 
     Args:
         draws: For each example, two or more unless a baseline is given.
-        baseline: A net of what is observed, by name, that learns the mean cost of an example,
-            `[n]` or `[n, 1]`, as a player of its own (NVIL).
+        baseline: A net of what is observed, in the order of the data, that learns the mean cost
+            of an example, `[n]` or `[n, 1]`, as a player of its own (NVIL); then one draw.
 
     Raises:
-        ValueError: Fewer than two draws without a baseline, or several with one.
+        ValueError: Fewer than two draws without a baseline.
 
     References:
         Williams (1992); Mnih and Gregor (2014, arXiv 1402.0030); Schulman et al. (2015, arXiv

@@ -19,7 +19,7 @@ from torch import Tensor
 from daguerre.draw.labels import label
 from daguerre.graph import InadmissibleError
 from daguerre.objectives.density import KullbackLeibler
-from daguerre.objectives.estimators import Enumerate, Pathwise
+from daguerre.objectives.estimators import Enumerate, Pathwise, Relaxed, ScoreFunction
 from daguerre.objectives.kl_plan import KLPlan
 from daguerre.objectives.kl_words import drawn_how, kl_ratio_latex
 from daguerre.objectives.latents import Drawn
@@ -181,14 +181,17 @@ class ImportanceWeighted(Divergence):
         """Return the loss with the doubly reparametrised gradient.
 
         The path through each draw is scaled by its share, on top of the share that the bound
-        gives it; log q counts at the draws alone.
+        gives it; log q counts at the draws alone. For a bound of order a the factor is
+        a + (1 - a) share, from the derivative (1 - a) (share - share^2) of a share.
         """
         with torch.no_grad():
             weights = self._weighing.log_weights(drawn, scored, drawn.trace)
             share, bound = self.particles.normalised(weights), self.particles.bound(weights)
         values = drawn.trace.values
         fixed = self._inner.fixed(values)
-        paths = {n: _scaled(values[n], share.flatten()) for n in fixed}
+        order = self.particles.order
+        factor = (order + (1 - order) * share).flatten()
+        paths = {n: _scaled(values[n], factor) for n in fixed}
         own = self._inner.rescored(drawn, paths)
         scored = self._inner.scored(drawn, at, values | paths)
         weights = self._weighing.log_weights(drawn, scored, own)
@@ -265,6 +268,17 @@ def _check(plan: KLPlan, particles: Particles) -> None:
             f"a bound of several draws takes {', '.join(listed)} summed over states or"
             f" {', '.join(plan.scored)} by the score function, not both; say which in gradients"
         )
+    for name, estimator in plan.how.items():
+        if isinstance(estimator, ScoreFunction) and estimator.baseline is not None:
+            raise InadmissibleError(
+                f"a learned baseline of {name} is for single draws, as in dg.elbo; in a bound of"
+                " several each draw is compared with the others: score_function() without one"
+            )
+        if isinstance(estimator, Relaxed) and not estimator.hard:
+            raise InadmissibleError(
+                f"a relaxed draw of {name} is no state, so p / q of it is no weight; use"
+                " dg.estimators.straight_through, ENUMERATE or score_function()"
+            )
     if plan.scored and particles.count < 2:
         raise InadmissibleError(
             f"a leave-one-out baseline for {', '.join(plan.scored)} compares draws, so it takes"

@@ -19,6 +19,7 @@ from daguerre.objectives.estimators import (
     Enumerate,
     Estimator,
     Pathwise,
+    Relaxed,
     ScoreFunction,
     automatic,
 )
@@ -280,7 +281,16 @@ def _estimators(plan: KLPlan) -> dict[str, Estimator]:
 
 def _rules(plan: KLPlan) -> dict[str, Rule]:
     rules = {n: _closed_form(plan, n) for n in plan.terms_a if _may_close(plan, n)}
-    return {n: rule for n, rule in rules.items() if rule is not None}
+    closed = {n: rule for n, rule in rules.items() if rule is not None}
+    for name in plan.terms_a:
+        estimator = plan.how.get(name)
+        if isinstance(estimator, Relaxed) and not estimator.hard and name not in closed:
+            raise InadmissibleError(
+                f"{plan.a.program.by_name[name]}: a relaxed draw of {name} is no state, and its KL"
+                " term has no closed form here, so its density would be asked for at that draw;"
+                " use dg.estimators.straight_through, ENUMERATE or score_function(draws=4)"
+            )
+    return closed
 
 
 def _may_close(plan: KLPlan, name: str) -> bool:

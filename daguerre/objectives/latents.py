@@ -39,7 +39,7 @@ from daguerre.program import (
 from daguerre.rows import as_copies, tile
 from daguerre.scoring import negative_log_density
 
-__all__ = ["Drawn", "Latents", "is_missing", "shared_keys"]
+__all__ = ["Drawn", "Latents", "filled", "is_missing", "shared_keys"]
 
 
 @dataclass
@@ -124,7 +124,7 @@ class Latents:
         for name in self.given:
             if name in self.partial:
                 drawn.seen[name] = ~is_missing(at.given[name])
-                trace.values[name] = _filled(at.given[name], at.given[name])
+                trace.values[name] = filled(at.given[name])
         for step in self.program.steps:
             if step.name not in trace.values:
                 trace.outcomes[step.name] = self._outcome(step, trace, at)
@@ -161,7 +161,7 @@ class Latents:
         data = at.given[step.name]
         seen = drawn.seen[step.name] = ~is_missing(data)
         mask = tile(seen, len(value)).reshape(-1, *[1] * (value.dim() - 1))
-        return torch.where(mask, tile(_filled(data, value), len(value)), value)
+        return torch.where(mask, tile(filled(data).to(value.dtype), len(value)), value)
 
     def _draw(self, step: Step, cpd: Distribution, estimator: Estimator, at: Round) -> Tensor:
         """Draw for every copy of every example."""
@@ -225,19 +225,24 @@ def shared_keys(side: Joint, observed: set[str]) -> dict[str, str]:
 
 
 def is_missing(value: Tensor) -> Tensor:
-    """Whether each row lacks a value, `[n]`: NaN, or below 0 where it is an integer.
+    """Whether each row lacks a value, `[n]`: all NaN, or below 0 where it is of integers.
 
     Example:
         >>> is_missing(torch.tensor([0.5, float("nan")])), is_missing(torch.tensor([3, -1]))
         (tensor([False,  True]), tensor([False,  True]))
     """
     rows = value.reshape(value.shape[0], -1)
-    return (rows.isnan() if value.is_floating_point() else rows < 0).any(1)
+    return (rows.isnan() if value.is_floating_point() else rows < 0).all(1)
 
 
-def _filled(data: Tensor, like: Tensor) -> Tensor:
-    """Put a number where a value is missing, so that nothing computed from it is NaN."""
-    return (data.nan_to_num() if data.is_floating_point() else data.clamp_min(0)).to(like.dtype)
+def filled(value: Tensor) -> Tensor:
+    """Return a value with 0 in the rows that lack it, so that nothing computed from it is NaN.
+
+    Example:
+        >>> filled(torch.tensor([0.5, float("nan")]))
+        tensor([0.5000, 0.0000])
+    """
+    return value.masked_fill(is_missing(value).reshape(-1, *[1] * (value.dim() - 1)), 0)
 
 
 def _relaxed(cpd: Distribution, temperature: Tensor | float, *, hard: bool) -> Tensor:

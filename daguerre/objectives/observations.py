@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+from daguerre.objectives.latents import filled, is_missing
 from daguerre.objectives.objective import Divergence, Objective, as_objective
 
 __all__ = ["Data", "read_data"]
@@ -41,22 +42,10 @@ def read_data(objective: Objective, data: Data) -> dict[str, Tensor]:
         raise ValueError(f"the data is empty: {', '.join(given)} has no rows")
     partial = {name for _, part in objective.parts for name in part.partial}
     for name, values in given.items():
-        _check_finite(name, _filled(values) if name in partial else values)
+        _check_finite(name, filled(values) if name in partial else values)
     for _, part in objective.parts:
         _check_support(part, given)
     return given
-
-
-def _lacks(values: Tensor) -> Tensor:
-    """Whether each row lacks a value: all of it is NaN, or below 0 where it is integers."""
-    rows = values.reshape(len(values), -1)
-    return (rows.isnan() if values.is_floating_point() else rows < 0).all(1)
-
-
-def _filled(values: Tensor) -> Tensor:
-    filled = values.clone()
-    filled[_lacks(values)] = 0
-    return filled
 
 
 def _check_finite(name: str, values: Tensor) -> None:
@@ -79,7 +68,7 @@ def _check_support(part: Divergence, given: Mapping[str, Tensor]) -> None:
             values = given[step.name][first : first + ROWS]
             inside = shape.support.check(values)
             if step.name in part.partial:
-                inside[_lacks(values)] = True
+                inside[is_missing(values)] = True
             if not inside.all():
                 at = (~inside).nonzero()[0].tolist()
                 family = shape.cpd.__name__ if shape.cpd is not None else "CPD"

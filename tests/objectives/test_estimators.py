@@ -323,9 +323,10 @@ def integrated(patch, part, draws, order, batch=gaussian_batch):
     return [(rule.weights[:, None] * n * grad).sum(0) for grad in grads]
 
 
-def test_the_doubly_reparametrised_gradient_has_the_mean_of_the_plain_one(monkeypatch):
-    plain = ImportanceWeighted(gaussian_plan(PATHWISE), Particles(2))
-    doubly = ImportanceWeighted(gaussian_plan(DREG), Particles(2))
+@pytest.mark.parametrize("order", [0.0, 0.5])
+def test_the_doubly_reparametrised_gradient_has_the_mean_of_the_plain_one(monkeypatch, order):
+    plain = ImportanceWeighted(gaussian_plan(PATHWISE), Particles(2, order=order))
+    doubly = ImportanceWeighted(gaussian_plan(DREG), Particles(2, order=order))
     expected = integrated(monkeypatch, plain, 2, 40)
     for found, want in zip(integrated(monkeypatch, doubly, 2, 40), expected, strict=True):
         torch.testing.assert_close(found, want, rtol=0, atol=2e-6)
@@ -540,6 +541,12 @@ def test_what_would_be_biased_or_compare_nothing_is_refused():
         dg.elbo(p, q, gradients=DREG)
     with pytest.raises(dg.InadmissibleError, match=r"biased for 3 draws of z.*DREG"):
         ImportanceWeighted(gaussian_plan(STICK_THE_LANDING), Particles(3))
+    with pytest.raises(dg.InadmissibleError, match="a learned baseline of k is for single draws"):
+        dg.iwae(p, q, gradients=score_function(baseline=nn.Linear(2, 1)))
+    with pytest.raises(dg.InadmissibleError, match="a relaxed draw of k is no state, so p / q"):
+        dg.iwae(p, q, gradients=gumbel_softmax(0.5))
+    with pytest.raises(dg.InadmissibleError, match="relaxed draw of h is no state, and its KL"):
+        dg.elbo(p, q, partial=["h"], gradients=gumbel_softmax(0.5))
     with pytest.raises(ValueError, match="temperature is above 0"):
         gumbel_softmax(0.0)
     with pytest.raises(ValueError, match="draws is a number, 1 or more"):

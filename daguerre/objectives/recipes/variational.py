@@ -36,6 +36,7 @@ from daguerre.objectives.recipes.basic import (
     elbo,
     observed_names,
 )
+from daguerre.objectives.recipes.parts import drawn_by, encoded
 from daguerre.objectives.schedules import Number
 
 __all__ = [
@@ -162,8 +163,7 @@ def semi_supervised(
         Kingma, Rezende, Mohamed and Welling (2014, arXiv 1406.5298).
     """
     cost = elbo(p, q, partial=[labels], rate=rate, gradients=gradients)
-    inputs = tuple(n for n in q.graph.inputs if n not in (labels,))
-    labelled = Empirical((*inputs, labels))
+    labelled = Empirical((*q.graph.inputs, labels))
     return cost + weight * cross_entropy(labelled, q, of=labels, partial=[labels])
 
 
@@ -409,7 +409,4 @@ def _sides(p: Model, q: Model, observed: Iterable[str] | None) -> _Sides:
     check_models(p=p, q=q)
     seen = observed_names(p.graph, observed, latent=q.graph)
     check_names(p, q, seen, implicit=True)
-    given = [n for n in (*q.graph.inputs, *p.graph.inputs) if n not in seen]
-    data = Empirical(tuple(dict.fromkeys((*seen, *given)))) * q
-    latents = tuple(n for n in p.graph.names if n in q.graph and n not in q.graph.inputs)
-    return _Sides(data, latents, seen)
+    return _Sides(encoded(p, q, seen), drawn_by(p, q), seen)
