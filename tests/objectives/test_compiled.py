@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from test_partial import LABELS, Labelled, Labeller
-from test_variational import Decoder, Encoder, Implicit, Quantised, X, critic, net
+from coders import Decoder, Encoder, Implicit, Quantised, X, critic, net
+from labelled import LABELS, Labelled, Labeller
 from torch import nn
 from torch.distributions import Bernoulli, Normal
 

@@ -11,8 +11,8 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.distributions import Bernoulli, Normal, OneHotCategorical
-from toys import divergence, f64, nodes
+from torch.distributions import Bernoulli, Normal
+from toys import STATES, divergence, f64, nodes
 
 import daguerre as dg
 from daguerre.objectives.density import KullbackLeibler
@@ -22,17 +22,14 @@ from daguerre.objectives.estimators import (
     PATHWISE,
     STICK_THE_LANDING,
     Estimator,
-    gumbel_softmax,
     pathwise,
     score_function,
-    straight_through,
 )
 from daguerre.objectives.importance import ImportanceWeighted, Particles
 from daguerre.objectives.kl_plan import Choices, kl_plan
 from daguerre.objectives.objective import Round
 
 PHI, THETA = f64(-0.4, 0.7, 0.3), f64(2.0, -1.0, 0.3)
-STATES = f64(0, 0, 0, 1, 1, 0, 1, 1).view(4, 2)
 
 
 class Belief(dg.Model):
@@ -427,67 +424,6 @@ def test_the_plain_score_function_has_the_variance_of_oracle_g5():
     assert (n * grad).var().item() == pytest.approx(30.0, rel=0.05)
 
 
-class Code(dg.Model):
-    """q of one one-hot and two binary latents."""
-
-    x = dg.Input(2)
-
-    def __init__(self):
-        super().__init__()
-        torch.manual_seed(0)
-        self.k_net = dg.nn.mlp(2, 3).double()
-        self.h_net = dg.nn.mlp(2, 2).double()
-
-    @dg.rv
-    def k(self, x):
-        return OneHotCategorical(logits=self.k_net(x))
-
-    @dg.rv
-    def h(self, x):
-        return Bernoulli(logits=self.h_net(x))
-
-
-def decoder():
-    torch.manual_seed(1)
-    return dg.model(
-        k=OneHotCategorical(logits=torch.zeros(3, dtype=torch.float64)),
-        h=Bernoulli(logits=torch.zeros(2, dtype=torch.float64)),
-        x=dg.rv(
-            lambda k, h, net: Normal(net(torch.cat([k, h], 1)), 0.7),
-            net=dg.nn.mlp(5, 4, 2, activation=nn.Tanh).double(),
-        ),
-    )
-
-
-X = torch.randn(4, 2, generator=torch.Generator().manual_seed(2)).double()
-
-
-def test_relaxed_draws_are_points_of_the_simplex_and_hard_ones_states():
-    p, q = decoder(), Code()
-    for estimator, is_state in ((gumbel_softmax(0.5), False), (straight_through(0.5), True)):
-        part = divergence(dg.elbo(p, q, gradients=estimator))
-        torch.manual_seed(0)
-        drawn = part.latents.draw(at({"x": X})).trace.values
-        assert torch.allclose(drawn["k"].sum(1), f64(1.0))
-        states = ((drawn["k"] == 0) | (drawn["k"] == 1)).all() and (
-            drawn["h"] * (1 - drawn["h"]) == 0
-        ).all()
-        assert bool(states) is is_state
-        loss = part.loss("model", at({"x": X}))
-        for grad in torch.autograd.grad(loss, [*q.parameters()]):
-            assert grad.isfinite().all()
-            assert grad.any()
-
-
-def test_the_relaxed_bound_tends_to_the_exact_one_as_it_cools():
-    p, q = decoder(), Code()
-    exactly = dg.elbo(p, q, gradients=ENUMERATE).losses(X)["model"].item()
-    torch.manual_seed(0)
-    rows = {"x": X.repeat(20_000, 1)}
-    cold = dg.elbo(p, q, gradients=gumbel_softmax(0.01)).losses(rows)["model"].item()
-    assert cold == pytest.approx(exactly, abs=0.02)
-
-
 def test_several_pathwise_draws_are_averaged():
     torch.manual_seed(0)
     many = KullbackLeibler(replace(gaussian_plan(pathwise(draws=7)), closed={}))
@@ -501,76 +437,6 @@ def test_several_pathwise_draws_are_averaged():
     assert spread[many] < 0.25 * spread[one]
 
 
-def test_without_being_asked_few_states_are_summed_and_many_are_scored():
-    def chosen(width):
-        p = dg.model(h=Bernoulli(logits=torch.zeros(width)), x=lambda h: Normal(h.sum(1), 1.0))
-        h = dg.rv(lambda x, net: Bernoulli(logits=net(x[:, None])), net=nn.Linear(1, width))
-        q = dg.model(x=dg.Input(), h=h)
-        return str(dg.elbo(p, q).explain())
-
-    assert "h: exact, summed over its states" in chosen(6)
-    assert "h: score function, leave-one-out baseline, 4 draws for each example" in chosen(7)
-
-
-def test_a_baseline_learns_what_an_example_costs():
-    torch.manual_seed(0)
-    p, q, net = decoder(), Code(), nn.Linear(2, 1).double()
-    cost = dg.elbo(p, q, gradients={"h": score_function(baseline=net), "k": ENUMERATE})
-    assert [player.name for player in cost.players] == ["baseline", "model"]
-    before = cost.losses(X.repeat(500, 1), players=["baseline"])["baseline"].item()
-    dg.fit(cost, X, steps=300, batch_size=4, lr={"baseline": 0.05, "model": 1e-9}, progress=False)
-    after = cost.losses(X.repeat(500, 1), players=["baseline"])["baseline"].item()
-    assert after < 0.7 * before
-    assert "least squares" in str(cost.explain())
-    wrong = dg.elbo(p, q, gradients=score_function(baseline=nn.Linear(2, 3).double()))
-    with pytest.raises(
-        dg.GraphError, match=r"one number per example, \[4\].*it returned \[4, 3\]"
-    ):
-        wrong.losses(X)
-
-
-def test_what_would_be_biased_or_compare_nothing_is_refused():
-    p, q = decoder(), Code()
-    with pytest.raises(ValueError, match="leave-one-out baseline compares draws"):
-        score_function(draws=1)
-    with pytest.raises(dg.InadmissibleError, match="takes two particles or more, not 1"):
-        dg.iwae(p, q, particles=1, gradients=score_function())
-    with pytest.raises(dg.InadmissibleError, match="k summed over states or h by the score"):
-        dg.iwae(p, q, gradients={"k": ENUMERATE, "h": score_function()})
-    with pytest.raises(dg.InadmissibleError, match="OneHotCategorical carry no pathwise gradient"):
-        dg.elbo(p, q, gradients=DREG)
+def test_sticking_the_landing_is_refused_for_bounds_of_several_draws():
     with pytest.raises(dg.InadmissibleError, match=r"biased for 3 draws of z.*DREG"):
         ImportanceWeighted(gaussian_plan(STICK_THE_LANDING), Particles(3))
-    with pytest.raises(dg.InadmissibleError, match="a learned baseline of k is for single draws"):
-        dg.iwae(p, q, gradients=score_function(baseline=nn.Linear(2, 1)))
-    with pytest.raises(dg.InadmissibleError, match="a relaxed draw of k is no state, so p / q"):
-        dg.iwae(p, q, gradients=gumbel_softmax(0.5))
-    with pytest.raises(dg.InadmissibleError, match="relaxed draw of h is no state, and its KL"):
-        dg.elbo(p, q, partial=["h"], gradients=gumbel_softmax(0.5))
-    with pytest.raises(ValueError, match="temperature is above 0"):
-        gumbel_softmax(0.0)
-    with pytest.raises(ValueError, match="draws is a number, 1 or more"):
-        pathwise(draws=0)
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:.torch.jit.script_method:DeprecationWarning")
-def test_compiled_estimators_do_what_eager_ones_do():
-    def losses(*, compiled):
-        p, q = decoder(), Code()
-        costs = (
-            dg.elbo(p, q, gradients={"k": ENUMERATE, "h": score_function(draws=2)}),
-            dg.elbo(p, q, gradients=straight_through(0.5)),
-            dg.iwae(p, q, particles=3, gradients=score_function()),
-        )
-        step = dg.Step(sum(costs[1:], costs[0]), compile=compiled)
-        torch.manual_seed(5)
-        return [step(X).item() for _ in range(3)]
-
-    assert losses(compiled=True) == pytest.approx(losses(compiled=False), rel=1e-6)
-
-
-@pytest.mark.parametrize("wrong", ["reinforce", score_function, {"h": 3}])
-def test_what_is_no_estimator_is_refused(wrong):
-    with pytest.raises(TypeError, match="gradients takes estimators such as"):
-        dg.elbo(decoder(), Code(), gradients=wrong)

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from torch import nn
+from coders import Decoder, Encoder, X
 from torch.distributions import Bernoulli, Normal, kl_divergence
 from toys import f64
 
@@ -12,37 +12,6 @@ import daguerre as dg
 from daguerre.objectives.estimators import score_function
 from daguerre.objectives.rates import capacity, cyclical, free_bits, linear
 from daguerre.objectives.schedules import at_step
-
-X = torch.randn(6, 3, generator=torch.Generator().manual_seed(0)).double()
-
-
-class Decoder(dg.Model):
-    def __init__(self):
-        super().__init__()
-        torch.manual_seed(0)
-        self.net = dg.nn.mlp(2, 4, 3, activation=nn.Tanh).double()
-
-    @dg.rv
-    def z(self):
-        return Normal(torch.zeros(2, dtype=torch.float64), 1.0)
-
-    @dg.rv
-    def x(self, z):
-        return Normal(self.net(z), 0.5)
-
-
-class Encoder(dg.Model):
-    x = dg.Input(3)
-
-    def __init__(self):
-        super().__init__()
-        torch.manual_seed(1)
-        self.net = dg.nn.mlp(3, 4, 4, activation=nn.Tanh).double()
-
-    @dg.rv
-    def z(self, x):
-        mean, log_scale = self.net(x).chunk(2, 1)
-        return Normal(mean, log_scale.exp())
 
 
 def parts(p, q):

@@ -2,91 +2,22 @@
 
 import pytest
 import torch
-from test_estimators import STATES
-from test_partial import LABELS, Labelled, Labeller
-from test_partial import X as LABELLED_X
+from coders import Decoder, Encoder, Implicit, Quantised, X, critic
+from labelled import LABELS, Labelled, Labeller
+from labelled import X as LABELLED_X
 from torch import Tensor, nn
 from torch.distributions import Bernoulli, Normal
-from toys import f64
+from toys import STATES, f64
 
 import daguerre as dg
 from daguerre import recipes
 from daguerre.objectives import MMD, covariance_penalty, total_correlation
 from daguerre.objectives.objective import Batch
 
-X = torch.randn(6, 3, generator=torch.Generator().manual_seed(0)).double()
-
-
-def net(*sizes: int) -> nn.Module:
-    return dg.nn.mlp(*sizes, activation=nn.Tanh).double()
-
-
-class Decoder(dg.Model):
-    """z -> x, Gaussian."""
-
-    def __init__(self):
-        super().__init__()
-        torch.manual_seed(0)
-        self.net = net(2, 4, 3)
-
-    @dg.rv
-    def z(self):
-        return Normal(torch.zeros(2, dtype=torch.float64), 1.0)
-
-    @dg.rv
-    def x(self, z):
-        return Normal(self.net(z), 0.5)
-
-
-class Encoder(dg.Model):
-    x = dg.Input(3)
-
-    def __init__(self):
-        super().__init__()
-        torch.manual_seed(1)
-        self.net = net(3, 4, 4)
-
-    @dg.rv
-    def z(self, x):
-        mean, log_scale = self.net(x).chunk(2, 1)
-        return Normal(mean, log_scale.exp())
-
-
-class Implicit(dg.Model):
-    """q(z | x) without a density: z is a function of x and noise."""
-
-    x = dg.Input(3)
-
-    def __init__(self):
-        super().__init__()
-        torch.manual_seed(1)
-        self.net = net(5, 4, 2)
-
-    @dg.rv
-    def noise(self):
-        return Normal(torch.zeros(2, dtype=torch.float64), 1.0)
-
-    @dg.deterministic
-    def z(self, x, noise):
-        return self.net(torch.cat([x, noise], 1))
-
 
 def loss(cost: dg.Objective, batch: Batch = X, player: str = "model") -> float:
     torch.manual_seed(7)
     return cost.losses(batch, players=[player])[player].item()
-
-
-def critic(*sizes: int) -> nn.Module:
-    class Joined(nn.Module):
-        def __init__(self):
-            super().__init__()
-            torch.manual_seed(2)
-            self.net = net(*sizes)
-
-        def forward(self, *values: Tensor) -> Tensor:
-            return self.net(torch.cat(values, 1))
-
-    return Joined()
 
 
 # Wake-sleep. The oracle G6 is a belief net with two binary causes of x = 1.
@@ -380,29 +311,6 @@ def test_the_critic_of_avb_learns_the_log_ratio_of_oracle_g3():
             step(x[(i * 4000) % 40_000 :][:4000])
     found = judge(torch.tensor([[0.3]]), torch.tensor([[1.0]])).item()
     assert found == pytest.approx(0.65814718056, abs=0.05)
-
-
-class Quantised(dg.Model):
-    """x => h => e, and z the code with the gradient of the features."""
-
-    x = dg.Input(3)
-
-    def __init__(self):
-        super().__init__()
-        torch.manual_seed(3)
-        self.net, self.book = net(3, 4, 2), dg.nn.Codebook(5, 2).double()
-
-    @dg.deterministic
-    def h(self, x):
-        return self.net(x)
-
-    @dg.deterministic
-    def e(self, h):
-        return self.book(h)
-
-    @dg.deterministic
-    def z(self, h, e):
-        return self.book.passed(h, e)
 
 
 def test_a_vector_quantised_autoencoder_rebuilds_pulls_codes_and_commits():

@@ -16,6 +16,7 @@ from daguerre.objectives.objective import Round
 
 __all__ = [
     "PAIRS",
+    "STATES",
     "Pair",
     "divergence",
     "exact_elbo",
@@ -30,6 +31,10 @@ __all__ = [
 
 def f64(*values: float) -> Tensor:
     return torch.tensor(values, dtype=torch.float64)
+
+
+STATES = f64(0, 0, 0, 1, 1, 0, 1, 1).view(4, 2)
+"""All values of two bits."""
 
 
 def scalar(value: Tensor | float) -> Tensor:
