@@ -217,6 +217,21 @@ def test_a_semi_supervised_cost_is_a_bound_and_a_classifier():
     assert loss(cost, nobody) == pytest.approx(loss(dg.elbo(p, q, partial=["y"]), nobody))
 
 
+def test_what_the_data_alone_decides_is_computed_once_for_all_parts(monkeypatch):
+    p, q, calls = Labelled(), Labeller(), []
+    whole = type(q.classifier).forward
+
+    def counted(self, x):
+        if self is q.classifier:
+            calls.append(len(x))
+        return whole(self, x)
+
+    cost = recipes.semi_supervised(p, q)
+    monkeypatch.setattr(type(q.classifier), "forward", counted)
+    cost.losses({"x": LABELLED_X, "y": LABELS})
+    assert calls == [5]
+
+
 def test_a_wasserstein_autoencoder_rebuilds_and_matches_the_prior():
     for q in (Encoder(), Implicit()):
         p = Decoder()
