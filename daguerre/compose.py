@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Transform
 
+from daguerre.cpds import Conditional
 from daguerre.graph import Graph, GraphError, Variable
 from daguerre.model import Input, Model, Node, check_names, parameters_of, place_of
 from daguerre.program import Outcome, Step
@@ -217,6 +218,8 @@ def read_cpd(name: str, cpd: CPD | Input) -> Read:
         case Node(constant=Transform() as transform):
             _refuse_learned(name, transform)
             return cpd.variable(name, skip=1), Constant(transform)
+        case Conditional():
+            return Variable(name, cpd.parents), cpd
         case Node():
             return cpd.variable(name), _module(name, cpd.function, cpd.modules)
         case nn.Module():

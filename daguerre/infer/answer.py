@@ -1,0 +1,103 @@
+"""What a question returns: a posterior for each target, and how it was found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from torch import Tensor
+from torch.distributions import Distribution
+
+from daguerre.graph import GraphError, InadmissibleError
+from daguerre.infer.distributions import Finite
+
+__all__ = ["Answer", "PerTarget"]
+
+PerTarget = Tensor | dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The posterior of some variables, for each row of the evidence.
+
+    Where a question names one target by a string, `mean`, `probs`, ... are tensors; where it
+    lists targets, they are dicts by name.
+
+    Attributes:
+        targets: The variables asked for.
+        marginals: Per target, its posterior marginal; the batch shape is `[rows]` (for chains
+            `[rows, T]`).
+        log_evidence: The log-probability or -density of the evidence in nats, `[rows]`; an
+            estimate where `exact` is false; None where it is unknown.
+        method: What computed the answer, in words.
+        exact: Whether the answer is exact up to rounding.
+        draw: Draws n joint values of the targets, `{name: [n, rows, *event]}`.
+        diagnostics: What tells how far to trust an approximation (`ess`, `pareto_k`, `r_hat`...).
+        density: The joint log-density of values `{name: [rows, *event]}` of all targets, `[rows]`.
+        is_single: Whether one target was named by a string.
+    """
+
+    targets: tuple[str, ...]
+    marginals: Mapping[str, Distribution]
+    log_evidence: Tensor | None
+    method: str
+    exact: bool
+    draw: Callable[[int], dict[str, Tensor]] = field(repr=False)
+    diagnostics: Mapping[str, object] = field(default_factory=dict)
+    density: Callable[[Mapping[str, Tensor]], Tensor] | None = field(default=None, repr=False)
+    is_single: bool = False
+
+    def __getitem__(self, name: str) -> Distribution:
+        """Return the posterior marginal of one target."""
+        if name not in self.marginals:
+            raise GraphError(f"{name} is no target; the targets are {', '.join(self.targets)}")
+        return self.marginals[name]
+
+    @property
+    def mean(self) -> PerTarget:
+        """Posterior means, `[rows, *event]`; of state numbers where the states are numbers."""
+        return self._each(lambda marginal: marginal.mean)
+
+    @property
+    def variance(self) -> PerTarget:
+        """Posterior variances of each component, `[rows, *event]`."""
+        return self._each(lambda marginal: marginal.variance)
+
+    @property
+    def probs(self) -> PerTarget:
+        """Posterior probabilities of the states, `[rows, states]`, of finite targets.
+
+        Raises:
+            InadmissibleError: A target is not finite.
+        """
+        return self._each(_probs)
+
+    def sample(self, n: int) -> PerTarget:
+        """Draw n times from the joint posterior of the targets, `[n, rows, *event]` each."""
+        if not isinstance(n, int) or n < 0:
+            raise GraphError(f"n is the number of draws, 0 or more, not {n!r}")
+        draws = self.draw(n)
+        return draws[self.targets[0]] if self.is_single else draws
+
+    def log_prob(self, values: Tensor | Mapping[str, Tensor]) -> Tensor:
+        """Return the joint posterior log-density of values of all targets, `[rows]`.
+
+        Raises:
+            InadmissibleError: The answer is made of draws, which have no density.
+        """
+        if self.density is None:
+            raise InadmissibleError(f"an answer by {self.method} has no density, only draws")
+        return self.density({self.targets[0]: values} if isinstance(values, Tensor) else values)
+
+    def _each(self, of: Callable[[Distribution], Tensor]) -> PerTarget:
+        found = {name: of(marginal) for name, marginal in self.marginals.items()}
+        return found[self.targets[0]] if self.is_single else found
+
+
+def _probs(marginal: Distribution) -> Tensor:
+    if not isinstance(marginal, Finite):
+        raise InadmissibleError(
+            f"a {type(marginal).__name__} posterior has no table of probabilities, for the target"
+            " is not finite; ask for .mean, .variance or .sample(n)"
+        )
+    return marginal.probs
