@@ -1,0 +1,186 @@
+"""Plans of exact elimination: the best of several trees, and one backward pass for marginals.
+
+The derivative of the total with respect to a factor, times the factor, is the joint of its
+variables with the evidence (Darwiche 2003). Each derivative is a contraction as well, so that a
+plan is one straight list of contractions, forwards and backwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from math import log, prod
+
+from daguerre.infer.discrete.contraction import Axes, Contraction, Kernel, contraction, kernel
+from daguerre.infer.discrete.orders import RULES, elimination_order, interaction_graph
+from daguerre.infer.discrete.tree import BATCH, Tree, contraction_tree
+
+__all__ = ["Marginal", "Sum", "bind", "plan_sum"]
+
+ENOUGH = 20_000  # multiplications below which no further order is tried
+RESTARTS = 4
+
+
+@dataclass(frozen=True)
+class Marginal:
+    """Where a marginal stands: a slot, its axes there, and those of the target in order."""
+
+    slot: int
+    axes: Axes
+    target: Axes
+
+
+@dataclass(frozen=True, eq=False)
+class Sum:
+    """A planned sum over all states: contractions, and where to read what.
+
+    Attributes:
+        rule: The rule that gave the order.
+        tree: The forward pass.
+        backward: What follows it: derivatives, then marginals.
+        marginals: Where the marginal of each target stands.
+        axes: The axes of all slots.
+        sizes: The sizes of the axes; that of the batch is nominal.
+    """
+
+    rule: str
+    tree: Tree
+    backward: tuple[Contraction, ...]
+    marginals: tuple[Marginal, ...]
+    axes: tuple[Axes, ...]
+    sizes: Mapping[int, int]
+
+    @property
+    def steps(self) -> tuple[Contraction, ...]:
+        """All contractions, in the order in which they run."""
+        return (*self.tree.steps, *self.backward)
+
+    @property
+    def work(self) -> int:
+        """The number of multiplications, for the nominal batch."""
+        return sum(step.work(self.sizes) for step in self.steps)
+
+    @property
+    def entries(self) -> int:
+        """How many numbers are held at the end, for the nominal batch."""
+        return sum(prod(self.sizes[a] for a in axes) for axes in self.axes)
+
+
+@lru_cache(maxsize=512)
+def plan_sum(
+    leaves: tuple[Axes, ...],
+    sizes: tuple[tuple[int, int], ...],
+    targets: tuple[Axes, ...] = (),
+    held: frozenset[int] = frozenset(),
+) -> Sum:
+    """Plan the total of a product of factors, and the marginals of some targets.
+
+    Args:
+        leaves: The axes of each factor; `BATCH` stands for rows of evidence.
+        sizes: Pairs (axis, size) of all axes, the nominal size of the batch included.
+        targets: Sets of axes whose marginal is wanted; each within some factor.
+        held: Variables that are eliminated after all others.
+    """
+    size = dict(sizes)
+    last = targets[0] if len(targets) == 1 else ()
+    rule, tree = _best(leaves, size, last, held)
+    passes = _Backward(tree, size)
+    marginals = tuple(passes.marginal(target) for target in targets)
+    return Sum(rule, tree, tuple(passes.steps), marginals, tuple(passes.axes), size)
+
+
+def _best(
+    leaves: Sequence[Axes], size: Mapping[int, int], last: Axes, held: frozenset[int]
+) -> tuple[str, Tree]:
+    """Return the cheapest tree of all rules, each tried with ties broken at random if it pays."""
+    graph = interaction_graph([[a for a in axes if a != BATCH] for axes in leaves])
+    weights = {v: log(size[v]) for v in graph}
+    found: list[tuple[int, str, Tree]] = []
+
+    def attempt(name: str, seed: int | None) -> None:
+        order = elimination_order(graph, weights, RULES[name], last=held or last, seed=seed)
+        tree = contraction_tree(leaves, order, size, held=held)
+        found.append((tree.work(size), name, tree))
+
+    for name in RULES:
+        attempt(name, None)
+        if found[-1][0] < ENOUGH:
+            break
+    work, name, _ = min(found, key=lambda entry: entry[0])
+    if work > ENOUGH:
+        for seed in range(RESTARTS):
+            attempt(name, seed)
+    _, name, tree = min(found, key=lambda entry: entry[0])
+    return name, tree
+
+
+class _Backward:
+    """Derivatives of the total with respect to slots, made when they are asked for."""
+
+    def __init__(self, tree: Tree, size: Mapping[int, int]) -> None:
+        self.tree, self.size = tree, size
+        self.axes = list(tree.axes)
+        self.steps: list[Contraction] = []
+        self.known: dict[int, int | None] = dict.fromkeys(tree.roots)  # None: one
+        self.consumer = {
+            slot: i + tree.leaves
+            for i, step in enumerate(tree.steps)
+            for slot in (step.left, step.right)
+            if slot >= 0
+        }
+        self.holders: dict[int, list[int]] = {}
+        for slot, axes in enumerate(tree.axes):
+            for axis in axes:
+                self.holders.setdefault(axis, []).append(slot)
+
+    def marginal(self, target: Axes) -> Marginal:
+        """Multiply the smallest slot that holds the target by the derivative of the total."""
+        slot = self._slot(target)
+        adjoint, keep = self._adjoint(slot), {*target, BATCH}
+        if adjoint is not None or not {*self.axes[slot]} <= keep:
+            slot = self._product(slot, adjoint, keep)
+        return Marginal(slot, self.axes[slot], target)
+
+    def _slot(self, target: Axes) -> int:
+        candidates = (s for s in self.holders[target[0]] if {*target} <= {*self.axes[s]})
+        return min(candidates, key=lambda s: (self._entries(s), -s))
+
+    def _adjoint(self, slot: int) -> int | None:
+        """Return the slot of the derivative with respect to a slot; None where it is one."""
+        path = [slot]
+        while path[-1] not in self.known:
+            path.append(self.consumer[path[-1]])
+        while len(path) > 1:
+            above, below = path.pop(), path[-1]
+            step = self.tree.steps[above - self.tree.leaves]
+            other = step.right if step.left == below else step.left
+            keep = {*self.axes[below], BATCH}
+            self.known[below] = self._chain(self.known[above], other, keep)
+        return self.known[slot]
+
+    def _chain(self, outer: int | None, other: int, keep: set[int]) -> int | None:
+        if other < 0:
+            return outer
+        if outer is None and {*self.axes[other]} <= keep:
+            return other
+        return self._product(other, outer, keep)
+
+    def _product(self, slot: int, other: int | None, keep: set[int]) -> int:
+        right = None if other is None else (other, self.axes[other])
+        step = contraction((slot, self.axes[slot]), right, keep)
+        self.steps.append(step)
+        self.axes.append(step.axes)
+        return len(self.axes) - 1
+
+    def _entries(self, slot: int) -> int:
+        return prod(self.size[a] for a in self.axes[slot])
+
+
+@lru_cache(maxsize=512)
+def bind(plan: Sum, rows: int) -> tuple[Kernel, ...]:
+    """Lay out all contractions of a plan for so many rows of evidence."""
+    sizes = {**plan.sizes, BATCH: rows}
+    return tuple(
+        kernel(step, (plan.axes[step.left], plan.axes[step.right]), sizes) for step in plan.steps
+    )
