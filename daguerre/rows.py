@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-__all__ = ["align", "as_copies", "tile"]
+__all__ = ["align", "as_copies", "is_missing", "tile"]
 
 
 def tile(value: Tensor, rows: int) -> Tensor:
@@ -49,3 +49,20 @@ def as_copies(value: Tensor, rows: int) -> Tensor:
                 [3, 4]])
     """
     return value.unflatten(0, (value.shape[0] // rows, rows))
+
+
+def is_missing(value: Tensor, *, partly: bool = False) -> Tensor:
+    """Whether each row lacks a value, `[n]`: NaN, or below 0 where it is of integers.
+
+    Args:
+        value: `[n, *event]`.
+        partly: Whether one missing component is enough; otherwise all must be.
+
+    Example:
+        >>> import torch
+        >>> is_missing(torch.tensor([0.5, float("nan")])), is_missing(torch.tensor([3, -1]))
+        (tensor([False,  True]), tensor([False,  True]))
+    """
+    rows = value.unsqueeze(-1).flatten(1)
+    lacks = rows.isnan() if value.is_floating_point() else rows < 0
+    return lacks.any(1) if partly else lacks.all(1)

@@ -3,5 +3,21 @@
 from __future__ import annotations
 
 from daguerre.infer.answer import Answer
+from daguerre.infer.questions import (
+    Most,
+    explain,
+    log_evidence,
+    most_probable,
+    posterior,
+    sample_posterior,
+)
 
-__all__ = ["Answer"]
+__all__ = [
+    "Answer",
+    "Most",
+    "explain",
+    "log_evidence",
+    "most_probable",
+    "posterior",
+    "sample_posterior",
+]

@@ -36,10 +36,10 @@ from daguerre.program import (
     realise,
     sample,
 )
-from daguerre.rows import as_copies, tile
+from daguerre.rows import as_copies, is_missing, tile
 from daguerre.scoring import negative_log_density
 
-__all__ = ["Drawn", "Latents", "filled", "is_missing", "shared_keys"]
+__all__ = ["Drawn", "Latents", "filled", "shared_keys"]
 
 
 @dataclass
@@ -222,17 +222,6 @@ def shared_keys(side: Joint, observed: set[str]) -> dict[str, str]:
         for step in side.program.steps
         if step.arguments and observed >= {*step.variable.parents} and step.name not in side.given
     }
-
-
-def is_missing(value: Tensor) -> Tensor:
-    """Whether each row lacks a value, `[n]`: all NaN, or below 0 where it is of integers.
-
-    Example:
-        >>> is_missing(torch.tensor([0.5, float("nan")])), is_missing(torch.tensor([3, -1]))
-        (tensor([False,  True]), tensor([False,  True]))
-    """
-    rows = value.reshape(value.shape[0], -1)
-    return (rows.isnan() if value.is_floating_point() else rows < 0).all(1)
 
 
 def filled(value: Tensor) -> Tensor:

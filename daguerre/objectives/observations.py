@@ -6,8 +6,9 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from daguerre.objectives.latents import filled, is_missing
+from daguerre.objectives.latents import filled
 from daguerre.objectives.objective import Divergence, Objective, as_objective
+from daguerre.rows import is_missing
 
 __all__ = ["Data", "read_data"]
 

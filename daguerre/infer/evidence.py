@@ -1,0 +1,149 @@
+"""What is known: evidence as rows of values, some of them missing, some only likely."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from daguerre.cpds import Tabular
+from daguerre.graph import GraphError, did_you_mean
+from daguerre.program import Program
+from daguerre.rows import is_missing
+
+__all__ = ["Evidence", "Given", "Value", "labels_of", "read_evidence"]
+
+Value = Tensor | float | str | Sequence[str | None] | tuple[Tensor, Tensor]
+Given = Mapping[str, Value]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Rows of evidence.
+
+    Attributes:
+        rows: How many there are.
+        values: Per observed variable its values, `[rows, *event]`; what a row lacks is NaN, or
+            negative where values are integers.
+        missing: Of the variables that some rows lack, which rows, bool `[rows]`.
+        soft: Per variable the likelihood of each of its states, `[rows, states]`.
+    """
+
+    rows: int
+    values: Mapping[str, Tensor]
+    missing: Mapping[str, Tensor]
+    soft: Mapping[str, Tensor]
+
+    def __getitem__(self, rows: Tensor) -> Evidence:
+        """Return some of the rows, without the variables that all of them lack."""
+        parts = (self.values, self.missing, self.soft)
+        values, missing, soft = ({k: v[rows] for k, v in part.items()} for part in parts)
+        gone = {name for name, lacks in missing.items() if bool(lacks.all())}
+        values = {k: v for k, v in values.items() if k not in gone}
+        missing = {k: v for k, v in missing.items() if k not in gone and bool(v.any())}
+        return Evidence(len(rows), values, missing, soft)
+
+    def patterns(self) -> list[Tensor]:
+        """Return the numbers of the rows that lack the same variables, one tensor per pattern."""
+        if not self.missing:
+            return [torch.arange(self.rows)]
+        lacks = torch.stack(list(self.missing.values()), 1)
+        _, pattern = lacks.unique(dim=0, return_inverse=True)
+        return [(pattern == i).nonzero().squeeze(1) for i in range(int(pattern.max()) + 1)]
+
+
+def read_evidence(
+    program: Program, given: Given | None = None, soft: Mapping[str, Tensor] | None = None
+) -> Evidence:
+    """Read evidence as a user writes it.
+
+    Args:
+        program: The steps of the model that it is about.
+        given: Per variable, values `[rows, *event]`; or one number or name of a state for all
+            rows, or a list of names; or a pair (values, which rows have one). Rows that hold NaN,
+            a negative integer or None lack the value.
+        soft: Per variable, likelihoods of its states `[rows, states]` or `[states]`, 0 or more.
+
+    Raises:
+        GraphError: An unknown variable or state, a variable in both, sizes that differ, negative
+            or NaN likelihoods.
+    """
+    found: dict[str, Tensor] = {}
+    for name, value in (given or {}).items():
+        program.graph[name]
+        found[name] = _values(name, value, labels_of(program, name))
+    likely = {name: _likelihood(program, name, value) for name, value in (soft or {}).items()}
+    if both := found.keys() & likely.keys():
+        raise GraphError(f"{', '.join(sorted(both))} is both given and only likely; say which")
+    rows = _rows({**found, **likely})
+    values = {n: v if v.dim() and len(v) == rows else _repeat(v, rows) for n, v in found.items()}
+    missing = {n: lacks for n, v in values.items() if (lacks := is_missing(v, partly=True)).any()}
+    likely = {n: v.expand(rows, v.shape[1]) for n, v in likely.items()}
+    return Evidence(rows, values, missing, likely)
+
+
+def labels_of(program: Program, name: str) -> tuple[str, ...] | None:
+    """Return the names of a variable's states, where its CPD is a table that has them."""
+    cpd = program.by_name[name].cpd
+    return cpd.states if isinstance(cpd, Tabular) else None
+
+
+def _values(name: str, value: Value, labels: tuple[str, ...] | None) -> Tensor:
+    """Return values `[rows, *event]`, or `[]` for all rows."""
+    match value:
+        case Tensor():
+            return value
+        case str():
+            return torch.tensor(_state(name, value, labels))
+        case bool() | int() | float():
+            return torch.tensor(value)
+        case (Tensor() as values, Tensor() as present):
+            return _masked(name, values, present)
+        case [*names] if all(n is None or isinstance(n, str) for n in names):
+            return torch.tensor([-1 if n is None else _state(name, n, labels) for n in names])
+    raise GraphError(
+        f"{name} must be a Tensor [rows, *event], a number, the name of a state or a list of"
+        f" names, not {value!r}"
+    )
+
+
+def _state(name: str, state: str, labels: tuple[str, ...] | None) -> int:
+    if labels is None:
+        raise GraphError(f"{name} is {state!r}, but its states have no names; give their numbers")
+    if state not in labels:
+        raise GraphError(f"{name} has no state {state!r}{did_you_mean(state, labels)}")
+    return labels.index(state)
+
+
+def _masked(name: str, values: Tensor, present: Tensor) -> Tensor:
+    if present.dtype != torch.bool or not values.dim() or present.shape != values.shape[:1]:
+        raise GraphError(
+            f"{name}: which rows have a value is a bool Tensor [rows], not {present.dtype}"
+            f" {list(present.shape)} beside values {list(values.shape)}"
+        )
+    nothing = float("nan") if values.is_floating_point() else -1
+    return values.masked_fill(~present.reshape(-1, *[1] * (values.dim() - 1)), nothing)
+
+
+def _likelihood(program: Program, name: str, value: Tensor) -> Tensor:
+    program.graph[name]
+    if not isinstance(value, Tensor) or value.dim() not in (1, 2):
+        raise GraphError(f"soft evidence on {name} is a Tensor [rows, states], not {value!r}")
+    if not (value >= 0).all() or value.isinf().any():
+        raise GraphError(f"soft evidence on {name} must be likelihoods, 0 or more and finite")
+    return value if value.dim() == 2 else value.unsqueeze(0)
+
+
+def _rows(found: Mapping[str, Tensor]) -> int:
+    sizes = {name: len(value) for name, value in found.items() if value.dim()}
+    several = {name: n for name, n in sizes.items() if n != 1}
+    if len(set(several.values())) > 1:
+        raise GraphError(f"the first dimension is the rows of evidence, but they differ: {sizes}")
+    return next(iter(several.values()), 1)
+
+
+def _repeat(value: Tensor, rows: int) -> Tensor:
+    """Return one value for all rows, `[]` or `[1, *event]`, as `[rows, *event]`."""
+    return value.reshape(1, *value.shape[1:]).expand(rows, *value.shape[1:])

@@ -1,0 +1,188 @@
+"""Exact answers: linear Gaussian blocks first, then the finite variables, then moments.
+
+What is planned (`plan_exact`) is apart from what is run (`Exact.run`), so that a plan can be read
+without running it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+
+from daguerre.infer.blocks import Block, Moments, split_blocks
+from daguerre.infer.discrete.plan import Sum, plan_sum
+from daguerre.infer.discrete.run import Factor, run_sum
+from daguerre.infer.discrete.traceback import maximise, sample_states
+from daguerre.infer.discrete.tree import BATCH
+from daguerre.infer.distributions import Finite, Particles
+from daguerre.infer.grid import ROWS
+from daguerre.infer.plan import Part
+from daguerre.infer.reading import Network, Table
+
+__all__ = ["Exact", "Result", "plan_exact"]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What an exact plan gives when it is run.
+
+    Attributes:
+        log_evidence: `[rows]`.
+        marginals: The posterior of each target.
+        draw: Draws n joint values of the targets.
+    """
+
+    log_evidence: Tensor
+    marginals: dict[str, Distribution]
+    draw: Callable[[int], dict[str, Tensor]]
+
+
+@dataclass(frozen=True)
+class Exact:
+    """A plan of exact inference in a network.
+
+    Attributes:
+        network: The network, read for the evidence.
+        targets: The variables asked for.
+        blocks: The linear Gaussian variables, in sets that hang together.
+        number: The axis of each free finite variable.
+        sum: The contraction of all factors: tables first, then one per block.
+        held: The variables that are maximised after all others are summed out.
+    """
+
+    network: Network
+    targets: tuple[str, ...]
+    blocks: tuple[Block, ...]
+    number: Mapping[str, int]
+    sum: Sum
+    held: frozenset[str]
+
+    @property
+    def memory(self) -> int:
+        """Return roughly how many bytes the run holds at its end."""
+        return 8 * (self.sum.entries + sum(block.entries(self.network) for block in self.blocks))
+
+    @cached_property
+    def moments(self) -> tuple[Moments, ...]:
+        """The blocks, integrated out."""
+        return tuple(block.solve(self.network) for block in self.blocks)
+
+    @cached_property
+    def factors(self) -> tuple[Factor, ...]:
+        """All factors, in the order of the plan."""
+        network = self.network
+        tables = [*network.tables, *(moments.table for moments in self.moments)]
+        types = [table.entries for table in tables]
+        dtype = torch.float32 if not types else types[0].dtype
+        for entries in types[1:]:
+            dtype = torch.promote_types(dtype, entries.dtype)
+        return tuple(_factor(table, self.number, dtype) for table in tables)
+
+    def run(self) -> Result:
+        """Return evidence and marginals, with gradients where tables and weights carry them."""
+        totals = run_sum(self.sum, self.factors, self.network.rows)
+        marginals = iter(totals.marginals)
+        found: dict[str, Distribution] = {}
+        for name in self.targets:
+            block = self._block(name)
+            if name in self.network.values:
+                value = self.network.values[name].unsqueeze(0)
+                found[name] = Particles(value, torch.zeros(value.shape[:2]))
+            elif block is None:
+                probs = next(marginals).expand(self.network.rows, -1)
+                found[name] = Finite(probs, self.network.states[name])
+            else:
+                weights = next(marginals) if self.blocks[block].boundary else None
+                found[name] = self.moments[block].marginal(name, weights)
+        return Result(totals.log_total, found, self.draw)
+
+    def draw(self, n: int) -> dict[str, Tensor]:
+        """Draw n joint values of the targets, `[n, rows, *event]` each."""
+        network, rows = self.network, self.network.rows
+        with torch.no_grad():
+            chosen = sample_states(self.sum, self.factors, rows, n) if n else {}
+            numbers = {name: chosen[i] for name, i in self.number.items() if i in chosen}
+            drawn: dict[str, Tensor] = {}
+            for block, moments in zip(self.blocks, self.moments, strict=True):
+                if block.targets:
+                    drawn |= moments.draw(n, rows, numbers)
+            for name in self.targets:
+                if name in network.values:
+                    drawn[name] = network.values[name].expand(n, *network.values[name].shape)
+                elif name in network.states:
+                    flat = numbers[name] if n else torch.zeros(0, dtype=torch.long)
+                    drawn[name] = network.states[name][flat.reshape(n, rows)]
+        return {name: drawn[name] for name in self.targets}
+
+    def maximise(self) -> tuple[dict[str, Tensor], Tensor]:
+        """Return the most probable states of the targets, `[rows, *event]`, and their log."""
+        summed = {i for name, i in self.number.items() if name not in self.held}
+        chosen, top = maximise(self.sum, self.factors, self.network.rows, summed=summed)
+        network = self.network
+        states = {
+            name: network.values[name]
+            if name in network.values
+            else network.states[name][chosen[self.number[name]]]
+            for name in self.targets
+        }
+        return states, top
+
+    def parts(self) -> tuple[Part, ...]:
+        """Say what is done, engine by engine."""
+        parts = [block.part(self.network) for block in self.blocks]
+        if self.number:
+            largest = self.sum.tree.largest(self.sum.sizes)
+            why = (
+                f"{len(self.sum.steps)} contractions in the order of {self.sum.rule}, the largest"
+                f" table of {largest:,} entries"
+            )
+            parts.append(Part("elimination", tuple(self.number), why))
+        return tuple(parts)
+
+    def _block(self, name: str) -> int | None:
+        return next((i for i, b in enumerate(self.blocks) if name in b.names), None)
+
+
+def plan_exact(
+    network: Network, targets: Sequence[str], *, held: frozenset[str] = frozenset()
+) -> Exact:
+    """Plan exact inference; nothing is summed or solved yet.
+
+    Args:
+        network: The network, none of whose variables is opaque.
+        targets: The variables whose posterior is wanted.
+        held: The variables to be maximised; then the plan is not for marginals.
+    """
+    blocks = split_blocks(network, targets)
+    number = {name: i for i, name in enumerate(network.states)}
+    scopes = [table.axes for table in network.tables] + [block.axes for block in blocks]
+    leaves = tuple(tuple(BATCH if a == ROWS else number[a] for a in axes) for axes in scopes)
+    wanted = []
+    for name in targets if not held else ():
+        block = next((b for b in blocks if name in b.names), None)
+        if name in network.values or (block is not None and not block.boundary):
+            continue
+        wanted.append((name,) if block is None else block.boundary)
+    rows = 10 ** len(str(network.rows - 1)) if network.rows > 1 else 1
+    sizes = ((BATCH, rows), *((i, len(network.states[name])) for name, i in number.items()))
+    marginals = tuple(tuple(number[a] for a in axes) for axes in wanted)
+    last = frozenset(number[name] for name in held if name in number)
+    plan = plan_sum(leaves, sizes, marginals, last)
+    return Exact(network, tuple(targets), blocks, number, plan, held)
+
+
+def _factor(table: Table, number: Mapping[str, int], dtype: torch.dtype) -> Factor:
+    """Return a table by numbers of axes; one of logarithms is scaled to one in each row."""
+    axes = tuple(BATCH if a == ROWS else number[a] for a in table.axes)
+    entries = table.entries.to(dtype)
+    if not table.is_log:
+        return Factor(axes, entries)
+    others = tuple(i for i, axis in enumerate(axes) if axis != BATCH)
+    most = entries.detach().amax(others, keepdim=True) if others else entries.detach()
+    most = torch.where(most.isfinite(), most, 0.0)
+    return Factor(axes, (entries - most).exp(), most.reshape(-1))

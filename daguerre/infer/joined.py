@@ -1,0 +1,103 @@
+"""Put answers for different rows of the evidence together again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import singledispatch
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+
+from daguerre.infer.distributions import Finite, Particles
+from daguerre.infer.exact import Result
+from daguerre.infer.gaussian.distributions import Gaussian, GaussianMixture
+
+__all__ = ["join_results", "join_rows"]
+
+
+def join_rows(parts: Sequence[Tensor], rows: Sequence[Tensor], dim: int = 0) -> Tensor:
+    """Return values of some rows each as those of all rows, in order.
+
+    Example:
+        >>> join_rows([torch.tensor([5, 7]), torch.tensor([6])], [torch.tensor([0, 2]),
+        ...                                                     torch.tensor([1])])
+        tensor([5, 6, 7])
+    """
+    order = torch.cat(list(rows)).argsort()
+    return torch.cat(list(parts), dim).index_select(dim, order.to(parts[0].device))
+
+
+def join_results(parts: Sequence[Result], rows: Sequence[Tensor]) -> Result:
+    """Return answers for some rows each as one answer for all rows."""
+    if len(parts) == 1:
+        return parts[0]
+    marginals = {
+        name: _join(parts[0].marginals[name], [p.marginals[name] for p in parts], rows)
+        for name in parts[0].marginals
+    }
+
+    def draw(n: int) -> dict[str, Tensor]:
+        drawn = [part.draw(n) for part in parts]
+        return {name: join_rows([d[name] for d in drawn], rows, 1) for name in marginals}
+
+    evidence = join_rows([part.log_evidence for part in parts], rows)
+    return Result(evidence, marginals, draw)
+
+
+@singledispatch
+def _join(
+    first: Distribution, parts: Sequence[Distribution], rows: Sequence[Tensor]
+) -> Distribution:
+    raise TypeError(f"no rule joins posteriors of the type {type(first).__name__}")
+
+
+@_join.register
+def _(first: Finite, parts: Sequence[Finite], rows: Sequence[Tensor]) -> Distribution:
+    return Finite(join_rows([part.probs for part in parts], rows), first.states)
+
+
+@_join.register
+def _(first: Particles, parts: Sequence[Particles], rows: Sequence[Tensor]) -> Distribution:
+    logs = join_rows([part.weights.log() for part in parts], rows, 1)
+    return Particles(join_rows([part.values for part in parts], rows, 1), logs)
+
+
+@_join.register
+def _(first: Gaussian, parts: Sequence[Gaussian], rows: Sequence[Tensor]) -> Distribution:
+    means = join_rows([part.mean for part in parts], rows)
+    return Gaussian(means, join_rows([part.covariance_matrix for part in parts], rows))
+
+
+@_join.register
+def _(
+    first: GaussianMixture, parts: Sequence[Distribution], rows: Sequence[Tensor]
+) -> Distribution:
+    mixtures = [_mixture(part) for part in parts]
+    most = max(m.weights.shape[1] for m in mixtures)
+
+    def joined(of: Callable[[GaussianMixture], Tensor]) -> Tensor:
+        return join_rows([_padded(of(m), most) for m in mixtures], rows)
+
+    return GaussianMixture(
+        joined(lambda m: m.weights),
+        joined(lambda m: m.components.mean),
+        joined(lambda m: m.components.covariance_matrix),
+    )
+
+
+def _mixture(part: Distribution) -> GaussianMixture:
+    if isinstance(part, GaussianMixture):
+        return part
+    assert isinstance(part, Gaussian)
+    weights = torch.ones(part.mean.shape[0], 1, dtype=part.mean.dtype)
+    return GaussianMixture(weights, part.mean.unsqueeze(1), part.covariance_matrix.unsqueeze(1))
+
+
+def _padded(value: Tensor, k: int) -> Tensor:
+    """Append components without weight: copies of the first, times zero where they are weights."""
+    missing = k - value.shape[1]
+    if not missing:
+        return value
+    extra = value[:, :1].expand(-1, missing, *value.shape[2:])
+    return torch.cat([value, extra if value.dim() > 2 else torch.zeros_like(extra)], 1)

@@ -1,0 +1,391 @@
+"""The questions themselves: read the evidence, choose an engine, answer, and say which it was."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from daguerre.devices import on_device_of
+from daguerre.graph import GraphError, InadmissibleError
+from daguerre.infer.answer import Answer
+from daguerre.infer.evidence import Evidence, Given, read_evidence
+from daguerre.infer.exact import Exact, Result, plan_exact
+from daguerre.infer.joined import join_results, join_rows
+from daguerre.infer.plan import Part, Plan
+from daguerre.infer.reading import Network, RowByRowError, read_network
+from daguerre.joint import Factor, Joint, as_joint
+from daguerre.locate import located
+from daguerre.model import Model
+from daguerre.program import validation
+from daguerre.structure.bayes_ball import requisite
+from daguerre.structure.names import Names, read_names
+
+__all__ = ["Most", "explain", "log_evidence", "most_probable", "posterior", "sample_posterior"]
+
+MEMORY = 2.0**32  # bytes, unless max_memory says otherwise
+FEW = 8  # so many patterns of missing values are taken one by one
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked: the model, targets (none for the evidence alone), evidence, and a limit."""
+
+    joint: Joint
+    targets: tuple[str, ...]
+    evidence: Evidence
+    max_memory: float
+
+    @classmethod
+    def of(
+        cls,
+        p: Factor | Joint,
+        targets: Names,
+        given: Given | None,
+        soft: Mapping[str, Tensor] | None = None,
+        max_memory: float | None = None,
+    ) -> Question:
+        """Read a question as a user writes it."""
+        joint = as_joint(p)
+        names = read_names(joint.graph, targets, "targets")
+        evidence = read_evidence(joint.program, given, soft)
+        if both := [name for name in names if name in evidence.values]:
+            raise GraphError(f"{', '.join(both)} is a target and given; ask for what is unknown")
+        return cls(joint, names, evidence, MEMORY if max_memory is None else max_memory)
+
+    def needed(self) -> set[str]:
+        """Return what the joint of targets and evidence hangs on; barren variables drop out."""
+        asked = {*self.targets, *self.evidence.values, *self.evidence.soft}
+        return {*asked, *self.joint.graph.ancestors(asked)}
+
+    def requisite(self) -> set[str]:
+        """Return what the posterior of the targets alone hangs on."""
+        known = [n for n in self.evidence.values if n not in self.evidence.missing]
+        found = requisite(self.joint.graph, self.targets, given=known)
+        return {*found.cpds, *found.observations, *self.targets}
+
+    def read(self, needed: set[str]) -> Network:
+        """Call the CPDs that are needed."""
+        with located(), validation(enabled=False), on_device_of(self.joint.modules):
+            limit = self.max_memory / 8
+            return read_network(self.joint.program, self.evidence, needed, max_entries=limit)
+
+    def rows(self, chosen: Tensor) -> Question:
+        """Return the question for some rows of the evidence."""
+        return replace(self, evidence=self.evidence[chosen])
+
+
+class Piece(NamedTuple):
+    """Rows of the evidence that are answered together, and the network read for them."""
+
+    rows: Tensor
+    question: Question
+    network: Network
+
+
+def pieces(question: Question, rows: Tensor | None = None) -> Iterator[Piece]:
+    """Split rows of evidence as far as they must be, and read the network of each part.
+
+    Few patterns of missing values are taken one by one; with many, a missing finite variable is
+    one more to sum out, with a factor of each row that says what is known of it.
+    """
+    rows = torch.arange(question.evidence.rows) if rows is None else rows
+    patterns = question.evidence.patterns()
+    if len(patterns) > 1 and len(patterns) <= FEW:
+        yield from _split(question, rows, patterns)
+        return
+    if len(patterns) == 1 and question.evidence.missing:
+        question = question.rows(patterns[0])
+    try:
+        network = question.read(question.needed())
+    except RowByRowError:
+        yield from _split(question, rows, list(torch.arange(len(rows)).split(1)))
+        return
+    if network.opaque and len(patterns) > 1:
+        yield from _split(question, rows, patterns)
+        return
+    if network.opaque and question.targets:
+        part = question.read(question.requisite())
+        network = network if part.opaque else part
+    yield Piece(rows, question, network)
+
+
+def _split(question: Question, rows: Tensor, parts: Sequence[Tensor]) -> Iterator[Piece]:
+    for part in parts:
+        yield from pieces(question.rows(part), rows[part])
+
+
+def planned(piece: Piece, targets: Sequence[str], held: frozenset[str] = frozenset()) -> Exact:
+    """Plan an exact answer, or refuse it.
+
+    Raises:
+        InadmissibleError: No exact engine takes a variable, or it would take too much memory.
+    """
+    network = piece.network
+    if network.opaque:
+        name, why = next(iter(network.opaque.items()))
+        raise InadmissibleError(f"no exact answer: {name} is {why}")
+    plan = plan_exact(network, targets, held=held)
+    if plan.memory > piece.question.max_memory:
+        raise InadmissibleError(
+            f"an exact answer would take about {plan.memory:.3g} bytes, more than max_memory"
+            f" ({piece.question.max_memory:.3g}); observe more, ask for less, or allow it"
+        )
+    return plan
+
+
+def posterior(
+    p: Factor | Joint,
+    targets: Names,
+    *,
+    given: Given | None = None,
+    soft: Mapping[str, Tensor] | None = None,
+    max_memory: float | None = None,
+) -> Answer:
+    r"""Return $p(\text{targets} \mid \text{given})$ for each row of evidence.
+
+    Args:
+        p: The model, or a joint; under `dg.do` the posterior is that after the intervention.
+        targets: A variable, or several.
+        given: Evidence per variable: values `[rows, *event]`, or one number or name of a state
+            for all rows. Rows that hold NaN (or a negative integer) lack the value.
+        soft: Soft evidence per finite variable: likelihoods of its states, `[rows, states]`.
+        max_memory: Bytes above which the question is refused, 4 GiB if None.
+
+    Returns:
+        The posterior marginals, joint draws and densities, and the log-evidence.
+
+    Raises:
+        GraphError: Unknown names, wrong shapes, evidence of probability zero.
+        InadmissibleError: No engine can answer; says why.
+
+    References:
+        Koller and Friedman (2009), *Probabilistic Graphical Models*, chapters 9, 10 and 14;
+        Darwiche (2003), *A differential approach to inference in Bayesian networks*.
+
+    Example:
+        >>> from daguerre.compose import model
+        >>> from daguerre.cpds import Tabular
+        >>> p = model(rain=Tabular([0.8, 0.2]), wet=Tabular([[0.9, 0.1], [0.2, 0.8]], "rain"))
+        >>> posterior(p, "rain", given={"wet": 1}).probs.detach()
+        tensor([[0.3333, 0.6667]])
+    """
+    question = Question.of(p, targets, given, soft, max_memory)
+    if not question.targets:
+        raise GraphError("targets is empty: name at least one variable")
+    found: list[Result] = []
+    parts: list[Piece] = []
+    methods: dict[str, None] = {}
+    for piece in pieces(question):
+        plan = planned(piece, question.targets)
+        found.append(plan.run())
+        parts.append(piece)
+        methods |= dict.fromkeys(part.engine for part in plan.parts())
+    result = join_results(found, [piece.rows for piece in parts])
+    _check_possible(result.log_evidence, question.evidence)
+    return Answer(
+        question.targets,
+        result.marginals,
+        result.log_evidence,
+        " and ".join(methods) or "nothing to sum: everything is known",
+        exact=True,
+        draw=result.draw,
+        density=_density(question, result.log_evidence),
+        is_single=isinstance(targets, str),
+    )
+
+
+def _check_possible(log_total: Tensor, evidence: Evidence) -> None:
+    impossible = log_total == -torch.inf
+    if bool(impossible.any()):
+        row = int(impossible.nonzero()[0])
+        said = {name: value[row].tolist() for name, value in evidence.values.items()}
+        raise GraphError(
+            f"row {row} of the evidence has probability zero, so nothing follows from it: {said}"
+        )
+
+
+def _density(question: Question, log_total: Tensor) -> Callable[[Mapping[str, Tensor]], Tensor]:
+    def density(values: Mapping[str, Tensor]) -> Tensor:
+        if {*values} != {*question.targets}:
+            raise GraphError(
+                f"the density is that of {', '.join(question.targets)}, not of"
+                f" {', '.join(values) or 'nothing'}"
+            )
+        known = {**question.evidence.values, **values}
+        both = Question.of(
+            question.joint, (), known, dict(question.evidence.soft), question.max_memory
+        )
+        return _log_evidence(both) - log_total
+
+    return density
+
+
+def log_evidence(
+    p: Factor | Joint,
+    given: Given,
+    *,
+    soft: Mapping[str, Tensor] | None = None,
+    max_memory: float | None = None,
+) -> Tensor:
+    """Return the log-probability (or -density) of the evidence in nats, `[rows]`.
+
+    Impossible evidence gives -inf. Gradients reach the parameters of the model.
+
+    Args:
+        p: The model.
+        given: Evidence, as for `posterior`.
+        soft: Soft evidence, as for `posterior`.
+        max_memory: Bytes above which the question is refused.
+
+    Example:
+        >>> from daguerre.compose import model
+        >>> from torch.distributions import Categorical, Normal
+        >>> p = model(k=Categorical(torch.ones(2)), x=lambda k: Normal(4.0 * k, 1.0))
+        >>> log_evidence(p, {"x": torch.tensor([0.0, 2.0])})
+        tensor([-1.6118, -2.9189])
+    """
+    return _log_evidence(Question.of(p, (), given, soft, max_memory))
+
+
+def _log_evidence(question: Question) -> Tensor:
+    parts = [(piece.rows, planned(piece, ()).run().log_evidence) for piece in pieces(question)]
+    return join_rows([part for _, part in parts], [rows for rows, _ in parts])
+
+
+class Most(NamedTuple):
+    """Most probable values.
+
+    Attributes:
+        values: Per variable, `[rows, *event]`.
+        log_prob: The log-probability of these values together with the evidence, `[rows]`.
+    """
+
+    values: dict[str, Tensor]
+    log_prob: Tensor
+
+
+def most_probable(
+    p: Factor | Joint,
+    targets: Names = (),
+    *,
+    given: Given | None = None,
+    soft: Mapping[str, Tensor] | None = None,
+    max_memory: float | None = None,
+) -> Most:
+    r"""Return the most probable values of finite variables given the evidence.
+
+    Without targets it is the most probable explanation, $\arg\max_u p(u, e)$ over all variables u
+    that are not given; with targets t, the marginal maximum a posteriori
+    $\arg\max_t \sum_u p(t, u, e)$.
+
+    Args:
+        p: The model.
+        targets: The variables to maximise over; all that are not given, if empty.
+        given: Evidence, as for `posterior`.
+        soft: Soft evidence, as for `posterior`.
+        max_memory: Bytes above which the question is refused.
+
+    Raises:
+        InadmissibleError: A variable that is maximised is not finite.
+        GraphError: Evidence of probability zero.
+
+    Example:
+        >>> from daguerre.compose import model
+        >>> from daguerre.cpds import Tabular
+        >>> p = model(rain=Tabular([0.8, 0.2]), wet=Tabular([[0.9, 0.1], [0.2, 0.8]], "rain"))
+        >>> most_probable(p, given={"wet": 1}).values
+        {'rain': tensor([1])}
+    """
+    question = Question.of(p, targets, given, soft, max_memory)
+    graph, known = question.joint.graph, question.evidence.values
+    names = question.targets or tuple(n for n in graph.names if n not in known)
+    question = replace(question, targets=names)
+    found: list[tuple[dict[str, Tensor], Tensor]] = []
+    parts: list[Tensor] = []
+    for piece in pieces(question):
+        for name in names:
+            if name in piece.network.linear:
+                raise InadmissibleError(
+                    f"{name} is continuous; most_probable is over finite variables: name them as"
+                    " targets, and the others are integrated out"
+                )
+        found.append(planned(piece, names, frozenset(names)).maximise())
+        parts.append(piece.rows)
+    top = join_rows([log for _, log in found], parts)
+    _check_possible(top, question.evidence)
+    return Most({n: join_rows([v[n] for v, _ in found], parts) for n in names}, top)
+
+
+def sample_posterior(
+    p: Factor | Joint, targets: Names, n: int, *, given: Given | None = None
+) -> Tensor | dict[str, Tensor]:
+    """Draw n times from the joint posterior of the targets, `[n, rows, *event]` each.
+
+    Example:
+        >>> from daguerre.compose import model
+        >>> from daguerre.cpds import Tabular
+        >>> p = model(rain=Tabular([0.8, 0.2]), wet=Tabular([[1.0, 0.0], [0.2, 0.8]], "rain"))
+        >>> sample_posterior(p, "rain", 3, given={"wet": 1})
+        tensor([[1],
+                [1],
+                [1]])
+    """
+    return posterior(p, targets, given=given).sample(n)
+
+
+def explain(
+    p: Factor | Joint,
+    targets: Names,
+    *,
+    given: Names = (),
+    max_memory: float | None = None,
+) -> Plan:
+    """Say how a question would be answered, without answering it.
+
+    CPDs are called on values drawn from the model, so that their families are known.
+
+    Args:
+        p: The model.
+        targets: The variables asked for.
+        given: The names of the variables that would be known.
+        max_memory: Bytes above which the question would be refused.
+
+    Raises:
+        InadmissibleError: The predicted memory is above `max_memory`.
+
+    Example:
+        >>> from daguerre.compose import model
+        >>> from daguerre.cpds import Tabular
+        >>> p = model(rain=Tabular([0.8, 0.2]), wet=Tabular([[0.9, 0.1], [0.2, 0.8]], "rain"))
+        >>> explain(p, "wet").is_exact
+        True
+    """
+    joint = as_joint(p)
+    known = read_names(joint.graph, given, "given")
+    question = Question.of(joint, targets, _drawn(joint, known), None, max_memory)
+    piece = next(pieces(question))
+    pruned = tuple(n for n in joint.graph.names if n not in question.requisite())
+    network = piece.network
+    if network.opaque:
+        parts = tuple(Part("none", (name,), why) for name, why in network.opaque.items())
+        return Plan(question.targets, known, pruned, parts, False, 0.0, 0.0)
+    plan = planned(piece, question.targets)
+    return Plan(question.targets, known, pruned, plan.parts(), True, plan.sum.work, plan.memory)
+
+
+def _drawn(joint: Joint, names: Sequence[str]) -> dict[str, Tensor]:
+    """Return one drawn value for each name; zeros for inputs."""
+    inputs = {
+        name: torch.zeros(1, *(shape.shape or ()), dtype=shape.dtype)
+        for model in joint.modules
+        if isinstance(model, Model)
+        for name, shape in model.inputs().items()
+    }
+    given = {name: inputs[name] for name in joint.graph.inputs}
+    with torch.random.fork_rng(devices=[]):
+        drawn = joint.sample(1, given)
+    return {**{name: drawn[name] for name in names}, **given}
