@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from daguerre.infer.gaussian.block import BlockSolution, LinearVariable, solve
+from daguerre.infer.gaussian.block import BlockSolution, solve
 from daguerre.infer.gaussian.distributions import Gaussian, GaussianMixture
 from daguerre.infer.grid import ROWS
 from daguerre.infer.plan import Part

@@ -35,7 +35,7 @@ class Grid:
     has_rows: bool
 
     def axes(self, *, known: bool = False) -> tuple[str, ...]:
-        """Return the axes of a table over the parents, which has rows too if the child is known."""
+        """Return the axes of a table over the parents; with rows, too, if the child is known."""
         return (*[ROWS] * (self.has_rows or known), *self.free)
 
     def arrange(self, entries: Tensor) -> Tensor:

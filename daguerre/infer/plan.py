@@ -44,9 +44,9 @@ class Plan:
     given: tuple[str, ...]
     pruned: tuple[str, ...]
     parts: tuple[Part, ...]
-    is_exact: bool
-    work: float
-    memory: float
+    is_exact: bool = False
+    work: float = 0.0
+    memory: float = 0.0
 
     def __str__(self) -> str:
         head = f"p({', '.join(self.targets) or 'evidence'} | {', '.join(self.given) or 'nothing'})"

@@ -370,11 +370,12 @@ def explain(
     piece = next(pieces(question))
     pruned = tuple(n for n in joint.graph.names if n not in question.requisite())
     network = piece.network
-    if network.opaque:
-        parts = tuple(Part("none", (name,), why) for name, why in network.opaque.items())
-        return Plan(question.targets, known, pruned, parts, False, 0.0, 0.0)
+    parts = tuple(Part("none", (name,), why) for name, why in network.opaque.items())
+    if parts:
+        return Plan(question.targets, known, pruned, parts)
     plan = planned(piece, question.targets)
-    return Plan(question.targets, known, pruned, plan.parts(), True, plan.sum.work, plan.memory)
+    parts, work, memory = plan.parts(), plan.sum.work, plan.memory
+    return Plan(question.targets, known, pruned, parts, is_exact=True, work=work, memory=memory)
 
 
 def _drawn(joint: Joint, names: Sequence[str]) -> dict[str, Tensor]:

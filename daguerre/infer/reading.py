@@ -116,14 +116,15 @@ class _Reader:
                 raise GraphError(f"{step.name} is an input: it must be given, [rows, *event]")
         elif lost := [p for p in parents if p in network.opaque]:
             network.opaque[step.name] = f"its parent {lost[0]} is {network.opaque[lost[0]]}"
-        elif any(p in network.linear and p not in network.values for p in parents):
-            self._linear(step)
-        elif isinstance(step.cpd, LinearGaussian):
+        elif isinstance(step.cpd, LinearGaussian) or self._has_free_linear(parents):
             self._linear(step)
         elif isinstance(step.cpd, Tabular) and self._takes_numbers(parents):
             self._tabular(step, step.cpd)
         else:
             self._called(step)
+
+    def _has_free_linear(self, parents: Sequence[str]) -> bool:
+        return any(p in self.network.linear and p not in self.network.values for p in parents)
 
     # Tables
 
@@ -238,7 +239,7 @@ class _Reader:
         elif (count := state_count(outcome, is_root=False)) is not None:
             if grid.size * count > self.max_entries:
                 raise InadmissibleError(
-                    f"{name} has {count:.3g} states, and its table {grid.size * count:.3g} entries,"
+                    f"{name} has {count:.3g} states, so its table {grid.size * count:.3g} entries:"
                     f" more than max_memory allows ({self.max_entries:.3g})"
                 )
             found = states(outcome, is_root=False)
