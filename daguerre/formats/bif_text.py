@@ -91,7 +91,9 @@ class BifText:
             block = PATTERNS[word].match(text, place) if word in BLOCKS else None
             if not block:
                 form = BLOCKS.get(word, ("", "a block network, variable or probability"))[1]
-                raise self.error(place, f"expected {form}; found {self.shown(text[place:][:200])}")
+                raise self.error(
+                    place, f"expected {form}; found {self.shown(text[place : place + 200])}"
+                )
             count += 1
             if count > 3 * MAX_VARIABLES:
                 raise self.error(place, f"there are more than {MAX_VARIABLES:,} variables")
@@ -136,8 +138,8 @@ def quoted(name: str) -> str:
         or re.search(r'["\n]|[^\S \t\r\v\f]|[\ud800-\udfff]', name)
     ):
         raise GraphError(
-            f"{excerpt(name)} is no name for BIF, which takes 1 to {MAX_NAME} characters without"
-            " quotes and line breaks; rename it, or use write_network"
+            f"{excerpt(name)} is no name for BIF, which takes 1 to {MAX_NAME} characters, without"
+            " quotes and no white space but blanks and tabs; rename it, or use write_network"
         )
     return name if BARE.fullmatch(name) and name != "property" else f'"{name}"'
 

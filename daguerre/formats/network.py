@@ -16,6 +16,7 @@ from daguerre.graph import Graph, GraphError, InadmissibleError, Variable
 from daguerre.model import Model
 
 __all__ = [
+    "MAX_DIMS",
     "BadRow",
     "Network",
     "assemble",
@@ -145,6 +146,7 @@ def cpds_of(model: Model) -> Network:
 
     Raises:
         InadmissibleError: Another CPD, or an input.
+        GraphError: Sizes that differ between a parent and its child.
     """
     by_name = {step.name: step for step in model.steps()}
     cpds: dict[str, Tabular | LinearGaussian] = {}
@@ -157,6 +159,8 @@ def cpds_of(model: Model) -> Network:
                 " dg.LinearGaussian"
             )
         cpds[name] = step.cpd
+    for name, cpd in cpds.items():
+        _check_parents(name, cpd, cpds)
     return cpds
 
 
