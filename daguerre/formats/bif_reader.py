@@ -86,7 +86,9 @@ def read_bif(
         except GraphError as error:
             raise text.error(block.start(), f"{name!r}: {error}") from None
         table = Rows(text, block, name, count=len(states), parents=above).table()
-        cpds[name] = Tabular(torch.from_numpy(table), *parents, states=tuple(states))
+        cpds[name] = Tabular(
+            torch.from_numpy(table).reshape(sizes), *parents, states=tuple(states)
+        )
     return assemble(text.source.name, _complete(text, variables, cpds))
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from daguerre.formats.bif_text import BifText
-from daguerre.formats.network import bad_row, normalised
+from daguerre.formats.network import bad_row, normalised, place_of_row
 from daguerre.formats.text import close_to, numbers
 from daguerre.graph import GraphError
 
@@ -51,7 +51,7 @@ class Rows:
         self.flat: tuple[int, list[str]] | None = None
 
     def table(self) -> NDArray[np.float64]:
-        """Return the table `[*states of each parent, states]`, rows divided by their sum.
+        """Return the table `[rows, states]`, the last parent fastest, rows divided by their sum.
 
         Raises:
             GraphError: A row that is unknown, missing, repeated or no distribution.
@@ -78,8 +78,7 @@ class Rows:
             raise self._error(
                 int(where[bad.row]), f"the row {self._states(bad.row)}{bad.why}".strip()
             )
-        sizes = [len(states) for states in self.parents.values()]
-        return normalised(table).reshape(*sizes, self.count)
+        return normalised(table)
 
     def _read(self) -> None:
         """Cut the block into statements; their numbers stay text."""
@@ -170,10 +169,9 @@ class Rows:
 
     def _states(self, row: int) -> str:
         """Return the states of the parents in a row."""
-        names: list[str] = []
-        for known in reversed(self.parents.values()):
-            row, state = divmod(row, len(known))
-            names.insert(0, next(n for n, i in known.items() if i == state))
+        sizes = [len(known) for known in self.parents.values()]
+        place = zip(self.parents.values(), place_of_row(row, sizes), strict=True)
+        names = [next(n for n, i in known.items() if i == state) for known, state in place]
         return f"({', '.join(names)}) " if names else ""
 
     def _expected(self, place: int, statement: str) -> GraphError:

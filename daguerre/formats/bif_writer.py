@@ -9,7 +9,7 @@ from pathlib import Path
 
 from daguerre.cpds import Tabular
 from daguerre.formats.bif_text import quoted
-from daguerre.formats.network import tables_of
+from daguerre.formats.network import probs_of, tables_of
 from daguerre.formats.text import write_text
 from daguerre.model import Model
 
@@ -66,7 +66,7 @@ def _probabilities(
     tables: Mapping[str, Tabular], states: Mapping[str, list[str]]
 ) -> Iterator[str]:
     for name, cpd in tables.items():
-        probs = cpd.logits.detach().double().softmax(-1).reshape(-1, len(states[name]))
+        probs = probs_of(name, cpd).reshape(-1, len(states[name]))
         rows = [", ".join(map(repr, row)) for row in probs.tolist()]
         given = f" | {', '.join(map(quoted, cpd.parents))}" if cpd.parents else ""
         above = itertools.product(*(states[parent] for parent in cpd.parents))

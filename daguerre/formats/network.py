@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from daguerre.compose import Composed
 from daguerre.cpds import LinearGaussian, Tabular
@@ -24,6 +25,8 @@ __all__ = [
     "check_size",
     "cpds_of",
     "normalised",
+    "place_of_row",
+    "probs_of",
     "tables_of",
 ]
 
@@ -62,6 +65,20 @@ def bad_row(table: NDArray[np.float64], *, strict: bool) -> BadRow | None:
     if not off.size:
         return None
     return BadRow(int(off[0]), f"sums to {totals[off[0]]:.9g}; expected 1 within {tolerance:g}")
+
+
+def place_of_row(row: int, sizes: Sequence[int]) -> list[int]:
+    """Return the states of the parents in a row, the last parent fastest.
+
+    Example:
+        >>> place_of_row(4, [2, 3])
+        [1, 1]
+    """
+    place: list[int] = []
+    for size in reversed(sizes):
+        row, state = divmod(row, size)
+        place.append(state)
+    return place[::-1]
 
 
 def normalised(table: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -179,3 +196,15 @@ def tables_of(model: Model, form: str) -> dict[str, Tabular]:
             )
         tables[name] = cpd
     return tables
+
+
+def probs_of(name: str, cpd: Tabular) -> Tensor:
+    """Return a table in float64, `[*states of each parent, states]`, to be written.
+
+    Raises:
+        GraphError: It holds NaN.
+    """
+    probs = cpd.logits.detach().double().softmax(-1)
+    if probs.isnan().any():
+        raise GraphError(f"the table of {name!r} holds NaN, which no reader would take")
+    return probs

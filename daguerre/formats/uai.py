@@ -18,7 +18,15 @@ import torch
 from numpy.typing import NDArray
 
 from daguerre.cpds import Tabular
-from daguerre.formats.network import MAX_DIMS, assemble, bad_row, check_size, normalised, tables_of
+from daguerre.formats.network import (
+    MAX_DIMS,
+    assemble,
+    bad_row,
+    check_size,
+    normalised,
+    probs_of,
+    tables_of,
+)
 from daguerre.formats.text import (
     MAX_BYTES,
     MAX_ENTRIES,
@@ -251,9 +259,7 @@ def write_uai(network: Model | Factors, path: str | os.PathLike[str]) -> Path:
     else:
         kind, tables = "BAYES", tables_of(network, "UAI")
         sizes = {name: cpd.logits.shape[-1] for name, cpd in tables.items()}
-        factors = [
-            ((*cpd.parents, name), cpd.logits.double().softmax(-1)) for name, cpd in tables.items()
-        ]
+        factors = [((*cpd.parents, name), probs_of(name, cpd)) for name, cpd in tables.items()]
     number = {name: i for i, name in enumerate(sizes)}
     head = [kind, str(len(sizes)), _line(sizes.values()), str(len(factors))]
     scopes = [_line([len(scope), *(number[n] for n in scope)]) for scope, _ in factors]
