@@ -114,9 +114,10 @@ class Composed(Model):
 
 
 def _slot(name: str) -> str:
-    """Return where the module of a variable is kept: variables of nets have dots, or any name."""
-    slot = name.replace(".", "/")
-    return f"{slot}/" if hasattr(Model, slot) else slot
+    """Return where the module of a variable is kept: any name has a place, and its own."""
+    slot = "".join({".": "/", "/": "~/", "~": "~~"}.get(c, c) for c in name)
+    taken = not name or name.startswith("_") or name in {"base", "training"}
+    return f"{slot}~" if taken or hasattr(Model, slot) else slot
 
 
 def place_of_cpd(cpd: nn.Module) -> str:
