@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from copy import copy
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -113,6 +114,7 @@ class Composed(Model):
         return tuple(step(v) for v in self.graph.variables)
 
 
+@lru_cache(maxsize=4096)
 def _slot(name: str) -> str:
     """Return where the module of a variable is kept: any name has a place, and its own."""
     slot = "".join({".": "/", "/": "~/", "~": "~~"}.get(c, c) for c in name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
+from itertools import chain
 
 import torch
 from torch import nn
@@ -13,7 +14,7 @@ __all__ = ["device_of", "on_device_of"]
 
 def device_of(modules: Iterable[nn.Module]) -> torch.device | None:
     """Return the device of the first parameter or buffer; None where there is none."""
-    tensors = (t for m in modules for t in (*m.parameters(), *m.buffers()))
+    tensors = (t for m in modules for t in chain(m.parameters(), m.buffers()))
     return next((tensor.device for tensor in tensors), None)
 
 

@@ -42,11 +42,11 @@ class Block:
         """The axes of the factor that is left of the block."""
         return (*[ROWS] * self.has_rows, *self.boundary)
 
-    def entries(self, network: Network) -> int:
-        """Return roughly how many numbers the solution holds."""
+    def entries(self, network: Network) -> tuple[int, int]:
+        """Return roughly how many numbers a solution holds: whatever the rows, and per row."""
         states = prod(len(network.states[name]) for name in self.boundary)
         size = sum(network.linear[name].size for name in self.names)
-        return states * (3 * size * size + network.rows * size)
+        return states * 3 * size * size, states * size
 
     def solve(self, network: Network) -> Moments:
         """Integrate the variables out for every state of the boundary."""

@@ -63,9 +63,10 @@ class Exact:
     held: frozenset[str]
 
     @property
-    def memory(self) -> int:
-        """Return roughly how many bytes the run holds at its end."""
-        return 8 * (self.sum.entries + sum(block.entries(self.network) for block in self.blocks))
+    def memory(self) -> tuple[int, int]:
+        """Roughly how many bytes the run holds at its end: whatever the rows, and more per row."""
+        sizes = [self.sum.entries, *(block.entries(self.network) for block in self.blocks)]
+        return 8 * sum(common for common, _ in sizes), 8 * sum(row for _, row in sizes)
 
     @cached_property
     def moments(self) -> tuple[Moments, ...]:

@@ -27,6 +27,7 @@ from daguerre.structure.names import Names, read_names
 __all__ = ["Most", "explain", "log_evidence", "most_probable", "posterior", "sample_posterior"]
 
 MEMORY = 2.0**32  # bytes, unless max_memory says otherwise
+CLOSE = 2**27  # bytes that are worked on at once: beyond it, rows of evidence take turns
 FEW = 8  # so many patterns of missing values are taken one by one
 
 
@@ -118,21 +119,42 @@ def _split(question: Question, rows: Tensor, parts: Sequence[Tensor]) -> Iterato
         yield from pieces(question.rows(part), rows[part])
 
 
-def planned(piece: Piece, targets: Sequence[str], held: frozenset[str] = frozenset()) -> Exact:
-    """Plan an exact answer, or refuse it.
+class Planned(NamedTuple):
+    """Rows of the evidence, and the plan that answers them."""
+
+    rows: Tensor
+    exact: Exact
+
+
+def plans(question: Question, held: frozenset[str] = frozenset()) -> Iterator[Planned]:
+    """Plan exact answers for all rows, as many at once as stay close to the processor.
 
     Raises:
         InadmissibleError: No exact engine takes a variable, or it would take too much memory.
     """
-    network = piece.network
+    for rows, part, network in pieces(question):
+        plan = planned(question, network, held)
+        common, each = plan.memory
+        most = max(1, int((CLOSE - common) // max(each, 1)), int(CLOSE // (4 * max(each, 1))))
+        if most >= len(rows):
+            yield Planned(rows, plan)
+            continue
+        for chunk in torch.arange(len(rows)).split(most):
+            few = part.rows(chunk)
+            yield Planned(rows[chunk], planned(question, few.read(few.needed()), held))
+
+
+def planned(question: Question, network: Network, held: frozenset[str]) -> Exact:
+    """Plan an exact answer, or refuse it."""
     if network.opaque:
         name, why = next(iter(network.opaque.items()))
         raise InadmissibleError(f"no exact answer: {name} is {why}")
-    plan = plan_exact(network, targets, held=held)
-    if plan.memory > piece.question.max_memory:
+    plan = plan_exact(network, question.targets, held=held)
+    needed = sum(plan.memory)
+    if needed > question.max_memory:
         raise InadmissibleError(
-            f"an exact answer would take about {plan.memory:.3g} bytes, more than max_memory"
-            f" ({piece.question.max_memory:.3g}); observe more, ask for less, or allow it"
+            f"an exact answer would take about {needed:.3g} bytes for a row, more than max_memory"
+            f" ({question.max_memory:.3g}); observe more, ask for less, or allow it"
         )
     return plan
 
@@ -177,14 +199,13 @@ def posterior(
     if not question.targets:
         raise GraphError("targets is empty: name at least one variable")
     found: list[Result] = []
-    parts: list[Piece] = []
+    parts: list[Tensor] = []
     methods: dict[str, None] = {}
-    for piece in pieces(question):
-        plan = planned(piece, question.targets)
+    for rows, plan in plans(question):
         found.append(plan.run())
-        parts.append(piece)
+        parts.append(rows)
         methods |= dict.fromkeys(part.engine for part in plan.parts())
-    result = join_results(found, [piece.rows for piece in parts])
+    result = join_results(found, parts)
     _check_possible(result.log_evidence, question.evidence)
     return Answer(
         question.targets,
@@ -252,7 +273,7 @@ def log_evidence(
 
 
 def _log_evidence(question: Question) -> Tensor:
-    parts = [(piece.rows, planned(piece, ()).run().log_evidence) for piece in pieces(question)]
+    parts = [(rows, plan.run().log_evidence) for rows, plan in plans(question)]
     return join_rows([part for _, part in parts], [rows for rows, _ in parts])
 
 
@@ -306,15 +327,15 @@ def most_probable(
     question = replace(question, targets=names)
     found: list[tuple[dict[str, Tensor], Tensor]] = []
     parts: list[Tensor] = []
-    for piece in pieces(question):
+    for rows, plan in plans(question, frozenset(names)):
         for name in names:
-            if name in piece.network.linear:
+            if name in plan.network.linear:
                 raise InadmissibleError(
                     f"{name} is continuous; most_probable is over finite variables: name them as"
                     " targets, and the others are integrated out"
                 )
-        found.append(planned(piece, names, frozenset(names)).maximise())
-        parts.append(piece.rows)
+        found.append(plan.maximise())
+        parts.append(rows)
     top = join_rows([log for _, log in found], parts)
     _check_possible(top, question.evidence)
     return Most({n: join_rows([v[n] for v, _ in found], parts) for n in names}, top)
@@ -373,8 +394,8 @@ def explain(
     parts = tuple(Part("none", (name,), why) for name, why in network.opaque.items())
     if parts:
         return Plan(question.targets, known, pruned, parts)
-    plan = planned(piece, question.targets)
-    parts, work, memory = plan.parts(), plan.sum.work, plan.memory
+    plan = planned(question, network, frozenset())
+    parts, work, memory = plan.parts(), plan.sum.work, sum(plan.memory)
     return Plan(question.targets, known, pruned, parts, is_exact=True, work=work, memory=memory)
 
 

@@ -105,6 +105,7 @@ class _Reader:
         self.program, self.evidence, self.max_entries = program, evidence, max_entries
         self.network = Network(evidence.rows, known, dict(evidence.values))
         self.tabular: set[str] = set()  # free variables whose states are 0, 1, ...
+        self.counted: dict[int, Tensor] = {}
         types = [v.dtype for v in known.values() if v.is_floating_point()]
         self.dtype = types[0] if types else _dtype_of(program)
 
@@ -142,8 +143,14 @@ class _Reader:
         self._add(Table(step.name, (*[ROWS] * bool(known), *free), entries))
         if step.name in free:
             self.tabular.add(step.name)
-            numbers = torch.arange(entries.shape[-1], device=entries.device)
-            self._free(step.name, numbers, entries.dtype)
+            self._free(step.name, self._states(entries), entries.dtype)
+
+    def _states(self, entries: Tensor) -> Tensor:
+        """Return the numbers of the states of a table; tables of the same size share them."""
+        k = entries.shape[-1]
+        if k not in self.counted:
+            self.counted[k] = torch.arange(k, device=entries.device)
+        return self.counted[k]
 
     def _numbers(self, name: str, states: int) -> Tensor:
         """Return known values as numbers of states."""

@@ -7,15 +7,16 @@ reshape and a product.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
-
-from torch import Tensor
+from typing import Any
 
 __all__ = ["Axes", "Contraction", "Kernel", "contract", "contraction", "kernel"]
 
 Axes = tuple[int, ...]
+Array = Any  # a Tensor, or the array of numpy that it shares its memory with
+Permute = Callable[[Array, tuple[int, ...]], Array]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +90,12 @@ class Side:
     permute: tuple[int, ...] | None
     shape: tuple[int, ...]
 
-    def of(self, value: Tensor) -> Tensor:
+    def of(self, value: Array, permute: Permute) -> Array:
         """Return the tensor in that form."""
         if self.alone:
             value = value.sum(self.alone)
         if self.permute is not None:
-            value = value.permute(self.permute)
+            value = permute(value, self.permute)
         return value.reshape(self.shape)
 
 
@@ -134,10 +135,10 @@ def kernel(c: Contraction, axes: tuple[Axes, Axes], sizes: Mapping[int, int]) ->
     return Kernel(c.left, c.right, one, two, shape, is_product)
 
 
-def contract(k: Kernel, slots: Sequence[Tensor]) -> Tensor:
-    """Run one contraction."""
-    value = k.one.of(slots[k.left])
+def contract(k: Kernel, slots: Sequence[Array], permute: Permute) -> Array:
+    """Run one contraction of torch's or numpy's arrays, whose own `permute` is passed."""
+    value = k.one.of(slots[k.left], permute)
     if k.two is None:
         return value
-    other = k.two.of(slots[k.right])
+    other = k.two.of(slots[k.right], permute)
     return (value @ other if k.is_product else value * other).reshape(k.shape)

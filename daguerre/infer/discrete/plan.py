@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from math import log, prod
 
 from daguerre.infer.discrete.contraction import Axes, Contraction, Kernel, contraction, kernel
@@ -24,11 +24,28 @@ RESTARTS = 4
 
 @dataclass(frozen=True)
 class Marginal:
-    """Where a marginal stands: a slot, its axes there, and those of the target in order."""
+    """Where a marginal stands.
+
+    Attributes:
+        slot: Its slot.
+        has_batch: Whether it has an axis of rows; if not, one of size one is put in front.
+        order: The permutation of its dimensions to rows and then the axes of the target.
+    """
 
     slot: int
-    axes: Axes
-    target: Axes
+    has_batch: bool
+    order: tuple[int, ...]
+
+    @classmethod
+    def of(cls, slot: int, axes: Axes, target: Axes) -> Marginal:
+        """Say where a target stands in a slot that holds its axes, and perhaps the batch."""
+        has_batch = BATCH in axes
+        axes = axes if has_batch else (BATCH, *axes)
+        return cls(slot, has_batch, tuple(axes.index(axis) for axis in (BATCH, *target)))
+
+    def lead(self, shape: Sequence[int]) -> Sequence[int]:
+        """Return a shape with a dimension of rows."""
+        return shape if self.has_batch else (1, *shape)
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,20 +68,24 @@ class Sum:
     axes: tuple[Axes, ...]
     sizes: Mapping[int, int]
 
-    @property
+    @cached_property
     def steps(self) -> tuple[Contraction, ...]:
         """All contractions, in the order in which they run."""
         return (*self.tree.steps, *self.backward)
 
-    @property
+    @cached_property
     def work(self) -> int:
         """The number of multiplications, for the nominal batch."""
         return sum(step.work(self.sizes) for step in self.steps)
 
-    @property
-    def entries(self) -> int:
-        """How many numbers are held at the end, for the nominal batch."""
-        return sum(prod(self.sizes[a] for a in axes) for axes in self.axes)
+    @cached_property
+    def entries(self) -> tuple[int, int]:
+        """How many numbers are held at the end: whatever the rows, and more per row."""
+        common = row = 0
+        for axes in self.axes:
+            size = prod(self.sizes[a] for a in axes if a != BATCH)
+            common, row = (common, row + size) if BATCH in axes else (common + size, row)
+        return common, row
 
 
 @lru_cache(maxsize=512)
@@ -140,7 +161,7 @@ class _Backward:
         adjoint, keep = self._adjoint(slot), {*target, BATCH}
         if adjoint is not None or not {*self.axes[slot]} <= keep:
             slot = self._product(slot, adjoint, keep)
-        return Marginal(slot, self.axes[slot], target)
+        return Marginal.of(slot, self.axes[slot], target)
 
     def _slot(self, target: Axes) -> int:
         candidates = (s for s in self.holders[target[0]] if {*target} <= {*self.axes[s]})

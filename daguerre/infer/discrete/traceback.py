@@ -65,7 +65,11 @@ def _forward(plan: Sum, factors: Sequence[Factor], rows: int, summed: set[int]) 
     logs = sum((f.log_scale for f in factors if f.log_scale is not None), torch.zeros(()))
     for step, k in zip(plan.tree.steps, bind(plan, rows), strict=False):
         out = {*step.alone[0], *step.alone[1], *step.sums}
-        value = contract(k, slots) if out <= summed else _greatest(step, k, slots, summed)
+        value = (
+            contract(k, slots, Tensor.permute)
+            if out <= summed
+            else _greatest(step, k, slots, summed)
+        )
         most = largest(value, plan.axes[len(slots)])
         slots.append(value / most)
         logs = logs + most.log().reshape(-1)
