@@ -9,7 +9,8 @@ eliminated first: what remains is a factor over the discrete ones, and moments.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import reduce
 from itertools import accumulate
 
 import torch
@@ -120,6 +121,7 @@ def solve(
     shape = tuple(cards[name] for name in boundary)
     for variable in variables:
         _check_variable(variable, cards)
+    variables, observed, eps = _in_one_type(variables, observed)
     values = {name: _vectors(name, value) for name, value in observed.items()}
     block = _unroll(variables, boundary, values)
     if unknown := [name for name in targets if name not in block]:
@@ -130,7 +132,7 @@ def solve(
     value = torch.cat([values[name].expand(rows, -1) for name in seen], -1) if seen else None
     evidence, wanted = (_stack(names, block, len(boundary)) for names in (seen, targets))
     empty = evidence.mean.new_zeros(rows, 0)
-    found = condition_rows(evidence, wanted, empty if value is None else value)
+    found = condition_rows(evidence, wanted, empty if value is None else value, eps=eps)
     log_evidence = found.log_evidence.expand(rows, *shape)
     atoms = found.atoms.expand(-1, *shape)
     d = wanted.mean.shape[-1]
@@ -142,6 +144,26 @@ def solve(
         found.covariance.expand(-1, *shape, d, d),
         _slices(targets, block),
     )
+
+
+def _in_one_type(
+    variables: Sequence[LinearVariable], observed: Mapping[str, Tensor]
+) -> tuple[list[LinearVariable], dict[str, Tensor], float]:
+    """Return all in the widest type, and the precision of the narrowest."""
+    tensors = [x for v in variables for x in (v.affine.bias, *v.affine.weights.values())]
+    types = {x.dtype for x in (*tensors, *(v.affine.scale for v in variables), *observed.values())}
+    types = [t for t in types if t.is_floating_point]
+    wide, eps = reduce(torch.promote_types, types), max(torch.finfo(t).eps for t in types)
+    return (
+        [replace(v, affine=_cast(v.affine, wide)) for v in variables],
+        {name: value.to(wide) for name, value in observed.items()},
+        eps,
+    )
+
+
+def _cast(affine: Affine, dtype: torch.dtype) -> Affine:
+    weights = {name: weight.to(dtype) for name, weight in affine.weights.items()}
+    return Affine(affine.bias.to(dtype), weights, affine.scale.to(dtype))
 
 
 def _unroll(

@@ -92,16 +92,14 @@ class Gaussian(Distribution):
 
     def score(self, value: Tensor) -> Score:
         """Return the log-density, and how many components have none."""
-        lead = value.shape[: value.dim() - len(self.event_shape)]
-        residual = (value - self.loc).reshape(*lead, -1, 1)
+        off = value - self.loc
+        lead = off.shape[: off.dim() - len(self.event_shape)]
+        residual = off.reshape(*lead, -1, 1)
         size = value.abs() + self.loc.detach().abs()
         eps = torch.finfo(self.loc.dtype).eps
-        found = condition(
-            self.factor,
-            residual,
-            slack=size.reshape(residual.shape) * eps**0.5,
-            tolerance=eps**0.4,  # a covariance holds half the digits of its factor
-        )
+        slack = size.reshape(residual.shape) * eps**0.5
+        # a covariance holds little more than half the digits of its factor
+        found = condition(self.factor, residual, slack=slack, eps=eps**0.6)
         return Score(found.log_prob[..., 0], found.atoms.expand(lead))
 
 
