@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import reduce
+from functools import cached_property, reduce
 from itertools import accumulate
 
 import torch
@@ -19,6 +19,7 @@ from torch.nn.functional import pad
 
 from daguerre.cpds import Affine
 from daguerre.graph import GraphError
+from daguerre.infer.gaussian.distributions import Gaussian
 from daguerre.infer.gaussian.evidence import atoms_win
 from daguerre.infer.gaussian.patterns import Linear, condition_rows
 
@@ -73,6 +74,29 @@ class BlockSolution:
     mean: Tensor
     covariance: Tensor
     slices: Mapping[str, slice]
+
+    @cached_property
+    def factor(self) -> Tensor:
+        """A matrix F with covariance F F^T, `[rows or 1, *cards, D, D]`."""
+        return Gaussian(self.mean, self.covariance).factor
+
+    def draw(self, n: int, states: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+        """Draw the targets jointly, given the discrete variables.
+
+        Args:
+            n: The number of draws.
+            states: State numbers of the boundary, `[n, rows]` each.
+
+        Returns:
+            Per target, `[n, rows, d]`.
+        """
+        rows = torch.arange(len(self.mean), device=self.mean.device)
+        place = tuple((states or {})[name] for name in self.boundary)
+        mean = self.mean[(rows, *place)]
+        factor = self.factor[(rows if len(self.factor) > 1 else 0, *place)]
+        noise = mean.new_empty(n, *self.mean.shape[:1], self.mean.shape[-1], 1).normal_()
+        values = mean + (factor @ noise)[..., 0]
+        return {name: values[..., part] for name, part in self.slices.items()}
 
     def moments(self, target: str) -> tuple[Tensor, Tensor]:
         """Return a target's mean `[rows, *cards, d]`, covariance `[rows or 1, *cards, d, d]`."""

@@ -362,6 +362,35 @@ def test_an_unobserved_atom_keeps_its_weight():
     assert found.covariance[0, :, 0, 0].tolist() == [0.0, pytest.approx(4 / 17), 0.0]
 
 
+# draws
+
+
+def test_draws_follow_the_states_of_each_row():
+    x, n = masked(3, 2), 4000
+    found = solve(FOUR, {"s": 2}, observed={"x": x}, targets=["z", "y"])
+    s = torch.tensor([[0, 1, 1], [1, 0, 1]]).repeat_interleave(n, 0)
+    draws = found.draw(2 * n, {"s": s})
+    assert draws["z"].shape == (2 * n, 3, 2)
+    assert draws["y"].shape == (2 * n, 3, 1)
+    both = torch.cat([draws["z"], draws["y"]], -1).reshape(2, n, 3, 3)
+    for half, row in itertools.product(range(2), range(3)):
+        at = (row, int(s[half * n, row]))
+        off = both[half, :, row] - found.mean[at]
+        cov = found.covariance[at]
+        scale = cov.diagonal().sqrt()
+        assert (off.mean(0).abs() < 5 * scale / math.sqrt(n)).all()
+        assert ((off.mT @ off / n - cov).abs() < 5 * scale.outer(scale) * math.sqrt(2 / n)).all()
+
+
+def test_draws_without_discrete_variables_share_one_factor():
+    block = [linear("z"), linear("f", 1.0, 0.0, z=2.0), linear("x", z=1.0)]
+    found = solve(block, {}, observed={"x": column(1.0, 2.0)}, targets=["f", "z"])
+    draws = found.draw(5)
+    assert found.factor.shape == (1, 2, 2)
+    assert draws["z"].shape == (5, 2, 1)
+    torch.testing.assert_close(draws["f"], 1 + 2 * draws["z"])
+
+
 # gradients
 
 
