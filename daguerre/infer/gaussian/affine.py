@@ -50,7 +50,8 @@ def read_affine(
         arguments: The parents, in the order in which `cpd` takes them.
         events: Event shapes of the continuous parents.
         states: The values of the discrete parents, `[k, *event]` each.
-        dtype: Type of the continuous values; torch's default if None.
+        dtype: Type of the continuous values; torch's default if None. A LinearGaussian is read
+            in its own.
         device: Where the CPD's parameters are; torch's default if None.
 
     Returns:
@@ -70,10 +71,10 @@ def read_affine(
         >>> read_affine(lambda z: Normal(z.abs(), 1.0), ["z"], events={"z": []})
         'abs of a parent is not affine'
     """
-    dtype = dtype or torch.get_default_dtype()
     probe = _Probe.of(cpd, arguments, events=events, states=states or {})
     if isinstance(cpd, LinearGaussian) and cpd.parents == probe.arguments:
         return _at(cpd.affine(), probe)
+    dtype = dtype or torch.get_default_dtype()
     try:
         with validation(enabled=False):
             points = probe.points(2, dtype=dtype, device=device)
@@ -138,14 +139,12 @@ class _Probe(NamedTuple):
 
     def points(self, n: int, *, dtype: torch.dtype, device: torch.device | str | None) -> Tensor:
         """Return n points in general position per configuration, `[configurations * n, d]`."""
-        rows, size = math.prod(self.cards) * n, sum(self.sizes)
+        rows, size = math.prod(self.cards) * (n if self.arguments else 1), sum(self.sizes)
         numbers = torch.arange(1, rows * size + 1, dtype=torch.float64, device=device)
         return numbers.square().mul(0.7).sin().mul(2).to(dtype).reshape(rows, size)
 
     def moments(self, points: Tensor, *, tracked: bool = False) -> _Moments:
         """Call the CPD on points `[configurations * n, d]`."""
-        if not self.arguments:
-            return _moments(self.cpd(), None)
         pieces = dict(zip(self.events, points.split(self.sizes, -1), strict=True))
         values: dict[str, Tensor] = {}
         for name, piece in pieces.items():
@@ -154,7 +153,9 @@ class _Probe(NamedTuple):
         copies = len(points) // math.prod(self.cards)
         for name, numbers in self.grid.items():
             values[name] = self.states[name][numbers.repeat_interleave(copies)]
-        return _moments(self.cpd(*[values[name] for name in self.arguments]), len(points))
+        outcome = self.cpd(*[values[name] for name in self.arguments])
+        found = _moments(outcome, len(points) if self.arguments else None)
+        return _Moments(*(x.to(points.dtype) for x in found))
 
 
 def _moments(outcome: Outcome, rows: int | None) -> _Moments:

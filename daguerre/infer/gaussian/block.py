@@ -9,7 +9,8 @@ eliminated first: what remains is a factor over the discrete ones, and moments.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property, reduce
 from itertools import accumulate
 
 import torch
@@ -18,6 +19,7 @@ from torch.nn.functional import pad
 
 from daguerre.cpds import Affine
 from daguerre.graph import GraphError
+from daguerre.infer.gaussian.distributions import Gaussian
 from daguerre.infer.gaussian.evidence import atoms_win
 from daguerre.infer.gaussian.patterns import Linear, condition_rows
 
@@ -73,6 +75,29 @@ class BlockSolution:
     covariance: Tensor
     slices: Mapping[str, slice]
 
+    @cached_property
+    def factor(self) -> Tensor:
+        """A matrix F with covariance F F^T, `[rows or 1, *cards, D, D]`."""
+        return Gaussian(self.mean, self.covariance).factor
+
+    def draw(self, n: int, states: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+        """Draw the targets jointly, given the discrete variables.
+
+        Args:
+            n: The number of draws.
+            states: State numbers of the boundary, `[n, rows]` each.
+
+        Returns:
+            Per target, `[n, rows, d]`.
+        """
+        rows = torch.arange(len(self.mean), device=self.mean.device)
+        place = tuple((states or {})[name] for name in self.boundary)
+        mean = self.mean[(rows, *place)]
+        factor = self.factor[(rows if len(self.factor) > 1 else 0, *place)]
+        noise = mean.new_empty(n, *self.mean.shape[:1], self.mean.shape[-1], 1).normal_()
+        values = mean + (factor @ noise)[..., 0]
+        return {name: values[..., part] for name, part in self.slices.items()}
+
     def moments(self, target: str) -> tuple[Tensor, Tensor]:
         """Return a target's mean `[rows, *cards, d]`, covariance `[rows or 1, *cards, d, d]`."""
         place = self.slices[target]
@@ -120,6 +145,7 @@ def solve(
     shape = tuple(cards[name] for name in boundary)
     for variable in variables:
         _check_variable(variable, cards)
+    variables, observed, eps = _in_one_type(variables, observed)
     values = {name: _vectors(name, value) for name, value in observed.items()}
     block = _unroll(variables, boundary, values)
     if unknown := [name for name in targets if name not in block]:
@@ -130,7 +156,7 @@ def solve(
     value = torch.cat([values[name].expand(rows, -1) for name in seen], -1) if seen else None
     evidence, wanted = (_stack(names, block, len(boundary)) for names in (seen, targets))
     empty = evidence.mean.new_zeros(rows, 0)
-    found = condition_rows(evidence, wanted, empty if value is None else value)
+    found = condition_rows(evidence, wanted, empty if value is None else value, eps=eps)
     log_evidence = found.log_evidence.expand(rows, *shape)
     atoms = found.atoms.expand(-1, *shape)
     d = wanted.mean.shape[-1]
@@ -142,6 +168,26 @@ def solve(
         found.covariance.expand(-1, *shape, d, d),
         _slices(targets, block),
     )
+
+
+def _in_one_type(
+    variables: Sequence[LinearVariable], observed: Mapping[str, Tensor]
+) -> tuple[list[LinearVariable], dict[str, Tensor], float]:
+    """Return all in the widest type, and the precision of the narrowest."""
+    tensors = [x for v in variables for x in (v.affine.bias, *v.affine.weights.values())]
+    types = {x.dtype for x in (*tensors, *(v.affine.scale for v in variables), *observed.values())}
+    types = [t for t in types if t.is_floating_point]
+    wide, eps = reduce(torch.promote_types, types), max(torch.finfo(t).eps for t in types)
+    return (
+        [replace(v, affine=_cast(v.affine, wide)) for v in variables],
+        {name: value.to(wide) for name, value in observed.items()},
+        eps,
+    )
+
+
+def _cast(affine: Affine, dtype: torch.dtype) -> Affine:
+    weights = {name: weight.to(dtype) for name, weight in affine.weights.items()}
+    return Affine(affine.bias.to(dtype), weights, affine.scale.to(dtype))
 
 
 def _unroll(

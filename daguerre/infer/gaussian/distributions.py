@@ -45,8 +45,7 @@ class Gaussian(Distribution):
                 f"a mean {list(mean.shape)} and a covariance {list(covariance.shape)} do not fit"
                 " together; expected [*batch, *event] and [*batch, d, d], with d = numel(event)"
             )
-        self.loc = mean
-        self.covariance_matrix = covariance.expand(*batch, -1, -1)
+        self.loc, self.shared = mean, covariance
         super().__init__(batch, event, validate_args=False)
 
     @property
@@ -60,6 +59,11 @@ class Gaussian(Distribution):
         return self.loc
 
     @property
+    def covariance_matrix(self) -> Tensor:
+        """Covariances of the flattened event, `[*batch, d, d]`."""
+        return self.shared.expand(*self.batch_shape, -1, -1)
+
+    @property
     def variance(self) -> Tensor:
         """Variances of each component, `[*batch, *event]`."""
         diagonal = self.covariance_matrix.diagonal(dim1=-2, dim2=-1)
@@ -67,8 +71,8 @@ class Gaussian(Distribution):
 
     @cached_property
     def factor(self) -> Tensor:
-        """A matrix F with covariance F F^T, `[*batch, d, d]`."""
-        return _factor(self.covariance_matrix)
+        """A matrix F with covariance F F^T, `[*batch, d, d]`, or 1 where the covariance has 1."""
+        return _factor(self.shared)
 
     def sample(self, sample_shape: Iterable[int] = ()) -> Tensor:
         """Draw."""
@@ -92,16 +96,14 @@ class Gaussian(Distribution):
 
     def score(self, value: Tensor) -> Score:
         """Return the log-density, and how many components have none."""
-        lead = value.shape[: value.dim() - len(self.event_shape)]
-        residual = (value - self.loc).reshape(*lead, -1, 1)
+        off = value - self.loc
+        lead = off.shape[: off.dim() - len(self.event_shape)]
+        residual = off.reshape(*lead, -1, 1)
         size = value.abs() + self.loc.detach().abs()
         eps = torch.finfo(self.loc.dtype).eps
-        found = condition(
-            self.factor,
-            residual,
-            slack=size.reshape(residual.shape) * eps**0.5,
-            tolerance=eps**0.4,  # a covariance holds half the digits of its factor
-        )
+        slack = size.reshape(residual.shape) * eps**0.5
+        # a covariance holds little more than half the digits of its factor
+        found = condition(self.factor, residual, slack=slack, eps=eps**0.6)
         return Score(found.log_prob[..., 0], found.atoms.expand(lead))
 
 
@@ -166,11 +168,11 @@ class GaussianMixture(Distribution):
             shape, k = torch.Size(sample_shape), self.weights.shape[-1]
             drawn = torch.multinomial(self.weights.reshape(-1, k), shape.numel(), replacement=True)
             rows = torch.arange(len(drawn), device=drawn.device)
-            chosen = drawn.T, self.event_shape.numel()  # [draws, rows]
-            means = self.components.loc.reshape(len(drawn), k, -1)[rows, chosen[0]]
-            factors = self.components.factor.reshape(len(drawn), k, chosen[1], -1)
-            noise = means.new_empty(*means.shape, 1).normal_()
-            values = means + (factors[rows, chosen[0]] @ noise)[..., 0]
+            place = (*torch.unravel_index(rows, self.batch_shape), drawn.T)  # [draws, rows]
+            means = self.components.loc[place]
+            factors = self.components.factor.expand(*self.weights.shape, -1, -1)[place]
+            noise = means.new_empty(*factors.shape[:-1], 1).normal_()
+            values = means + (factors @ noise).reshape(means.shape)
             return values.reshape(*shape, *self.batch_shape, *self.event_shape)
 
     def log_prob(self, value: Tensor) -> Tensor:

@@ -40,7 +40,7 @@ def condition(
     *,
     present: Tensor | None = None,
     slack: Tensor | float = 0.0,
-    tolerance: float | None = None,
+    eps: float | None = None,
 ) -> Conditioned:
     r"""Condition on $A \epsilon = r$, with $\epsilon \sim N(0, I)$.
 
@@ -55,21 +55,22 @@ def condition(
         residual: r, `[*batch, o, rows]`: rows that share one A.
         present: Whether a component is observed, `[*batch, o]`; all if None.
         slack: What a check may be off by, `[*batch, o, rows]`, besides rounding of A.
-        tolerance: The part of a row's norm below which what is left of it counts as zero.
+        eps: Relative precision of A; that of its type if None. Of a row, `eps**0.65` of its norm
+            counts as zero.
 
     Example:
         >>> found = condition(torch.tensor([[2.0], [4.0]]), torch.tensor([[1.0, 1.0], [2.0, 3.0]]))
         >>> found.log_prob, found.atoms
         (tensor([-1.7371,    -inf]), tensor(1))
     """
-    eps = torch.finfo(factor.dtype).eps
-    tolerance = eps**0.65 if tolerance is None else tolerance
+    eps = torch.finfo(factor.dtype).eps if eps is None else eps
     everything = torch.ones(factor.shape[:-1], dtype=torch.bool, device=factor.device)
     present = everything if present is None else present
     factor, residual = factor * present[..., None], residual * present[..., None]
-    size = factor.detach().norm(dim=-1)
-    found = _by_reflections(factor, present, tolerance * size)
-    lower, basis, free = found or _by_projections(factor, tolerance * size)
+    size = torch.linalg.vector_norm(factor.detach(), dim=-1)
+    least = eps**0.65 * size
+    found = _by_reflections(factor, present, least) or _by_projections(factor, least)
+    lower, basis, free = found
     z = torch.linalg.solve_triangular(lower, residual, upper=False)
     free = free & present
     terms = -0.5 * z.square() - lower.diagonal(dim1=-2, dim2=-1).log()[..., None] - HALF_LOG_TWO_PI

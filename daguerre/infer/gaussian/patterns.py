@@ -44,28 +44,44 @@ class Posterior(NamedTuple):
     covariance: Tensor
 
 
-def condition_rows(evidence: Linear, wanted: Linear, value: Tensor) -> Posterior:
+def condition_rows(evidence: Linear, wanted: Linear, value: Tensor, *, eps: float) -> Posterior:
     """Condition variables on the values of others, row by row.
 
     Args:
         evidence: The observed variables, o components.
         wanted: The variables asked for, with the same noise.
         value: `[rows, o]`; NaN marks a missing component.
+        eps: Relative precision of all of them.
     """
     present = ~value.isnan()
-    residual, slack = _residual(evidence, value, present)
+    system = _system(evidence, value, present, eps)
     groups = list(_groups(evidence, present))
-    found = [_solve(evidence, wanted, group, (residual, slack)) for group in groups]
-    prior = wanted.mean
+    found = [_solve(system, wanted, group) for group in groups]
     if len(groups) == 1 and groups[0].keep is not None:
-        return found[0]._replace(mean=prior + found[0].mean)
+        return found[0]._replace(mean=wanted.mean + found[0].mean)
     order = torch.cat([group.rows for group in groups]).argsort()
     parts = []
     for pieces in zip(*found, strict=True):
         whole = [x.expand(len(g.rows), *x.shape[1:]) for x, g in zip(pieces, groups, strict=True)]
         parts.append(torch.cat(whole)[order])
     log_evidence, atoms, mean, covariance = parts
-    return Posterior(log_evidence, atoms, prior + mean, covariance)
+    return Posterior(log_evidence, atoms, wanted.mean + mean, covariance)
+
+
+class _System(NamedTuple):
+    r"""What is to be conditioned on: $M \epsilon$ is the residual.
+
+    Attributes:
+        factor: M, `[1, *batch, o, e]`.
+        residual: Value less mean, 0 where it is missing, `[rows, *batch, o]`.
+        slack: What rounding may make of that.
+        eps: Relative precision.
+    """
+
+    factor: Tensor
+    residual: Tensor
+    slack: Tensor
+    eps: float
 
 
 class _Group(NamedTuple):
@@ -84,7 +100,9 @@ class _Group(NamedTuple):
 
 def _groups(evidence: Linear, present: Tensor) -> Iterator[_Group]:
     numbers = torch.arange(len(present), device=present.device)
-    patterns, which = torch.unique(present, dim=0, return_inverse=True)
+    patterns, which = present[:1], numbers * 0
+    if not present.all():
+        patterns, which = torch.unique(present, dim=0, return_inverse=True)
     if len(patterns) <= PATTERNS:
         for i, pattern in enumerate(patterns):
             rows = numbers[which == i]
@@ -95,21 +113,18 @@ def _groups(evidence: Linear, present: Tensor) -> Iterator[_Group]:
         yield _Group(rows, None, present[rows])
 
 
-def _residual(evidence: Linear, value: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
-    """Return value less mean, 0 where missing, and what rounding may make of that."""
+def _system(evidence: Linear, value: Tensor, present: Tensor, eps: float) -> _System:
     shape = (len(value), *[1] * (evidence.mean.dim() - 2), value.shape[1])
     filled = value.nan_to_num(nan=0.0).reshape(shape)
     residual = torch.where(present.reshape(shape), filled - evidence.mean, 0.0)
     size = filled.abs() + evidence.mean.detach().abs()
-    return residual, size * torch.finfo(value.dtype).eps ** 0.5
+    return _System(evidence.factor, residual, size * eps**0.5, eps)
 
 
-def _solve(
-    evidence: Linear, wanted: Linear, group: _Group, right: tuple[Tensor, Tensor]
-) -> Posterior:
+def _solve(system: _System, wanted: Linear, group: _Group) -> Posterior:
     """Return the posterior of a group; its mean is the difference from the prior mean."""
-    factor, present = evidence.factor, None
-    residual, slack = (x[group.rows] for x in right)
+    factor, present = system.factor, None
+    residual, slack = system.residual[group.rows], system.slack[group.rows]
     if group.keep is not None:  # the rows become the columns of one system
         factor = factor[..., group.keep, :]
         residual, slack = (x[..., group.keep].movedim(0, -1)[None] for x in (residual, slack))
@@ -117,7 +132,7 @@ def _solve(
         shape = (len(group.rows), *[1] * (factor.dim() - 3), factor.shape[-2])
         present = group.present.reshape(shape)
         residual, slack = residual[..., None], slack[..., None]
-    found = condition(factor, residual, present=present, slack=slack)
+    found = condition(factor, residual, present=present, slack=slack, eps=system.eps)
     shift = wanted.factor @ found.noise
     rest = wanted.factor - wanted.factor @ found.basis.mT @ found.basis
     log_prob, shift = (
