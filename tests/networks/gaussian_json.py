@@ -22,7 +22,7 @@ BIAS = "(Intercept)"
 
 
 def read_gaussian_network(path: str | Path) -> Model:
-    """Read one of the files into a model in float64; states are numbered as `levels` lists them."""
+    """Read one of the files into a model in float64; states are numbered as in `levels`."""
     return gaussian_network(json.loads(Path(path).read_text()))
 
 
