@@ -10,12 +10,14 @@ import torch
 from daguerre.cpds import Tabular
 from daguerre.formats.bif_table import Rows, States
 from daguerre.formats.bif_text import BifText
-from daguerre.formats.network import MAX_DIMS, assemble, check_size
+from daguerre.formats.network import assemble, check_size
 from daguerre.formats.text import MAX_BYTES, MAX_ENTRIES, close_to, read_source
 from daguerre.graph import GraphError
 from daguerre.model import Model
 
 __all__ = ["read_bif"]
+
+MAX_NAMES = 1000  # in one header
 
 
 def read_bif(
@@ -136,11 +138,11 @@ def _declare(
 def _header(text: BifText, block: re.Match[str], variables: dict[str, States]) -> list[str]:
     """Return the variable whose table a block is, and its parents."""
     place = block.start()
-    names = text.names(place, block[1], MAX_DIMS)
+    names = text.names(place, block[1], MAX_NAMES)
     if block[2] is not None:
         if len(names) != 1:
             raise text.error(place, f"expected one name before '|', found {text.shown(block[1])}")
-        names += text.names(place, block[2], MAX_DIMS)
+        names += text.names(place, block[2], MAX_NAMES)
     if not names:
         raise text.error(place, "expected the name of a variable in `probability ( )`")
     for name in names:

@@ -71,6 +71,8 @@ class Rows:
             given = self._numbers(self.tokens, self.where, self.count)
             table[self.which], where[self.which] = given.reshape(-1, self.count), self.where
         if (where < 0).any():
+            if not self.parents:
+                raise self._expected(self.block.start(), "")
             row = int(np.flatnonzero(where < 0)[0])
             raise self._error(self.block.start(), f"no row for {self._states(row)}and no default")
         bad = bad_row(table, strict=self.text.strict)
@@ -84,7 +86,7 @@ class Rows:
         """Cut the block into statements; their numbers stay text."""
         body, place = self.block[3], self.block.start(3)
         if body.count(";") > self.rows + 2:
-            raise self._error(place, f"more statements than the {self.rows} rows of its table")
+            raise self._error(place, f"more statements than rows, {self.rows}")
         *pieces, rest = body.split(";")
         for piece in pieces:
             statement = piece.strip()
@@ -121,10 +123,11 @@ class Rows:
         """Return the number of a row by the names of its states, read with care."""
         names = self.text.names(place, listed, len(self.parents))
         if len(names) != len(self.parents):
+            above = ", ".join(self.parents)
+            shown = self.text.shown(listed)
             raise self._error(
                 place,
-                f"the row ({self.text.shown(listed)}) has another number of states than"
-                f" {len(self.parents)}, one per parent: {', '.join(self.parents)}",
+                f"the row names ({shown}), not {len(self.parents)} states, one of each of {above}",
             )
         number = 0
         for name, (parent, known) in zip(names, self.parents.items(), strict=True):

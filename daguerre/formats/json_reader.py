@@ -44,8 +44,10 @@ from daguerre.model import Model
 
 __all__ = ["FORMAT", "GAUSSIAN", "TABLE", "VERSION", "read_network"]
 
-FORMAT, VERSION = "daguerre network", 1
-TABLE, GAUSSIAN = "table", "linear gaussian"
+FORMAT = "daguerre network"
+VERSION = 1
+TABLE = "table"
+GAUSSIAN = "linear gaussian"
 Shape = tuple[int, ...]
 
 

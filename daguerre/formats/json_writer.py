@@ -75,7 +75,7 @@ def _gaussian(name: str, cpd: LinearGaussian) -> dict[str, object]:
     if cpd.scale_tril is not None:
         return fields | {"scale_tril": _numbers(name, cpd.scale_tril.tril())}
     assert cpd.log_scale is not None
-    return fields | {"scale": _numbers(name, cpd.log_scale.double().exp())}
+    return fields | {"scale": _numbers(name, cpd.log_scale.exp())}
 
 
 def _numbers(name: str, tensor: Tensor) -> list[object] | float:
