@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from torch import Tensor
 from torch.distributions import Distribution
@@ -13,7 +14,7 @@ from daguerre.infer.distributions import Finite
 
 __all__ = ["Answer", "PerTarget"]
 
-PerTarget = Tensor | dict[str, Tensor]
+PerTarget = Any  # a Tensor, or a dict of them by target: so that a single one needs no cast
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Answer:
 
     targets: tuple[str, ...]
     marginals: Mapping[str, Distribution]
-    log_evidence: Tensor | None
+    log_evidence: Any
     method: str
     exact: bool
     draw: Callable[[int], dict[str, Tensor]] = field(repr=False)
@@ -47,7 +48,7 @@ class Answer:
     density: Callable[[Mapping[str, Tensor]], Tensor] | None = field(default=None, repr=False)
     is_single: bool = False
 
-    def __getitem__(self, name: str) -> Distribution:
+    def __getitem__(self, name: str) -> Any:
         """Return the posterior marginal of one target."""
         if name not in self.marginals:
             raise GraphError(f"{name} is no target; the targets are {', '.join(self.targets)}")

@@ -13,8 +13,8 @@ from torch.distributions import Distribution
 from daguerre.infer.gaussian.block import BlockSolution, solve
 from daguerre.infer.gaussian.distributions import Gaussian, GaussianMixture
 from daguerre.infer.grid import ROWS
+from daguerre.infer.network import Network, Table
 from daguerre.infer.plan import Part
-from daguerre.infer.reading import Network, Table
 
 __all__ = ["Block", "Moments", "split_blocks"]
 

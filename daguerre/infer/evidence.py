@@ -8,12 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from daguerre.cpds import Tabular
 from daguerre.graph import GraphError, did_you_mean
-from daguerre.program import Program
 from daguerre.rows import is_missing
 
-__all__ = ["Evidence", "Given", "Value", "labels_of", "read_evidence"]
+__all__ = ["Evidence", "Given", "Value", "read_evidence"]
 
 Value = Tensor | float | str | Sequence[str | None] | tuple[Tensor, Tensor]
 Given = Mapping[str, Value]
@@ -55,26 +53,25 @@ class Evidence:
 
 
 def read_evidence(
-    program: Program, given: Given | None = None, soft: Mapping[str, Tensor] | None = None
+    labels: Mapping[str, tuple[str, ...] | None],
+    given: Given | None = None,
+    soft: Mapping[str, Tensor] | None = None,
 ) -> Evidence:
     """Read evidence as a user writes it.
 
     Args:
-        program: The steps of the model that it is about.
+        labels: Of all variables that may be named, the names of their states, if they have any.
         given: Per variable, values `[rows, *event]`; or one number or name of a state for all
             rows, or a list of names; or a pair (values, which rows have one). Rows that hold NaN,
             a negative integer or None lack the value.
         soft: Per variable, likelihoods of its states `[rows, states]` or `[states]`, 0 or more.
 
     Raises:
-        GraphError: An unknown variable or state, a variable in both, sizes that differ, negative
-            or NaN likelihoods.
+        GraphError: An unknown state, a variable in both, sizes that differ, negative or NaN
+            likelihoods.
     """
-    found: dict[str, Tensor] = {}
-    for name, value in (given or {}).items():
-        program.graph[name]
-        found[name] = _values(name, value, labels_of(program, name))
-    likely = {name: _likelihood(program, name, value) for name, value in (soft or {}).items()}
+    found = {name: _values(name, value, labels[name]) for name, value in (given or {}).items()}
+    likely = {name: _likelihood(name, value) for name, value in (soft or {}).items()}
     if both := found.keys() & likely.keys():
         raise GraphError(f"{', '.join(sorted(both))} is both given and only likely; say which")
     rows = _rows({**found, **likely})
@@ -82,12 +79,6 @@ def read_evidence(
     missing = {n: lacks for n, v in values.items() if (lacks := is_missing(v, partly=True)).any()}
     likely = {n: v.expand(rows, v.shape[1]) for n, v in likely.items()}
     return Evidence(rows, values, missing, likely)
-
-
-def labels_of(program: Program, name: str) -> tuple[str, ...] | None:
-    """Return the names of a variable's states, where its CPD is a table that has them."""
-    cpd = program.by_name[name].cpd
-    return cpd.states if isinstance(cpd, Tabular) else None
 
 
 def _values(name: str, value: Value, labels: tuple[str, ...] | None) -> Tensor:
@@ -127,8 +118,7 @@ def _masked(name: str, values: Tensor, present: Tensor) -> Tensor:
     return values.masked_fill(~present.reshape(-1, *[1] * (values.dim() - 1)), nothing)
 
 
-def _likelihood(program: Program, name: str, value: Tensor) -> Tensor:
-    program.graph[name]
+def _likelihood(name: str, value: Tensor) -> Tensor:
     if not isinstance(value, Tensor) or value.dim() not in (1, 2):
         raise GraphError(f"soft evidence on {name} is a Tensor [rows, states], not {value!r}")
     if not (value >= 0).all() or value.isinf().any():

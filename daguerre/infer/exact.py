@@ -21,8 +21,8 @@ from daguerre.infer.discrete.traceback import maximise, sample_states
 from daguerre.infer.discrete.tree import BATCH
 from daguerre.infer.distributions import Finite, Particles
 from daguerre.infer.grid import ROWS
+from daguerre.infer.network import Network, Table
 from daguerre.infer.plan import Part
-from daguerre.infer.reading import Network, Table
 
 __all__ = ["Exact", "Result", "plan_exact"]
 
@@ -86,7 +86,9 @@ class Exact:
 
     def run(self) -> Result:
         """Return evidence and marginals, with gradients where tables and weights carry them."""
-        totals = run_sum(self.sum, self.factors, self.network.rows)
+        totals = run_sum(
+            self.sum, self.factors, self.network.rows, is_network=self.network.is_normal
+        )
         marginals = iter(totals.marginals)
         found: dict[str, Distribution] = {}
         for name in self.targets:

@@ -2,165 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from daguerre.devices import on_device_of
 from daguerre.graph import GraphError, InadmissibleError
-from daguerre.infer.answer import Answer
-from daguerre.infer.evidence import Evidence, Given, read_evidence
-from daguerre.infer.exact import Exact, Result, plan_exact
+from daguerre.infer.answer import Answer, PerTarget
+from daguerre.infer.evidence import Evidence, Given
+from daguerre.infer.exact import Result
 from daguerre.infer.joined import join_results, join_rows
 from daguerre.infer.plan import Part, Plan
-from daguerre.infer.reading import Network, RowByRowError, read_network
+from daguerre.infer.product import Factors
+from daguerre.infer.question import Question, pieces, planned, plans
 from daguerre.joint import Factor, Joint, as_joint
-from daguerre.locate import located
 from daguerre.model import Model
-from daguerre.program import validation
-from daguerre.structure.bayes_ball import requisite
 from daguerre.structure.names import Names, read_names
 
 __all__ = ["Most", "explain", "log_evidence", "most_probable", "posterior", "sample_posterior"]
 
-MEMORY = 2.0**32  # bytes, unless max_memory says otherwise
-CLOSE = 2**27  # bytes that are worked on at once: beyond it, rows of evidence take turns
-FEW = 8  # so many patterns of missing values are taken one by one
-
-
-@dataclass(frozen=True)
-class Question:
-    """What is asked: the model, targets (none for the evidence alone), evidence, and a limit."""
-
-    joint: Joint
-    targets: tuple[str, ...]
-    evidence: Evidence
-    max_memory: float
-
-    @classmethod
-    def of(
-        cls,
-        p: Factor | Joint,
-        targets: Names,
-        given: Given | None,
-        soft: Mapping[str, Tensor] | None = None,
-        max_memory: float | None = None,
-    ) -> Question:
-        """Read a question as a user writes it."""
-        joint = as_joint(p)
-        names = read_names(joint.graph, targets, "targets")
-        evidence = read_evidence(joint.program, given, soft)
-        if both := [name for name in names if name in evidence.values]:
-            raise GraphError(f"{', '.join(both)} is a target and given; ask for what is unknown")
-        return cls(joint, names, evidence, MEMORY if max_memory is None else max_memory)
-
-    def needed(self) -> set[str]:
-        """Return what the joint of targets and evidence hangs on; barren variables drop out."""
-        asked = {*self.targets, *self.evidence.values, *self.evidence.soft}
-        return {*asked, *self.joint.graph.ancestors(asked)}
-
-    def requisite(self) -> set[str]:
-        """Return what the posterior of the targets alone hangs on."""
-        known = [n for n in self.evidence.values if n not in self.evidence.missing]
-        found = requisite(self.joint.graph, self.targets, given=known)
-        return {*found.cpds, *found.observations, *self.targets}
-
-    def read(self, needed: set[str]) -> Network:
-        """Call the CPDs that are needed."""
-        with located(), validation(enabled=False), on_device_of(self.joint.modules):
-            limit = self.max_memory / 8
-            return read_network(self.joint.program, self.evidence, needed, max_entries=limit)
-
-    def rows(self, chosen: Tensor) -> Question:
-        """Return the question for some rows of the evidence."""
-        return replace(self, evidence=self.evidence[chosen])
-
-
-class Piece(NamedTuple):
-    """Rows of the evidence that are answered together, and the network read for them."""
-
-    rows: Tensor
-    question: Question
-    network: Network
-
-
-def pieces(question: Question, rows: Tensor | None = None) -> Iterator[Piece]:
-    """Split rows of evidence as far as they must be, and read the network of each part.
-
-    Few patterns of missing values are taken one by one; with many, a missing finite variable is
-    one more to sum out, with a factor of each row that says what is known of it.
-    """
-    rows = torch.arange(question.evidence.rows) if rows is None else rows
-    patterns = question.evidence.patterns()
-    if len(patterns) > 1 and len(patterns) <= FEW:
-        yield from _split(question, rows, patterns)
-        return
-    if len(patterns) == 1 and question.evidence.missing:
-        question = question.rows(patterns[0])
-    try:
-        network = question.read(question.needed())
-    except RowByRowError:
-        yield from _split(question, rows, list(torch.arange(len(rows)).split(1)))
-        return
-    if network.opaque and len(patterns) > 1:
-        yield from _split(question, rows, patterns)
-        return
-    if network.opaque and question.targets:
-        part = question.read(question.requisite())
-        network = network if part.opaque else part
-    yield Piece(rows, question, network)
-
-
-def _split(question: Question, rows: Tensor, parts: Sequence[Tensor]) -> Iterator[Piece]:
-    for part in parts:
-        yield from pieces(question.rows(part), rows[part])
-
-
-class Planned(NamedTuple):
-    """Rows of the evidence, and the plan that answers them."""
-
-    rows: Tensor
-    exact: Exact
-
-
-def plans(question: Question, held: frozenset[str] = frozenset()) -> Iterator[Planned]:
-    """Plan exact answers for all rows, as many at once as stay close to the processor.
-
-    Raises:
-        InadmissibleError: No exact engine takes a variable, or it would take too much memory.
-    """
-    for rows, part, network in pieces(question):
-        plan = planned(question, network, held)
-        common, each = plan.memory
-        most = max(1, int((CLOSE - common) // max(each, 1)), int(CLOSE // (4 * max(each, 1))))
-        if most >= len(rows):
-            yield Planned(rows, plan)
-            continue
-        for chunk in torch.arange(len(rows)).split(most):
-            few = part.rows(chunk)
-            yield Planned(rows[chunk], planned(question, few.read(few.needed()), held))
-
-
-def planned(question: Question, network: Network, held: frozenset[str]) -> Exact:
-    """Plan an exact answer, or refuse it."""
-    if network.opaque:
-        name, why = next(iter(network.opaque.items()))
-        raise InadmissibleError(f"no exact answer: {name} is {why}")
-    plan = plan_exact(network, question.targets, held=held)
-    needed = sum(plan.memory)
-    if needed > question.max_memory:
-        raise InadmissibleError(
-            f"an exact answer would take about {needed:.3g} bytes for a row, more than max_memory"
-            f" ({question.max_memory:.3g}); observe more, ask for less, or allow it"
-        )
-    return plan
-
 
 def posterior(
-    p: Factor | Joint,
+    p: Factor | Joint | Factors,
     targets: Names,
     *,
     given: Given | None = None,
@@ -170,7 +35,8 @@ def posterior(
     r"""Return $p(\text{targets} \mid \text{given})$ for each row of evidence.
 
     Args:
-        p: The model, or a joint; under `dg.do` the posterior is that after the intervention.
+        p: The model, a joint or a product of tables; that of `dg.do` is the posterior after the
+            intervention.
         targets: A variable, or several.
         given: Evidence per variable: values `[rows, *event]`, or one number or name of a state
             for all rows. Rows that hold NaN (or a negative integer) lack the value.
@@ -238,7 +104,7 @@ def _density(question: Question, log_total: Tensor) -> Callable[[Mapping[str, Te
             )
         known = {**question.evidence.values, **values}
         both = Question.of(
-            question.joint, (), known, dict(question.evidence.soft), question.max_memory
+            question.subject, (), known, dict(question.evidence.soft), question.max_memory
         )
         return _log_evidence(both) - log_total
 
@@ -246,7 +112,7 @@ def _density(question: Question, log_total: Tensor) -> Callable[[Mapping[str, Te
 
 
 def log_evidence(
-    p: Factor | Joint,
+    p: Factor | Joint | Factors,
     given: Given,
     *,
     soft: Mapping[str, Tensor] | None = None,
@@ -290,7 +156,7 @@ class Most(NamedTuple):
 
 
 def most_probable(
-    p: Factor | Joint,
+    p: Factor | Joint | Factors,
     targets: Names = (),
     *,
     given: Given | None = None,
@@ -322,8 +188,9 @@ def most_probable(
         {'rain': tensor([1])}
     """
     question = Question.of(p, targets, given, soft, max_memory)
-    graph, known = question.joint.graph, question.evidence.values
-    names = question.targets or tuple(n for n in graph.names if n not in known)
+    names = question.targets or tuple(
+        n for n in question.names if n not in question.evidence.values
+    )
     question = replace(question, targets=names)
     found: list[tuple[dict[str, Tensor], Tensor]] = []
     parts: list[Tensor] = []
@@ -342,8 +209,8 @@ def most_probable(
 
 
 def sample_posterior(
-    p: Factor | Joint, targets: Names, n: int, *, given: Given | None = None
-) -> Tensor | dict[str, Tensor]:
+    p: Factor | Joint | Factors, targets: Names, n: int, *, given: Given | None = None
+) -> PerTarget:
     """Draw n times from the joint posterior of the targets, `[n, rows, *event]` each.
 
     Example:

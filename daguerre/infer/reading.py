@@ -8,7 +8,6 @@ table like any other.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
 from math import prod
 from typing import Any
 
@@ -25,55 +24,14 @@ from daguerre.infer.evidence import Evidence
 from daguerre.infer.gaussian.affine import read_affine
 from daguerre.infer.gaussian.block import LinearVariable
 from daguerre.infer.grid import ROWS, Grid, grid_of
+from daguerre.infer.network import Network, Table, Tables
 from daguerre.program import Program, Step, misfit, realise
 
-__all__ = ["Network", "RowByRowError", "Table", "read_network"]
+__all__ = ["RowByRowError", "read_network"]
 
 
 class RowByRowError(Exception):
     """A linear Gaussian whose weights depend on the row of evidence: take one row at a time."""
-
-
-@dataclass(frozen=True)
-class Table:
-    """A factor by names.
-
-    Attributes:
-        of: The variable whose CPD it is.
-        axes: Its finite variables, in the order of the dimensions; `ROWS`, if there, first.
-        entries: Probabilities; logarithms of densities, which may be of any size, if `is_log`.
-        is_log: Whether the entries are logarithms.
-    """
-
-    of: str
-    axes: tuple[str, ...]
-    entries: Tensor
-    is_log: bool = False
-
-
-@dataclass
-class Network:
-    """A model as far as a question needs it.
-
-    Attributes:
-        rows: Rows of evidence.
-        values: What is known: evidence, inputs, and maps of them, `[rows, *event]`.
-        seen: What is known in some rows or components at least.
-        states: Per free finite variable, its states `[k, *event]`.
-        tables: The factors over finite variables.
-        linear: The linear Gaussian variables, observed or not, parents first.
-        events: Event shapes of the linear Gaussian variables.
-        opaque: Why no exact engine takes a variable, for those that none does.
-    """
-
-    rows: int
-    values: dict[str, Tensor]
-    seen: dict[str, Tensor] = field(default_factory=dict)
-    states: dict[str, Tensor] = field(default_factory=dict)
-    tables: list[Table] = field(default_factory=list)
-    linear: dict[str, LinearVariable] = field(default_factory=dict)
-    events: dict[str, torch.Size] = field(default_factory=dict)
-    opaque: dict[str, str] = field(default_factory=dict)
 
 
 def read_network(
@@ -99,14 +57,14 @@ def read_network(
     return reader.network
 
 
-class _Reader:
+class _Reader(Tables):
+    """The tables and linear Gaussians of a program."""
+
     def __init__(self, program: Program, evidence: Evidence, max_entries: float) -> None:
-        known = {n: v for n, v in evidence.values.items() if n not in evidence.missing}
-        self.program, self.evidence, self.max_entries = program, evidence, max_entries
-        self.network = Network(evidence.rows, known, dict(evidence.values))
+        super().__init__(evidence)
+        self.max_entries = max_entries
         self.tabular: set[str] = set()  # free variables whose states are 0, 1, ...
-        self.counted: dict[int, Tensor] = {}
-        types = [v.dtype for v in known.values() if v.is_floating_point()]
+        types = [v.dtype for v in self.network.values.values() if v.is_floating_point()]
         self.dtype = types[0] if types else _dtype_of(program)
 
     def read(self, step: Step) -> None:
@@ -120,7 +78,7 @@ class _Reader:
         elif isinstance(step.cpd, LinearGaussian) or self._has_free_linear(parents):
             self._linear(step)
         elif isinstance(step.cpd, Tabular) and self._takes_numbers(parents):
-            self._tabular(step, step.cpd)
+            self._tabular(step.name, step.cpd)
         else:
             self._called(step)
 
@@ -132,63 +90,12 @@ class _Reader:
     def _takes_numbers(self, parents: Sequence[str]) -> bool:
         return all(p in self.network.values or p in self.tabular for p in parents)
 
-    def _tabular(self, step: Step, cpd: Tabular) -> None:
-        entries, names = cpd.probs, (*step.variable.parents, step.name)
-        known = [n for n in names if n in self.network.values]
-        free = tuple(n for n in names if n not in self.network.values)
-        if len(free) < len(names):
-            sizes = dict(zip(names, entries.shape, strict=True))
-            index = [self._numbers(n, sizes[n]) for n in known]
-            entries = entries.permute([names.index(n) for n in (*known, *free)])[tuple(index)]
-        self._add(Table(step.name, (*[ROWS] * bool(known), *free), entries))
-        if step.name in free:
-            self.tabular.add(step.name)
-            self._free(step.name, self._states(entries), entries.dtype)
-
-    def _states(self, entries: Tensor) -> Tensor:
-        """Return the numbers of the states of a table; tables of the same size share them."""
-        k = entries.shape[-1]
-        if k not in self.counted:
-            self.counted[k] = torch.arange(k, device=entries.device)
-        return self.counted[k]
-
-    def _numbers(self, name: str, states: int) -> Tensor:
-        """Return known values as numbers of states."""
-        value = self.network.values[name]
-        numbers = value.long()
-        least, most = (int(x) for x in numbers.aminmax()) if len(value) else (0, 0)
-        if value.dim() != 1 or least < 0 or most >= states or bool((numbers != value).any()):
-            raise GraphError(
-                f"{name} has the states 0 to {states - 1}, but the evidence holds"
-                f" {value.tolist() if value.numel() < 9 else list(value.shape)}; give numbers of"
-                " states, [rows]"
-            )
-        return numbers
-
-    def _free(self, name: str, values: Tensor, dtype: torch.dtype) -> None:
-        """Note a finite variable that is not known, and what is known of it all the same."""
-        self.network.states[name] = values
-        if name in self.evidence.missing:
-            seen, lacks = self.evidence.values[name], self.evidence.missing[name]
-            same = seen.unsqueeze(1) == values
-            same = same.flatten(2).all(2) if same.dim() > 2 else same
-            if not (same.any(1) | lacks).all():
-                row = int((~(same.any(1) | lacks)).nonzero()[0])
-                raise GraphError(f"row {row} of {name} is {seen[row].tolist()}, which is no state")
-            self._add(Table(name, (ROWS, name), (same | lacks.unsqueeze(1)).to(dtype)))
-        if (likely := self.evidence.soft.get(name)) is not None:
-            if likely.shape[1] != len(values):
-                raise GraphError(
-                    f"soft evidence on {name} has the shape {list(likely.shape)}; {name} has"
-                    f" {len(values)} states, so it is [rows, {len(values)}]"
-                )
-            self._add(Table(name, (ROWS, name), likely.to(dtype).log(), is_log=True))
-
-    def _add(self, table: Table) -> None:
-        """Add a factor; of a single row the axis of rows is dropped."""
-        if self.network.rows == 1 and ROWS in table.axes:
-            table = Table(table.of, table.axes[1:], table.entries.squeeze(0), table.is_log)
-        self.network.tables.append(table)
+    def _tabular(self, name: str, cpd: Tabular) -> None:
+        entries = cpd.probs
+        self.slice(name, (*cpd.parents, name), entries)
+        if name not in self.network.values:
+            self.tabular.add(name)
+            self.free(name, self.count(entries.shape[-1], entries), entries.dtype)
 
     # CPDs that are called
 
@@ -217,8 +124,8 @@ class _Reader:
         if grid.free and (seen is None or lacks is not None):
             found, number = value.unique(dim=0, return_inverse=True)
             entries = one_hot(number, len(found)).to(torch.get_default_dtype())
-            self._add(Table(name, (*grid.axes(), name), grid.arrange(entries)))
-            self._free(name, found, entries.dtype)
+            self.add(Table(name, (*grid.axes(), name), grid.arrange(entries)))
+            self.free(name, found, entries.dtype)
             return
         if seen is not None:
             self._agreement(step, value, seen, grid)
@@ -236,13 +143,13 @@ class _Reader:
         if (lacks := self.evidence.missing.get(step.name)) is not None:
             same = same | lacks
         entries = same.movedim(-1, 0).to(torch.get_default_dtype())
-        self._add(Table(step.name, grid.axes(known=True), entries))
+        self.add(Table(step.name, grid.axes(known=True), entries))
 
     def _distribution(self, step: Step, outcome: Distribution, grid: Grid) -> None:
         name, network = step.name, self.network
         if name in network.values:
             scores = self._scores(step, outcome, grid)
-            self._add(Table(name, grid.axes(known=True), scores, is_log=True))
+            self.add(Table(name, grid.axes(known=True), scores, is_log=True))
         elif (count := state_count(outcome, is_root=False)) is not None:
             if grid.size * count > self.max_entries:
                 raise InadmissibleError(
@@ -254,8 +161,8 @@ class _Reader:
             if logs is None:
                 each = found.unsqueeze(1).expand(count, grid.size, *found.shape[1:])
                 logs = _sum_event(outcome.log_prob(each), 2)
-            self._add(Table(name, (*grid.axes(), name), grid.arrange(logs.T.exp())))
-            self._free(name, found, logs.dtype)
+            self.add(Table(name, (*grid.axes(), name), grid.arrange(logs.T.exp())))
+            self.free(name, found, logs.dtype)
         else:
             self._linear(step)
 
@@ -311,41 +218,45 @@ class _Reader:
         What a single row knows is put in; of several rows, known numbers are followed too, and
         known states become an axis that each row picks from.
         """
-        network = self.network
-        chosen = {p: network.states[p] for p in step.arguments if p in network.states}
-        events = {}
+        network, cpd = self.network, step.cpd
+        chosen, events = dict[str, Tensor](), dict[str, Sequence[int]]()
         for p in step.arguments:
-            if p in network.values and network.rows == 1:
-                chosen[p] = network.values[p]
-            elif p in network.values and isinstance(step.cpd, LinearGaussian):
-                if p in step.cpd.given:
-                    size = step.cpd.bias.shape[step.cpd.given.index(p)]
-                    chosen[p] = self._picked(p, size)
-                else:
-                    events[p] = network.values[p].shape[1:]
-            elif p not in chosen:
-                events[p] = (
-                    network.events[p] if p in network.events else network.values[p].shape[1:]
-                )
+            is_state = p in cpd.given if isinstance(cpd, LinearGaussian) else network.rows == 1
+            if p in network.values and is_state:
+                chosen[p] = self._known_state(p, cpd)
+            elif p in network.states:
+                chosen[p] = network.states[p]
+            else:
+                events[p] = self._shape(p)
         return {"events": events, "states": chosen, "dtype": self.dtype}
 
-    def _picked(self, name: str, size: int) -> Tensor:
-        """Make a known state an axis: every row has one entry that is not zero."""
+    def _shape(self, name: str) -> Sequence[int]:
+        """Return the event shape of a continuous variable."""
+        network = self.network
+        return network.events[name] if name in network.events else network.values[name].shape[1:]
+
+    def _known_state(self, name: str, cpd: object) -> Tensor:
+        """Return a known value as the only state of a single row, or as one of an axis of states.
+
+        Of several rows each has one entry of that axis that is not zero.
+        """
+        if self.network.rows == 1:
+            return self.network.values[name]
+        assert isinstance(cpd, LinearGaussian)
+        size = cpd.bias.shape[cpd.given.index(name)]
         if name not in self.network.states:
-            numbers = self._numbers(name, size)
+            numbers = self.numbers(name, size)
             self.network.states[name] = torch.arange(size, device=numbers.device)
-            self._add(Table(name, (ROWS, name), one_hot(numbers, size).to(self.dtype)))
+            self.add(Table(name, (ROWS, name), one_hot(numbers, size).to(self.dtype)))
         return self.network.states[name]
 
     def _event(self, step: Step, chosen: Mapping[str, Tensor]) -> torch.Size:
         if isinstance(step.cpd, LinearGaussian):
             return step.cpd.event
-        network = self.network
         values = {p: s[:1] for p, s in chosen.items()}
         for p in step.arguments:
             if p not in values:
-                shape = network.events[p] if p in network.events else network.values[p].shape[1:]
-                values[p] = torch.zeros(1, *shape, dtype=self.dtype)
+                values[p] = torch.zeros(1, *self._shape(p), dtype=self.dtype)
         with torch.no_grad():
             outcome = step.outcome(values)
         if isinstance(outcome, Distribution):

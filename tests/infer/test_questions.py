@@ -220,8 +220,8 @@ def test_a_net_inside_a_network_is_exact_and_gets_gradients():
     )
     image = torch.randn(6, 4, dtype=F64)
     found = posterior(p, "y", given={"image": image, "b": torch.arange(6) % 5})
-    tables = {s.name: s.cpd for s in p.steps()}
-    likelihood = torch.einsum("ya,ab->yb", tables["a"].probs, tables["b"].probs)
+    tables = {m.parents[0]: m.probs for m in p.modules() if isinstance(m, Tabular)}
+    likelihood = torch.einsum("ya,ab->yb", tables["y"], tables["a"])
     joint = net(image).softmax(1) * likelihood.T[torch.arange(6) % 5]
     torch.testing.assert_close(found.probs, joint / joint.sum(1, keepdim=True))
     gradient = torch.autograd.grad(found.log_evidence.sum(), net.weight)[0]

@@ -1,0 +1,188 @@
+"""A question: what is asked of which model, and how its rows of evidence are taken."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from daguerre.cpds import Tabular
+from daguerre.devices import on_device_of
+from daguerre.graph import GraphError, InadmissibleError, did_you_mean
+from daguerre.infer.evidence import Evidence, Given, read_evidence
+from daguerre.infer.exact import Exact, plan_exact
+from daguerre.infer.network import Network, read_factors
+from daguerre.infer.product import Factors
+from daguerre.infer.reading import RowByRowError, read_network
+from daguerre.joint import Factor, Joint, as_joint
+from daguerre.locate import located
+from daguerre.program import validation
+from daguerre.structure.bayes_ball import requisite
+from daguerre.structure.names import Names
+
+__all__ = ["Piece", "Planned", "Question", "labels_of", "pieces", "planned", "plans"]
+
+MEMORY = 2.0**32  # bytes, unless max_memory says otherwise
+CLOSE = 2**25  # bytes that are worked on at once: beyond it, rows of evidence take turns
+FEW = 8  # so many patterns of missing values are taken one by one
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked: the model, targets (none for the evidence alone), evidence, and a limit."""
+
+    subject: Joint | Factors
+    targets: tuple[str, ...]
+    evidence: Evidence
+    max_memory: float
+
+    @classmethod
+    def of(
+        cls,
+        p: Factor | Joint | Factors,
+        targets: Names,
+        given: Given | None,
+        soft: Mapping[str, Tensor] | None = None,
+        max_memory: float | None = None,
+    ) -> Question:
+        """Read a question as a user writes it."""
+        subject = p if isinstance(p, Factors) else as_joint(p)
+        several = (targets,) if isinstance(targets, str) else targets
+        names = tuple(dict.fromkeys(several))
+        labels = {
+            name: labels_of(subject, name) for name in (*names, *(given or ()), *(soft or ()))
+        }
+        evidence = read_evidence(labels, given, soft)
+        if both := [name for name in names if name in evidence.values]:
+            raise GraphError(f"{', '.join(both)} is a target and given; ask for what is unknown")
+        return cls(subject, names, evidence, MEMORY if max_memory is None else max_memory)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All variables of the model."""
+        is_product = isinstance(self.subject, Factors)
+        return tuple(self.subject.sizes) if is_product else self.subject.graph.names
+
+    def needed(self) -> set[str]:
+        """Return what the joint of targets and evidence hangs on; barren variables drop out."""
+        asked = {*self.targets, *self.evidence.values, *self.evidence.soft}
+        if isinstance(self.subject, Factors):
+            return {*self.subject.sizes}
+        return {*asked, *self.subject.graph.ancestors(asked)}
+
+    def requisite(self) -> set[str]:
+        """Return what the posterior of the targets alone hangs on."""
+        known = [n for n in self.evidence.values if n not in self.evidence.missing]
+        if isinstance(self.subject, Factors):
+            return self.needed()
+        found = requisite(self.subject.graph, self.targets, given=known)
+        return {*found.cpds, *found.observations, *self.targets}
+
+    def read(self, needed: set[str]) -> Network:
+        """Call the CPDs that are needed."""
+        if isinstance(self.subject, Factors):
+            return read_factors(self.subject, self.evidence)
+        joint, limit = self.subject, self.max_memory / 8
+        with located(), validation(enabled=False), on_device_of(joint.modules):
+            return read_network(joint.program, self.evidence, needed, max_entries=limit)
+
+    def rows(self, chosen: Tensor) -> Question:
+        """Return the question for some rows of the evidence."""
+        return replace(self, evidence=self.evidence[chosen])
+
+
+def labels_of(subject: Joint | Factors, name: str) -> tuple[str, ...] | None:
+    """Return the names of a variable's states, where its CPD is a table that has them.
+
+    Raises:
+        GraphError: There is no such variable.
+    """
+    if isinstance(subject, Factors):
+        if name not in subject.sizes:
+            raise GraphError(f"no variable {name!r}{did_you_mean(name, subject.sizes)}")
+        return None
+    cpd = subject.program.by_name[subject.graph[name].name].cpd
+    return cpd.states if isinstance(cpd, Tabular) else None
+
+
+class Piece(NamedTuple):
+    """Rows of the evidence that are answered together, and the network read for them."""
+
+    rows: Tensor
+    question: Question
+    network: Network
+
+
+def pieces(question: Question, rows: Tensor | None = None) -> Iterator[Piece]:
+    """Split rows of evidence as far as they must be, and read the network of each part.
+
+    Few patterns of missing values are taken one by one; with many, a missing finite variable is
+    one more to sum out, with a factor of each row that says what is known of it.
+    """
+    rows = torch.arange(question.evidence.rows) if rows is None else rows
+    patterns = question.evidence.patterns()
+    if len(patterns) > 1 and len(patterns) <= FEW:
+        yield from _split(question, rows, patterns)
+        return
+    if len(patterns) == 1 and question.evidence.missing:
+        question = question.rows(patterns[0])
+    try:
+        network = question.read(question.needed())
+    except RowByRowError:
+        yield from _split(question, rows, list(torch.arange(len(rows)).split(1)))
+        return
+    if network.opaque and len(patterns) > 1:
+        yield from _split(question, rows, patterns)
+        return
+    if network.opaque and question.targets:
+        part = question.read(question.requisite())
+        network = network if part.opaque else part
+    yield Piece(rows, question, network)
+
+
+def _split(question: Question, rows: Tensor, parts: Sequence[Tensor]) -> Iterator[Piece]:
+    for part in parts:
+        yield from pieces(question.rows(part), rows[part])
+
+
+class Planned(NamedTuple):
+    """Rows of the evidence, and the plan that answers them."""
+
+    rows: Tensor
+    exact: Exact
+
+
+def plans(question: Question, held: frozenset[str] = frozenset()) -> Iterator[Planned]:
+    """Plan exact answers for all rows, as many at once as stay close to the processor.
+
+    Raises:
+        InadmissibleError: No exact engine takes a variable, or it would take too much memory.
+    """
+    for rows, part, network in pieces(question):
+        plan = planned(question, network, held)
+        common, each = plan.memory
+        most = max(1, int((CLOSE - common) // max(each, 1)), int(CLOSE // (4 * max(each, 1))))
+        if most >= len(rows):
+            yield Planned(rows, plan)
+            continue
+        for chunk in torch.arange(len(rows)).split(most):
+            few = part.rows(chunk)
+            yield Planned(rows[chunk], planned(question, few.read(few.needed()), held))
+
+
+def planned(question: Question, network: Network, held: frozenset[str]) -> Exact:
+    """Plan an exact answer, or refuse it."""
+    if network.opaque:
+        name, why = next(iter(network.opaque.items()))
+        raise InadmissibleError(f"no exact answer: {name} is {why}")
+    plan = plan_exact(network, question.targets, held=held)
+    needed = sum(plan.memory)
+    if needed > question.max_memory:
+        raise InadmissibleError(
+            f"an exact answer would take about {needed:.3g} bytes for a row, more than max_memory"
+            f" ({question.max_memory:.3g}); observe more, ask for less, or allow it"
+        )
+    return plan
