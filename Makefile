@@ -5,7 +5,7 @@ BENCH := .venv-bench/bin
 # two cores shared by several threads of one small net are slower than one
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test slow lint bench clean
+.PHONY: demo test slow reference lint bench clean
 
 demo: .venv/ready
 	$(BIN)/daguerre demo --out runs/demo
@@ -15,6 +15,10 @@ test: lint
 
 slow: .venv/ready
 	$(BIN)/python -m pytest -q -m slow
+
+# networks with answers by other programs, in $$DAGUERRE_DATA/networks; skipped where there are none
+reference: .venv/ready
+	$(BIN)/python -m pytest -q -m reference
 
 lint: .venv/ready
 	$(BIN)/ruff check .

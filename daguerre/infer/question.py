@@ -63,8 +63,9 @@ class Question:
     @property
     def names(self) -> tuple[str, ...]:
         """All variables of the model."""
-        is_product = isinstance(self.subject, Factors)
-        return tuple(self.subject.sizes) if is_product else self.subject.graph.names
+        if isinstance(self.subject, Factors):
+            return tuple(self.subject.sizes)
+        return self.subject.graph.names
 
     def needed(self) -> set[str]:
         """Return what the joint of targets and evidence hangs on; barren variables drop out."""

@@ -197,6 +197,7 @@ class _Reader(Tables):
         """Read a linear Gaussian off its CPD; what is none is opaque, with the reason."""
         network = self.network
         options = self._arguments(step)
+        assert step.cpd is not None
         found = read_affine(step.cpd, step.arguments, **options)
         if isinstance(found, str):
             if network.rows > 1 and any(p in network.values for p in step.arguments):
