@@ -1,8 +1,8 @@
 """Costs whose training steps are timed: each by Daguerre, and by hand in one compiled function.
 
 By hand, a step is one function of tensors (loss, `torch.autograd.grad`, torch's functional Adam)
-in one graph without a break, with the compiler's options of `dg.Step` and without any guard. Where
-there are two ways to write the loss, both are contestants.
+in one graph without a break, with the compiler's options of `dg.train.Step` and without any guard.
+Where there are two ways to write the loss, both are contestants.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def binary(pixels: int, rows: int) -> list[Tensor]:
 
 def ours(objective: dg.Objective, player: str, rule: dg.Adam, batches: Sequence[object]) -> Step:
     """Return Daguerre's step, which takes the batches in turn."""
-    step, at = dg.Step(objective, player, optimizer=rule), _Turn(len(batches))
+    step, at = dg.train.Step(objective, player, optimizer=rule), _Turn(len(batches))
     return lambda: step(batches[at()])  # type: ignore[arg-type]
 
 

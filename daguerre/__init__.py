@@ -5,20 +5,34 @@ between two such models. The library works out which costs a graph admits, how e
 and runs it fast.
 """
 
-from daguerre import nn
+# namespaces: reached as dg.games.HINGE, dg.nets.from_onnx, dg.formats.read_uai, ...
+from daguerre import formats as formats
+from daguerre import infer as infer
+from daguerre import nets as nets
+from daguerre import nn as nn
 from daguerre import objectives as objectives
 from daguerre import structure as structure
+from daguerre import train as train
 from daguerre.compose import do, model, replace
 from daguerre.counterfactual import counterfactual
+from daguerre.cpds import LinearGaussian, Tabular
 from daguerre.draw import draw
 from daguerre.elimination import eliminate
 from daguerre.empirical import data
 from daguerre.evaluate import evaluate
 from daguerre.families import StandardNormal
+from daguerre.formats import read_bif, write_bif
 from daguerre.graph import Graph, GraphError, InadmissibleError, Plate
-from daguerre.joint import Joint
+from daguerre.infer import (
+    Answer,
+    explain,
+    log_evidence,
+    most_probable,
+    posterior,
+    sample_posterior,
+)
 from daguerre.model import Input, Model, bijection, deterministic, rv
-from daguerre.nets import from_module, from_onnx, randomize, units
+from daguerre.nets import from_module, units
 from daguerre.objectives import (
     JS,
     KL,
@@ -28,22 +42,22 @@ from daguerre.objectives import (
     augmented,
     cross_entropy,
     elbo,
-    estimators,
     expectation,
-    f,
     f_divergence,
-    games,
     gan,
     iwae,
     log_ratio,
     nll,
     objectives_for,
-    penalties,
-    rates,
-    recipes,
     swap,
     wake_sleep,
 )
+from daguerre.objectives import estimators as estimators
+from daguerre.objectives import f as f
+from daguerre.objectives import games as games
+from daguerre.objectives import penalties as penalties
+from daguerre.objectives import rates as rates
+from daguerre.objectives import recipes as recipes
 from daguerre.structure import (
     independent,
     inverse,
@@ -51,7 +65,7 @@ from daguerre.structure import (
     moralize,
     requisite,
 )
-from daguerre.train import SGD, Adam, RMSprop, Step, fit, load, save
+from daguerre.train import SGD, Adam, RMSprop, fit, load, save
 
 __version__ = "0.1.0"
 
@@ -61,17 +75,18 @@ __all__ = [
     "MMD",
     "SGD",
     "Adam",
+    "Answer",
     "Graph",
     "GraphError",
     "InadmissibleError",
     "Input",
-    "Joint",
+    "LinearGaussian",
     "Model",
     "Objective",
     "Plate",
     "RMSprop",
     "StandardNormal",
-    "Step",
+    "Tabular",
     "Wasserstein",
     "augmented",
     "bijection",
@@ -83,36 +98,34 @@ __all__ = [
     "draw",
     "elbo",
     "eliminate",
-    "estimators",
     "evaluate",
     "expectation",
-    "f",
+    "explain",
     "f_divergence",
     "fit",
     "from_module",
-    "from_onnx",
-    "games",
     "gan",
     "independent",
     "inverse",
     "iwae",
     "load",
+    "log_evidence",
     "log_ratio",
     "markov_blanket",
     "model",
     "moralize",
+    "most_probable",
     "nll",
-    "nn",
     "objectives_for",
-    "penalties",
-    "randomize",
-    "rates",
-    "recipes",
+    "posterior",
+    "read_bif",
     "replace",
     "requisite",
     "rv",
+    "sample_posterior",
     "save",
     "swap",
     "units",
     "wake_sleep",
+    "write_bif",
 ]

@@ -169,7 +169,7 @@ def net(
     if what.endswith(".onnx"):
         if train:
             raise ValueError("an ONNX file is in the mode it was exported in; leave out --train")
-        made, example = dg.from_onnx(what, depth=depth), _rows(input)
+        made, example = dg.nets.from_onnx(what, depth=depth), _rows(input)
     else:
         module, example = _net(what, input)
         made = dg.from_module(module.train(train), *example, depth=depth)

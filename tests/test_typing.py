@@ -61,8 +61,8 @@ m.x(z).log_prob(z)
 Generator().x(z=z)
 values: dict[str, Tensor] = m.sample(3)
 density: Tensor = m.log_prob(values)
-joint: dg.Joint = dg.data("x") * Encoder()
-marginal: dg.Joint = m["x"]
+joint: dg.joint.Joint = dg.data("x") * Encoder()
+marginal: dg.joint.Joint = m["x"]
 kind: str = m.kind("x")
 built: dg.Model = dg.model(z=Normal(0.0, 1.0), x=lambda z: Normal(z, 1.0))
 rewritten: dg.Model = dg.do(dg.replace(m, x=dg.deterministic(lambda z: z)), z=1.0)

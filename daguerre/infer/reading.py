@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Distribution
+from torch.distributions import Distribution, Transform
 from torch.nn.functional import one_hot
 
 from daguerre.cpds import Affine, LinearGaussian, Tabular
@@ -26,6 +26,7 @@ from daguerre.infer.gaussian.block import LinearVariable
 from daguerre.infer.grid import ROWS, Grid, grid_of
 from daguerre.infer.network import Network, Table, Tables
 from daguerre.program import Program, Step, misfit, realise
+from daguerre.scoring import moves_from
 
 __all__ = ["RowByRowError", "read_network"]
 
@@ -51,8 +52,9 @@ def read_network(
         GraphError: Evidence of a wrong shape or outside what a CPD allows, a missing input.
     """
     reader = _Reader(program, evidence, max_entries)
+    scored = reader.invert(program, needed)
     for step in program.steps:
-        if step.name in needed:
+        if step.name in needed and step.name not in scored:
             reader.read(step)
     return reader.network
 
@@ -66,6 +68,30 @@ class _Reader(Tables):
         self.tabular: set[str] = set()  # free variables whose states are 0, 1, ...
         types = [v.dtype for v in self.network.values.values() if v.is_floating_point()]
         self.dtype = types[0] if types else _dtype_of(program)
+
+    def invert(self, program: Program, needed: Collection[str]) -> set[str]:
+        r"""Find what known bijections are functions of; return these bijections.
+
+        Each counts its Jacobian: $\log p(x) = \log p(z) - \log |\det \partial x / \partial z|$.
+        """
+        network, scored = self.network, set[str]()
+        if not any(v.inverts for v in program.graph.variables):
+            return scored
+        while move := next(moves_from(program.graph, {*needed}, {*network.values}), None):
+            name, inverted = move
+            step = program.by_name[inverted or name]
+            outcome = step.outcome(network.values)
+            if inverted is None:
+                value = realise(step, outcome, network.values, network.rows, pathwise=True)
+            else:
+                if not isinstance(outcome, Transform):
+                    raise TypeError(f"{step}: {misfit(step, outcome)}")
+                value = outcome.inv(network.values[inverted])
+                size = outcome.log_abs_det_jacobian(value, network.values[inverted])
+                self.add(Table(inverted, (ROWS,), -_sum_event(size, 1), is_log=True))
+                scored.add(inverted)
+            network.values[name] = network.seen[name] = value
+        return scored
 
     def read(self, step: Step) -> None:
         """Read one variable; its parents have been read."""

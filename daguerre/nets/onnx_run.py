@@ -53,7 +53,7 @@ def loaded(path: Path) -> ModelProto:
         from google.protobuf.message import DecodeError
         from onnx.checker import ValidationError
     except ImportError as error:
-        raise ImportError("dg.from_onnx needs onnx: pip install 'daguerre[onnx]'") from error
+        raise ImportError("dg.nets.from_onnx needs onnx: pip install 'daguerre[onnx]'") from error
     if path.is_dir():
         raise ValueError(f"{path} is a folder; from_onnx takes the .onnx file in it")
     if not path.exists():

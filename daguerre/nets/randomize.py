@@ -68,7 +68,7 @@ def randomize(
         >>> import torch
         >>> from torch.distributions import Normal
         >>> net = nn.Linear(2, 1)
-        >>> p = dg.randomize(
+        >>> p = dg.nets.randomize(
         ...     net, weights=Normal(0.0, 1.0), rows=100, y=lambda output: Normal(output, 0.1)
         ... )
         >>> p.graph

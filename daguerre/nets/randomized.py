@@ -60,7 +60,7 @@ class Whole(Model):
         if any(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in parameters):
             raise GraphError(
                 f"{type(net).__name__}.forward takes any number of arguments, so its inputs have"
-                " no names; give an example: dg.randomize(net, x, ...)"
+                " no names; give an example: dg.nets.randomize(net, x, ...)"
             )
         names = tuple(p.name for p in parameters if p.default is p.empty)
         variables = [Variable(name, map="input") for name in names]

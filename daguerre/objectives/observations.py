@@ -37,7 +37,7 @@ def read_data(objective: Objective, data: Data) -> dict[str, Tensor]:
     if not given:
         raise ValueError(
             "the objective observes no data, so there is nothing to draw batches from; call"
-            " dg.Step(objective)(n) in a loop, n the number of draws"
+            " dg.train.Step(objective)(n) in a loop, n the number of draws"
         )
     if n == 0:
         raise ValueError(f"the data is empty: {', '.join(given)} has no rows")

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from torch.distributions import Bernoulli, Categorical, Normal
+from torch.distributions import Bernoulli, Categorical, ExpTransform, Normal
 
 import daguerre as dg
 from daguerre.cpds import LinearGaussian, Tabular
@@ -312,3 +312,16 @@ def test_sampling_is_a_question_too():
     drawn = sample_posterior(sprinkler(), "rain", 4000, given={"wet": 1})
     assert drawn.shape == (4000, 1)
     assert drawn.double().mean().item() == pytest.approx(0.7079, abs=0.03)
+
+
+def test_a_known_bijection_tells_what_it_is_a_function_of():
+    p = dg.model(
+        m=Normal(torch.zeros((), dtype=F64), 1.0),
+        z=lambda m: Normal(m, 0.5),
+        x=dg.bijection("z", ExpTransform()),
+    )
+    x = torch.tensor([0.5, 3.0], dtype=F64)
+    found = posterior(p, "m", given={"x": x})
+    torch.testing.assert_close(found.mean, x.log() / 1.25)
+    expected = Normal(0.0, 1.25**0.5).log_prob(x.log()) - x.log()
+    torch.testing.assert_close(found.log_evidence, expected)

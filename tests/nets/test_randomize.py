@@ -36,7 +36,7 @@ def regression(n: int = 60, d: int = 3):
 def linear(d: int = 3, rows: int = 60):
     net = nn.Linear(d, 1, bias=False).double()
     prior = Normal(torch.zeros((), dtype=torch.float64), 1.0)
-    return dg.randomize(net, weights=prior, rows=rows, y=lambda output: Normal(output, SIGMA))
+    return dg.nets.randomize(net, weights=prior, rows=rows, y=lambda output: Normal(output, SIGMA))
 
 
 def test_the_mean_field_bound_of_linear_regression_is_what_theory_says():
@@ -105,7 +105,7 @@ def test_each_row_has_weights_of_its_own():
 
 def test_weights_are_parents_of_what_uses_them():
     net, example = build("mlp")
-    p = dg.randomize(net, *example, weights=Normal(0.0, 1.0))
+    p = dg.nets.randomize(net, *example, weights=Normal(0.0, 1.0))
     assert p.graph.parents("0") == ("input", "0.weight", "0.bias")
     assert p.graph.parents("1") == ("0",)
     assert dg.independent(p, "0.weight", "2.weight")
@@ -114,7 +114,7 @@ def test_weights_are_parents_of_what_uses_them():
 
 def test_only_what_is_named_becomes_random_and_the_rest_is_trained_with_the_net():
     net, example = build("mlp")
-    p = dg.randomize(net, *example, weights={"2": Normal(0.0, 1.0)})
+    p = dg.nets.randomize(net, *example, weights={"2": Normal(0.0, 1.0)})
     assert [n for n in p.graph.names if p.graph[n].map == "stochastic"] == ["2.weight", "2.bias"]
     assert {id(w) for w in p.parameters()} == {id(w) for w in net.get_submodule("0").parameters()}
 
@@ -122,7 +122,7 @@ def test_only_what_is_named_becomes_random_and_the_rest_is_trained_with_the_net(
 def test_the_net_is_left_as_it_was():
     net, example = build("mlp")
     before, parameters = copy.deepcopy(net.state_dict()), list(net.parameters())
-    dg.randomize(net, *example, weights=Normal(0.0, 1.0)).sample(given={"input": example[0]})
+    dg.nets.randomize(net, *example, weights=Normal(0.0, 1.0)).sample(given={"input": example[0]})
     assert all(torch.equal(before[k], v) for k, v in net.state_dict().items())
     assert all(a is b for a, b in zip(parameters, net.parameters(), strict=True))
 
@@ -130,7 +130,7 @@ def test_the_net_is_left_as_it_was():
 @pytest.mark.parametrize("name", ["mlp", "unet", "transformer", "shared", "in place"])
 def test_with_the_weights_of_the_net_the_model_gives_what_the_net_gives(name):
     net, example = build(name)
-    p = dg.randomize(net, *example, weights=Normal(0.0, 1.0))
+    p = dg.nets.randomize(net, *example, weights=Normal(0.0, 1.0))
     weights = {n: w.detach().expand(3, *w.shape) for n, w in net.named_parameters()}
     output = dg.from_module(net, *example).outputs
     given = {p.graph.inputs[0]: example[0], **weights}
@@ -139,14 +139,14 @@ def test_with_the_weights_of_the_net_the_model_gives_what_the_net_gives(name):
 
 def test_a_tied_weight_is_one_variable():
     tokens = torch.randint(7, (3, 5))
-    p = dg.randomize(Tied(), tokens, weights={"embedding": Normal(0.0, 1.0)})
+    p = dg.nets.randomize(Tied(), tokens, weights={"embedding": Normal(0.0, 1.0)})
     assert p.graph.children("embedding.weight") == ("embedding", "head")
     assert "head.weight" not in p.graph
 
 
 def test_an_activation_becomes_random():
     net, example = build("mlp")
-    p = dg.randomize(net, *example, activations={"1": lambda h: Normal(h, 0.1)})
+    p = dg.nets.randomize(net, *example, activations={"1": lambda h: Normal(h, 0.1)})
     assert p.kind("1") == "prescribed"
     assert p.kind("2") == "implicit"
     assert dg.independent(p, "input", "2", given="1")
@@ -157,7 +157,9 @@ def test_a_bayesian_net_learns_and_knows_what_it_does_not_know():
     x = torch.rand(100, 1) * 2 - 1
     y = torch.sin(3 * x) + 0.1 * torch.randn(100, 1)
     net = nn.Sequential(nn.Linear(1, 20), nn.Tanh(), nn.Linear(20, 1))
-    p = dg.randomize(net, weights=Normal(0.0, 1.0), rows=100, y=lambda output: Normal(output, 0.1))
+    p = dg.nets.randomize(
+        net, weights=Normal(0.0, 1.0), rows=100, y=lambda output: Normal(output, 0.1)
+    )
     q = p.mean_field()
     dg.fit(
         dg.elbo(p, q),
@@ -177,7 +179,7 @@ def test_a_bayesian_net_learns_and_knows_what_it_does_not_know():
 
 
 def test_a_prior_that_is_not_normal_is_averaged():
-    p = dg.randomize(
+    p = dg.nets.randomize(
         nn.Linear(2, 1), weights=Laplace(0.0, 1.0), y=lambda output: Normal(output, 1.0)
     )
     ledger = str(dg.elbo(p, p.mean_field()).explain())
@@ -209,46 +211,52 @@ NORMAL = Normal(0.0, 1.0)
 @pytest.mark.parametrize(
     ("call", "kind", "message"),
     [
-        (lambda n: dg.randomize(n), dg.GraphError, "nothing is random"),
+        (lambda n: dg.nets.randomize(n), dg.GraphError, "nothing is random"),
         (
-            lambda n: dg.randomize(n, weights={"0.wieght": NORMAL}),
+            lambda n: dg.nets.randomize(n, weights={"0.wieght": NORMAL}),
             dg.GraphError,
             "did you mean '0.weight'",
         ),
-        (lambda n: dg.randomize(n, weights=NORMAL, rows=0), ValueError, "1 or more, not 0"),
+        (lambda n: dg.nets.randomize(n, weights=NORMAL, rows=0), ValueError, "1 or more, not 0"),
         (
-            lambda n: dg.randomize(n, weights=cast(Any, 1.0)),
+            lambda n: dg.nets.randomize(n, weights=cast(Any, 1.0)),
             TypeError,
             "weights is a Distribution",
         ),
         (
-            lambda n: dg.randomize(n, weights=cast(Any, {"0": 1.0})),
+            lambda n: dg.nets.randomize(n, weights=cast(Any, {"0": 1.0})),
             TypeError,
             "prior of 0.weight is a Dist",
         ),
         (
-            lambda n: dg.randomize(n, weights={"0.bias": Normal(torch.zeros(3), 1.0)}),
+            lambda n: dg.nets.randomize(n, weights={"0.bias": Normal(torch.zeros(3), 1.0)}),
             dg.GraphError,
             r"prior of 0.bias has the shape \[3\], the parameter \[8\]",
         ),
         (
-            lambda n: dg.randomize(n, weights=Normal(torch.zeros((), requires_grad=True), 1.0)),
+            lambda n: dg.nets.randomize(
+                n, weights=Normal(torch.zeros((), requires_grad=True), 1.0)
+            ),
             dg.GraphError,
             "requires a gradient",
         ),
         (
-            lambda n: dg.randomize(n, torch.ones(2, 3), activations={"7": lambda h: NORMAL}),
+            lambda n: dg.nets.randomize(n, torch.ones(2, 3), activations={"7": lambda h: NORMAL}),
             dg.GraphError,
             "no variable '7'",
         ),
         (
-            lambda n: dg.randomize(n, weights=NORMAL, output=lambda w: Normal(w, 1.0)),
+            lambda n: dg.nets.randomize(n, weights=NORMAL, output=lambda w: Normal(w, 1.0)),
             dg.GraphError,
             "has a variable 'output' already",
         ),
-        (lambda _: dg.randomize(Many(), weights=NORMAL), dg.GraphError, "any number of arguments"),
         (
-            lambda _: dg.randomize(cast(Any, "net"), weights=NORMAL),
+            lambda _: dg.nets.randomize(Many(), weights=NORMAL),
+            dg.GraphError,
+            "any number of arguments",
+        ),
+        (
+            lambda _: dg.nets.randomize(cast(Any, "net"), weights=NORMAL),
             TypeError,
             "takes an nn.Module",
         ),

@@ -105,7 +105,7 @@ def test_a_trained_critic_reaches_the_optimal_one():
     game = dg.JS(dg.data("x"), p, critic=critic)
     x = torch.randn(100_000, 1)
     for lr in (1e-2, 1e-3):
-        step = dg.Step(game, "critic", optimizer=dg.Adam(lr=lr), compile=False)
+        step = dg.train.Step(game, "critic", optimizer=dg.Adam(lr=lr), compile=False)
         for i in range(300):
             step(x[(i * 2048) % 96_000 :][:2048])
     points = torch.tensor([*D_STAR])[:, None]

@@ -210,7 +210,7 @@ def test_a_critic_tells_the_aggregate_posterior_from_its_shuffle():
         weight.copy_(torch.tensor([[1.0], [1.0]]))
         bias.zero_()
     x = torch.randn(256, 1)
-    step = dg.Step(game, "critic", optimizer=dg.Adam(lr=0.03), compile=False)
+    step = dg.train.Step(game, "critic", optimizer=dg.Adam(lr=0.03), compile=False)
     for _ in range(80):
         step(x)
     ratio = dg.log_ratio(game, {"z": torch.tensor([[1.2, 1.2], [1.2, -1.2]])})

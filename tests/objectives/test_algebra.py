@@ -105,7 +105,7 @@ def test_a_compiled_step_counts_its_updates():
     def total(*, compiled):
         torch.manual_seed(0)
         p, q, x = vae()
-        step = dg.Step(linear(0.0, 1.0, steps=3) * dg.elbo(p, q), compile=compiled)
+        step = dg.train.Step(linear(0.0, 1.0, steps=3) * dg.elbo(p, q), compile=compiled)
         torch.manual_seed(1)
         return [step(x).item() for _ in range(5)]
 

@@ -139,7 +139,7 @@ def test_compiled_estimators_do_what_eager_ones_do():
             dg.elbo(p, q, gradients=straight_through(0.5)),
             dg.iwae(p, q, particles=3, gradients=score_function()),
         )
-        step = dg.Step(sum(costs[1:], costs[0]), compile=compiled)
+        step = dg.train.Step(sum(costs[1:], costs[0]), compile=compiled)
         torch.manual_seed(5)
         return [step(X).item() for _ in range(3)]
 

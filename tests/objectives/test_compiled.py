@@ -66,7 +66,7 @@ PAIRS: dict[str, Callable[[dg.Model, dg.Model], dg.Objective]] = {
     "aavae": lambda p, q: recipes.aavae(p, q, critic(3, 4, 1)),
     "infogan": lambda p, q: recipes.infogan(p, q, critic(3, 4, 1)),
 }
-GENERATORS: dict[str, Callable[[dg.Joint], dg.Objective]] = {
+GENERATORS: dict[str, Callable[[dg.joint.Joint], dg.Objective]] = {
     "mmd": lambda x: dg.MMD(dg.data("x"), x),
     "sliced": lambda x: sliced_wasserstein(dg.data("x"), x, projections=8),
     "sinkhorn": lambda x: sinkhorn(dg.data("x"), x, iterations=10),
@@ -132,7 +132,7 @@ def losses(name: str, *, compiled: bool) -> dict[str, list[float]]:
     objective, batch = built(name)
     found = {}
     for player in objective.players:
-        step = dg.Step(objective, player.name, compile=compiled)
+        step = dg.train.Step(objective, player.name, compile=compiled)
         torch.manual_seed(5)
         found[player.name] = [step(batch).item() for _ in range(3)]
     return found

@@ -119,7 +119,7 @@ def plan(gradients: Estimator, p=None, q=None):
     data = dg.data("x", "theta", "phi")
     a = data * (q or Recognition())
     return kl_plan(
-        a, dg.Joint((p or Belief(),), ("h1", "h2", "x", "theta", "phi")), Choices(gradients)
+        a, dg.joint.Joint((p or Belief(),), ("h1", "h2", "x", "theta", "phi")), Choices(gradients)
     )
 
 
@@ -213,7 +213,7 @@ def test_a_draw_is_blamed_for_what_the_graph_says_it_can_change():
         ("b", "x"): ["h1", "h2"],
     }
     a = dg.data("x", "theta", "phi", "y") * Apart()
-    b = dg.Joint((Twins(),), ("h1", "h2", "x", "y", "theta", "phi"))
+    b = dg.joint.Joint((Twins(),), ("h1", "h2", "x", "y", "theta", "phi"))
     assert follows(kl_plan(a, b, Choices(score_function()))) == {
         ("closed", "h1"): [],
         ("closed", "h2"): [],
@@ -254,7 +254,7 @@ def gradients_over_draws(patch, part, draws):
 
 def test_leaving_out_what_a_draw_cannot_change_keeps_the_mean_and_lowers_the_variance(monkeypatch):
     a = dg.data("x", "theta", "phi", "y") * Apart()
-    b = dg.Joint((Twins(),), ("h1", "h2", "x", "y", "theta", "phi"))
+    b = dg.joint.Joint((Twins(),), ("h1", "h2", "x", "y", "theta", "phi"))
     blocks = KullbackLeibler(kl_plan(a, b, Choices(score_function(draws=2))))
     plain = KullbackLeibler(kl_plan(a, b, Choices(score_function(draws=2))))
     everything = frozenset(plain.plan.scored)
@@ -303,7 +303,9 @@ def gaussian_batch(n, x=1.3, phi=(0.2, -0.5)):
 
 def gaussian_plan(gradients):
     a = dg.data("x", "theta", "phi") * Proposal()
-    return kl_plan(a, dg.Joint((Gaussian(),), ("z", "x", "theta", "phi")), Choices(gradients))
+    return kl_plan(
+        a, dg.joint.Joint((Gaussian(),), ("z", "x", "theta", "phi")), Choices(gradients)
+    )
 
 
 def integrated(patch, part, draws, order, batch=gaussian_batch):
@@ -353,7 +355,10 @@ def test_a_doubly_reparametrised_chain_has_the_mean_of_the_plain_one(monkeypatch
     )  # fmt: skip
 
     def part(gradients):
-        a, b = dg.data("x", "theta", "phi") * q, dg.Joint((p,), ("z1", "z2", "x", "theta", "phi"))
+        a, b = (
+            dg.data("x", "theta", "phi") * q,
+            dg.joint.Joint((p,), ("z1", "z2", "x", "theta", "phi")),
+        )
         return ImportanceWeighted(kl_plan(a, b, Choices(gradients)), Particles(2))
 
     def gradients(estimator):

@@ -124,7 +124,7 @@ def test_a_number_of_particles_that_is_none_is_refused(particles):
 
 
 def test_weights_that_all_rows_share_are_refused():
-    p = dg.randomize(
+    p = dg.nets.randomize(
         nn.Linear(1, 1), weights=Normal(0.0, 1.0), y=lambda output: Normal(output, 1.0)
     )
     with pytest.raises(dg.InadmissibleError, match=r"weight is shared by all rows.*use dg\.elbo"):

@@ -221,8 +221,8 @@ def test_a_compiled_step_does_what_an_eager_one_does():
         game = dg.JS(*sides, critic=critic, loss=games.RELATIVISTIC, penalty=charges)
         other = dg.JS(*sides, critic=critic, loss=games.IWGAN)
         turns = [
-            dg.Step(game, "critic", compile=compiled),
-            dg.Step(other, "model", compile=compiled),
+            dg.train.Step(game, "critic", compile=compiled),
+            dg.train.Step(other, "model", compile=compiled),
         ]
         for _ in range(2):
             for step in turns:

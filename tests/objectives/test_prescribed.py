@@ -131,7 +131,7 @@ def test_a_model_learns_without_a_critic():
     torch.manual_seed(0)
     b = Bell(1.5, 2.0)
     a = dg.model(x=Normal(f64(0.0), 1.0))
-    step = dg.Step(
+    step = dg.train.Step(
         dg.f_divergence(a, b, f=dg.f.HELLINGER), optimizer=dg.Adam(lr=0.05), compile=False
     )
     for _ in range(300):
@@ -147,7 +147,7 @@ def test_a_compiled_step_does_what_an_eager_one_does():
     for compiled in (False, True):
         torch.manual_seed(0)
         b = Bell(1.5, 2.0)
-        step = dg.Step(dg.JS(Bell(0.0), b), compile=compiled)
+        step = dg.train.Step(dg.JS(Bell(0.0), b), compile=compiled)
         for _ in range(3):
             step(16)
         found.append(torch.stack([b.mean.detach(), b.scale.detach()]))

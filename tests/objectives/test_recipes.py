@@ -288,7 +288,7 @@ def test_ali_has_nothing_to_learn_where_the_joints_agree():
     q = dg.model(x=dg.Input(1), z=dg.deterministic(lambda x: x / 2))
     critic = Critic(1, 1)
     cost, x = ali(p, q, critic), 2 * torch.randn(4096, 1, dtype=torch.float64)
-    step = dg.Step(cost, "critic", optimizer=dg.Adam(lr=1e-2), compile=False)
+    step = dg.train.Step(cost, "critic", optimizer=dg.Adam(lr=1e-2), compile=False)
     for _ in range(50):
         step(x)
     loss = cost.losses(x, players=["critic"])["critic"]
@@ -413,7 +413,7 @@ def test_a_compiled_step_does_what_an_eager_one_does(name):
         torch.manual_seed(0)
         cost, batch = GAMES[name]()
         torch.manual_seed(1)
-        dg.Step(cost, "model", compile=compiled)(batch)
+        dg.train.Step(cost, "model", compile=compiled)(batch)
         found.append([p.detach().clone() for p in cost.players[1].parameters()])
     for eager, fast in zip(*found, strict=True):
         torch.testing.assert_close(eager, fast)

@@ -321,7 +321,7 @@ def test_the_critic_of_avb_learns_the_log_ratio_of_oracle_g3():
     cost = recipes.avb(p, q, judge)
     x = torch.randn(40_000, 1)
     for lr in (0.1, 0.01):
-        step = dg.Step(cost, "critic", optimizer=dg.Adam(lr=lr), compile=False)
+        step = dg.train.Step(cost, "critic", optimizer=dg.Adam(lr=lr), compile=False)
         for i in range(300):
             step(x[(i * 4000) % 40_000 :][:4000])
     found = judge(torch.tensor([[0.3]]), torch.tensor([[1.0]])).item()

@@ -76,7 +76,7 @@ def test_a_trained_critic_reaches_the_distance():
     critic = dg.nn.mlp(1, 16, 1, activation=nn.Tanh)
     p = dg.model(x=Normal(torch.ones(1), 1.0))
     game = Wasserstein(dg.data("x"), p, critic=critic, penalty=penalties.lipschitz(10.0))
-    step = dg.Step(game, "critic", optimizer=dg.Adam(lr=1e-2), compile=False)
+    step = dg.train.Step(game, "critic", optimizer=dg.Adam(lr=1e-2), compile=False)
     for _ in range(300):
         step(torch.randn(256, 1))
     x = torch.randn(50_000, 1)
@@ -88,11 +88,11 @@ def test_clipping_holds_after_every_update_of_the_critic():
     p, critic = Moved(), dg.nn.mlp(1, 8, 1).double()
     game = Wasserstein(dg.data("x"), p, critic=critic, clip=0.01)
     x = torch.randn(16, 1, dtype=torch.float64)
-    step = dg.Step(game, "model", optimizer=dg.SGD(lr=0.1), compile=False)
+    step = dg.train.Step(game, "model", optimizer=dg.SGD(lr=0.1), compile=False)
     before = [w.detach().clone() for w in critic.parameters()]
     step(x)
     assert all(torch.equal(a, b) for a, b in zip(before, critic.parameters(), strict=True))
-    step = dg.Step(game, "critic", optimizer=dg.SGD(lr=0.1), compile=False)
+    step = dg.train.Step(game, "critic", optimizer=dg.SGD(lr=0.1), compile=False)
     for _ in range(3):
         step(x)
         assert all(w.abs().max() <= 0.01 for w in critic.parameters())
@@ -175,7 +175,7 @@ def bilinear():
 def test_alternating_descent_stays_bounded_in_the_bilinear_game():
     p, critic, game = bilinear()
     rule, nothing = dg.SGD(lr=0.1), torch.zeros(1, 1, dtype=torch.float64)
-    steps = [dg.Step(game, n, optimizer=rule, compile=False) for n in ("critic", "model")]
+    steps = [dg.train.Step(game, n, optimizer=rule, compile=False) for n in ("critic", "model")]
     norms = []
     for _ in range(400):
         for step in steps:

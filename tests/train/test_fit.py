@@ -73,11 +73,11 @@ def test_a_critic_step_moves_the_critic_alone():
     game = gan()
     p, critic = game.modules["p"], game.modules["critic"]
     at_p, at_critic = snapshot(p), snapshot(critic)
-    dg.Step(game.objective, "critic", compile=False)(game.x)
+    dg.train.Step(game.objective, "critic", compile=False)(game.x)
     assert same(p, at_p)
     assert not same(critic, at_critic)
     at_critic = snapshot(critic)
-    dg.Step(game.objective, "model", compile=False)(game.x)
+    dg.train.Step(game.objective, "model", compile=False)(game.x)
     assert not same(p, at_p)
     assert same(critic, at_critic)
 

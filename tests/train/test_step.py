@@ -76,7 +76,7 @@ def test_players_that_take_turns_never_run_each_others_graph():
         painter, judge = Painter(), Judge()
         cost = dg.gan(painter, judge)
         steps = [
-            dg.Step(cost, player, optimizer=dg.SGD(lr=lr), compile=compiled)
+            dg.train.Step(cost, player, optimizer=dg.SGD(lr=lr), compile=compiled)
             for player, lr in (("critic", 0.1), ("model", 0.3), ("model", 0.01))
         ]
         for _ in range(5):
@@ -105,7 +105,7 @@ def test_every_optimiser_moves_compiled_as_it_does_eagerly(optimizer):
         torch.manual_seed(3)
         net = nn.Linear(4, 3)
         p = dg.model(x=dg.Input(4), y=dg.rv(lambda x, net: Normal(net(x), 1.0), net=net))
-        step = dg.Step(dg.nll(p, observed=["y"]), optimizer=optimizer, compile=compiled)
+        step = dg.train.Step(dg.nll(p, observed=["y"]), optimizer=optimizer, compile=compiled)
         batch = {"x": torch.randn(6, 4), "y": torch.randn(6, 3)}
         for _ in range(3):
             step(batch)
@@ -125,7 +125,7 @@ def test_a_compiled_step_sees_what_a_user_changes(monkeypatch):
             return Normal(self.mean, GLOBAL["blur"] * self.blur * (1 if self.training else 2))
 
     p, x = Blurred(), torch.zeros(4)
-    step = dg.Step(dg.nll(p), optimizer=dg.SGD(lr=1e-12))
+    step = dg.train.Step(dg.nll(p), optimizer=dg.SGD(lr=1e-12))
     found = [step(x).item()]
     p.blur = 3.0
     found.append(step(x).item())
@@ -138,7 +138,7 @@ def test_a_compiled_step_sees_what_a_user_changes(monkeypatch):
 
 
 def test_an_error_inside_a_step_leaves_the_checks_of_torch_on():
-    step = dg.Step(dg.nll(Mean()), compile=False)
+    step = dg.train.Step(dg.nll(Mean()), compile=False)
     with pytest.raises(dg.GraphError, match="event shape"):
         step(torch.zeros(4, 2))
     assert Distribution._validate_args
@@ -149,7 +149,7 @@ def test_an_error_inside_a_step_leaves_the_checks_of_torch_on():
 def test_a_step_returns_the_loss_before_it():
     p = Mean()
     cost, x = dg.nll(p), torch.full([4], 2.0)
-    step = dg.Step(cost, optimizer=dg.SGD(lr=0.1), compile=False)
+    step = dg.train.Step(cost, optimizer=dg.SGD(lr=0.1), compile=False)
     before = cost.losses(x)["model"].item()
     loss = step(x)
     assert loss.item() == pytest.approx(before)
@@ -159,7 +159,7 @@ def test_a_step_returns_the_loss_before_it():
 
 def test_a_batch_that_does_not_fit_moves_nothing():
     p = Mean()
-    step = dg.Step(dg.nll(p), compile=False)
+    step = dg.train.Step(dg.nll(p), compile=False)
     for batch in ({"y": torch.zeros(4)}, torch.zeros(4, 2), torch.zeros(())):
         with pytest.raises(dg.GraphError):
             step(batch)
@@ -169,7 +169,7 @@ def test_a_batch_that_does_not_fit_moves_nothing():
 
 def test_batches_may_come_in_any_form_and_size():
     p = Mean()
-    step = dg.Step(dg.nll(p), optimizer=dg.SGD(lr=0.1), compile=False)
+    step = dg.train.Step(dg.nll(p), optimizer=dg.SGD(lr=0.1), compile=False)
     for batch in (torch.ones(4), {"x": torch.ones(3)}, {"x": torch.ones(3), "more": p.mean}):
         for _ in range(2):  # the second time the shapes are known
             before = p.mean.item()
@@ -180,7 +180,9 @@ def test_batches_may_come_in_any_form_and_size():
 def test_an_objective_without_data_is_stepped_by_the_number_of_draws():
     """Reverse KL, so the draws are the model's own."""
     p = Mean(3.0)
-    step = dg.Step(dg.KL(p, dg.model(x=Normal(1.0, 1.0))), compile=False, optimizer=dg.SGD(lr=0.5))
+    step = dg.train.Step(
+        dg.KL(p, dg.model(x=Normal(1.0, 1.0))), compile=False, optimizer=dg.SGD(lr=0.5)
+    )
     for _ in range(20):
         step(16)
     assert p.mean.item() == pytest.approx(1.0, abs=1e-4)
@@ -189,9 +191,9 @@ def test_an_objective_without_data_is_stepped_by_the_number_of_draws():
 def test_an_unknown_player_is_refused():
     game = gan()
     with pytest.raises(ValueError, match="player 'critc' is none of critic, model"):
-        dg.Step(game.objective, "critc", compile=False)
+        dg.train.Step(game.objective, "critc", compile=False)
     with pytest.raises(ValueError, match="player None is none of critic, model"):
-        dg.Step(game.objective, compile=False)
+        dg.train.Step(game.objective, compile=False)
 
 
 @pytest.fixture
