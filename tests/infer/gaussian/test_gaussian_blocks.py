@@ -333,6 +333,36 @@ def test_a_growing_chain_of_evidence_is_no_chain_of_atoms():
     assert found.log_evidence.item() == pytest.approx(gaussian(1.0) + 39 * gaussian(0.0))
 
 
+def test_an_atom_leaves_the_digits_of_all_other_evidence():
+    sensors = [linear(f"x{i}", scale=1e-6, z=1.0) for i in range(5)]
+    observed = {f"x{i}": column(0.5 + 1e-6 * (i - 2)) for i in range(5)}
+    plain = solve([linear("z"), *sensors], {}, observed=observed, targets=["z"])
+    block = [linear("c", 3.0, 0.0), linear("z"), *sensors]
+    found = solve(block, {}, observed={"c": column(3.0)} | observed, targets=["z"])
+    assert (plain.atoms.item(), found.atoms.item()) == (0, 1)
+    assert found.log_evidence.item() == pytest.approx(plain.log_evidence.item(), rel=1e-8)
+    assert found.mean.item() == pytest.approx(plain.mean.item(), rel=1e-12)
+    assert found.covariance.item() == pytest.approx(1e-12 / 5, rel=1e-6)
+
+
+def test_evidence_in_single_precision_is_consistent_within_its_digits():
+    block = [linear("a"), linear("f", 0.1, 0.0, a=0.3)]
+    a = torch.tensor([[0.7], [0.7]])
+    f = torch.tensor([[0.31], [0.3101]])  # 0.1 + 0.3 * 0.7, in seven digits
+    found = solve(block, {}, observed={"a": a, "f": f}, targets=["a"])
+    assert found.mean.dtype == torch.float64
+    assert found.log_evidence[0].item() == pytest.approx(gaussian(0.7), rel=1e-6)
+    assert found.log_evidence[1].item() == -INF
+
+
+def test_a_block_may_mix_types():
+    single = LinearVariable("z", Affine(torch.zeros(1), {}, torch.ones(1, 1)))
+    observed = {"x": column(1.0)}
+    mixed = solve([single, linear("x", z=0.3)], {}, observed=observed, targets=["z"])
+    double = solve([linear("z"), linear("x", z=0.3)], {}, observed=observed, targets=["z"])
+    torch.testing.assert_close(mixed.mean, double.mean)
+
+
 # atoms beside densities
 
 TWO = [linear("d", [0.0, 1.0, 0.0], [0.0, 2.0, 0.0], given=["h"]), linear("x", 0.0, 0.5, d=1.0)]
