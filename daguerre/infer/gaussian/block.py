@@ -153,12 +153,11 @@ def solve(
     seen = [v.name for v in variables if v.name in values]
     _check_values(seen, block, values)
     rows = max([len(value) for value in values.values()], default=1)
-    value = torch.cat([values[name].expand(rows, -1) for name in seen], -1) if seen else None
     evidence, wanted = (_stack(names, block, len(boundary)) for names in (seen, targets))
-    empty = evidence.mean.new_zeros(rows, 0)
-    found = condition_rows(evidence, wanted, empty if value is None else value, eps=eps)
-    log_evidence = found.log_evidence.expand(rows, *shape)
-    atoms = found.atoms.expand(-1, *shape)
+    nothing = evidence.mean.new_zeros(rows, 0)
+    value = torch.cat([nothing, *[values[name].expand(rows, -1) for name in seen]], -1)
+    found = condition_rows(evidence, wanted, value, eps=eps)
+    log_evidence, atoms = found.log_evidence.expand(rows, *shape), found.atoms.expand(-1, *shape)
     d = wanted.mean.shape[-1]
     return BlockSolution(
         boundary,

@@ -76,7 +76,7 @@ def condition(
     terms = -0.5 * z.square() - lower.diagonal(dim1=-2, dim2=-1).log()[..., None] - HALF_LOG_TWO_PI
     log_prob = torch.where(free[..., None], terms, 0.0).sum(-2)
     check = present & ~free
-    allowed = slack + eps**0.5 * size[..., None]
+    allowed = slack + eps**0.6 * size[..., None]
     possible = ~(check[..., None] & (z.abs() > allowed)).any(-2)
     log_prob = torch.where(possible, log_prob, -math.inf)
     return Conditioned(log_prob, check.sum(-1), basis, basis.mT @ z)

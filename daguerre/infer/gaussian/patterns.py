@@ -118,7 +118,7 @@ def _system(evidence: Linear, value: Tensor, present: Tensor, eps: float) -> _Sy
     filled = value.nan_to_num(nan=0.0).reshape(shape)
     residual = torch.where(present.reshape(shape), filled - evidence.mean, 0.0)
     size = filled.abs() + evidence.mean.detach().abs()
-    return _System(evidence.factor, residual, size * eps**0.5, eps)
+    return _System(evidence.factor, residual, size * eps**0.6, eps)
 
 
 def _solve(system: _System, wanted: Linear, group: _Group) -> Posterior:

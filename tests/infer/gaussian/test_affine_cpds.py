@@ -220,6 +220,8 @@ REFUSED = {
     "product": (lambda z: z * z, "mul of a parent is not affine"),
     "matrix product": (lambda z: z @ z.mT @ z, "mm of a parent is not affine"),
     "quotient": (lambda z: 1 / z, "reciprocal of a parent is not affine"),
+    "divisor": (lambda z: S[0] / z, "div of a parent is not affine"),
+    "gate": (lambda z: z * (z @ W.T @ W), "mul of a parent is not affine"),
     "floor": (lambda z: torch.div(z, 2, rounding_mode="floor"), "div of a parent is not"),
     "branch": (lambda z: z if z.sum() > 0 else -z, "gt of a parent is not affine"),
     "item": (lambda z: Normal(z * z[0, 0].item(), 1.0), "local_scalar_dense of a parent"),

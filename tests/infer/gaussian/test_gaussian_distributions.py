@@ -111,6 +111,17 @@ def test_draws_of_a_singular_gaussian_are_on_its_support():
     assert (flat.score(x).atoms == 2).all()
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_the_rank_of_a_covariance_is_found_behind_its_rounding(seed):
+    mean, cov = regular(d=2, seed=seed)
+    through = torch.randn(6, 2, generator=torch.Generator().manual_seed(seed)).double()
+    through = through * 10.0 ** torch.arange(-3, 3)[:, None]
+    flat = Gaussian(through @ mean, through @ cov @ through.T)
+    found = flat.score(flat.sample((20,)))
+    assert (found.atoms == 4).all()
+    assert found.log_prob.isfinite().all()
+
+
 def test_gradients_reach_mean_and_covariance():
     mean, cov = regular(2)
     x = torch.randn(2, 3).double()

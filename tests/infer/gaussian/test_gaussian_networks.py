@@ -11,8 +11,11 @@ import numpy as np
 import pytest
 import torch
 from dense_gaussians import column, linear, oracle
+from torch.distributions import MultivariateNormal, Normal
 
-from daguerre.infer.gaussian import GaussianMixture, solve
+from daguerre.cpds import Affine
+from daguerre.families import StandardNormal
+from daguerre.infer.gaussian import GaussianMixture, LinearVariable, read_affine, solve
 
 FOLDER = Path(os.environ.get("DAGUERRE_DATA", "")) / "networks" / "gaussian"
 real = pytest.mark.skipif(
@@ -141,7 +144,7 @@ def test_no_days_say_nothing_of_a_stay_that_is_known():
     assert weights.sum((1, 2))[0].tolist() == [0.0, pytest.approx(1.0)]
     density = 0.0
     for a, (mean, sd) in enumerate([(1.0, 0.5), (4.0, 1.0), (7.0, 1.5)]):
-        normal = torch.distributions.Normal(mean, sd).log_prob(torch.tensor(0.0)).exp().item()
+        normal = Normal(mean, sd).log_prob(torch.tensor(0.0)).exp().item()
         density += prior()[a, :, 1].sum().item() * normal
     assert log_evidence.exp().item() == pytest.approx(density, rel=1e-6)
 
@@ -196,3 +199,33 @@ def test_configurations_are_counted_once_each():
     for a, c, h in itertools.product(range(3), range(3), range(2)):
         log_prob = oracle(healthcare(), {"T": [200.0]}, {"A": a, "C": c, "H": h})[0]
         assert whole.log_evidence[1, a, c, h].item() == pytest.approx(log_prob, rel=1e-10)
+
+
+# from code to evidence
+
+
+def test_the_evidence_of_a_linear_decoder_teaches_it():
+    """Probabilistic PCA as code: its evidence and gradient are those of the closed form."""
+    decoder = torch.nn.Linear(2, 5).double()
+    log_scale = torch.tensor(-0.5, dtype=torch.float64, requires_grad=True)
+    prior = read_affine(lambda: StandardNormal(2), [], events={}, dtype=torch.float64)
+    likelihood = read_affine(
+        lambda z: Normal(decoder(z), log_scale.exp()),
+        ["z"],
+        events={"z": [2]},
+        dtype=torch.float64,
+    )
+    assert isinstance(prior, Affine)
+    assert isinstance(likelihood, Affine)
+    x = torch.randn(40, 5).double()
+    block = [LinearVariable("z", prior), LinearVariable("x", likelihood)]
+    found = solve(block, {}, observed={"x": x}, targets=["z"])
+    parameters = [decoder.weight, decoder.bias, log_scale]
+    gradients = torch.autograd.grad(found.log_evidence.sum(), parameters)
+    w, noise = decoder.weight, (2 * log_scale).exp() * torch.eye(5).double()
+    known = MultivariateNormal(decoder.bias, w @ w.T + noise).log_prob(x)
+    torch.testing.assert_close(found.log_evidence, known)
+    for gradient, expected in zip(
+        gradients, torch.autograd.grad(known.sum(), parameters), strict=True
+    ):
+        torch.testing.assert_close(gradient, expected)
