@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from daguerre.infer.answer import Answer
+from daguerre.infer.approximate.methods import ABC, NUTS, Importance, LikelihoodWeighting
 from daguerre.infer.questions import (
     Most,
     explain,
@@ -13,7 +14,11 @@ from daguerre.infer.questions import (
 )
 
 __all__ = [
+    "ABC",
+    "NUTS",
     "Answer",
+    "Importance",
+    "LikelihoodWeighting",
     "Most",
     "explain",
     "log_evidence",

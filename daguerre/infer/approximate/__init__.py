@@ -1,0 +1,3 @@
+"""Approximate engines."""
+
+__all__: list[str] = []
