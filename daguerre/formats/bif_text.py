@@ -23,9 +23,9 @@ BLANKED = re.compile(
     re.VERBOSE,
 )
 BLOCKS = {
-    "network": (r"network\b([^{}]*+)\{\s*+\}", "network NAME { }"),
+    "network": (r"network(?=[\s{])[^{}]*+\{\s*+\}", "network NAME { }"),
     "variable": (
-        r"variable\b([^{}]*+)\{\s*+type\s++discrete\s*+\[\s*+([0-9]++)\s*+\]"
+        r"variable\s++([^{}()\[\],;|]*+)\{\s*+type\s++discrete\s*+\[\s*+([0-9]++)\s*+\]"
         r"\s*+\{([^{}]*+)\}\s*+;?+\s*+\}",
         "variable NAME { type discrete [ COUNT ] { STATE, ... }; }",
     ),
@@ -79,8 +79,8 @@ class BifText:
         """Return the beginning of a text for an error, as it stands in the file."""
         return excerpt(text[:200].translate(SHOWN))
 
-    def blocks(self) -> Iterator[re.Match[str]]:
-        """Cut the text into its blocks.
+    def blocks(self) -> Iterator[tuple[str, re.Match[str]]]:
+        """Cut the text into its blocks: network, variable or probability, and what it holds.
 
         Raises:
             GraphError: Something else than a block, or too many of them.
@@ -97,7 +97,7 @@ class BifText:
             count += 1
             if count > 3 * MAX_VARIABLES:
                 raise self.error(place, f"there are more than {MAX_VARIABLES:,} variables")
-            yield block
+            yield word, block
             place = _end(SPACE, text, block.end())
 
     def names(self, place: int, text: str, most: int) -> list[str]:
