@@ -68,8 +68,8 @@ def read_bif(
     """
     text = BifText.of(read_source(path, max_bytes), strict=strict)
     found: dict[str, list[re.Match[str]]] = {"network": [], "variable": [], "probability": []}
-    for block in text.blocks():
-        found[block[0].split("{")[0].split("(")[0].split()[0]].append(block)
+    for kind, block in text.blocks():
+        found[kind].append(block)
     if strict and not found["network"]:
         raise text.error(0, "expected a block `network NAME { }`, and found none")
     variables: dict[str, States] = {}
@@ -110,7 +110,7 @@ def _declare(
     text: BifText, block: re.Match[str], variables: dict[str, States], max_entries: int
 ) -> None:
     """Add a declared variable with the numbers of its states."""
-    place, names = block.start(), text.names(block.start(), block[1].replace(",", " "), 1)
+    place, names = block.start(), text.names(block.start(), block[1], 1)
     if len(names) != 1:
         raise text.error(place, f"expected the name of a variable, found {text.shown(block[1])}")
     name, digits, listed = names[0], block[2].lstrip("0"), block[3]

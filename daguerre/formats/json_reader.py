@@ -90,6 +90,12 @@ def read_network(
         tensor([-3.2215], dtype=torch.float64)
     """
     source = read_source(path, max_bytes)
+    marks, most = sum(map(source.text.count, "[{,")), 2 * max_entries + 20 * MAX_VARIABLES
+    if marks > most:
+        raise GraphError(
+            f"{source.name} has {marks:,} brackets and commas, more than {most:,}; if they are"
+            " meant to, pass a larger max_entries="
+        )
     document = Entry.of(source.name, parse(source))
     document.only("format", "version", "variables")
     if document.fields.get("format") != FORMAT or document.fields.get("version") != VERSION:
