@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from typing import Any
 
 from torch import Tensor
 from torch.distributions import Distribution
@@ -44,7 +45,7 @@ class Answer:
     method: str
     exact: bool
     draw: Callable[[int], dict[str, Tensor]] = field(repr=False)
-    diagnostics: Mapping[str, object] = field(default_factory=dict)
+    diagnostics: Mapping[str, Any] = field(default_factory=dict)
     density: Callable[[Mapping[str, Tensor]], Tensor] | None = field(default=None, repr=False)
     is_single: bool = False
 

@@ -92,7 +92,7 @@ def posterior(
 def _no_exact(question: Question, error: OpaqueError) -> str:
     method = type(choose_method(question, {})).__name__
     return (
-        f"{error}; give it a finite or linear Gaussian CPD, or observe it. Without exact=True the"
+        f"{error}; give it a finite or linear Gaussian CPD. Without exact=True the"
         f" question is answered by dg.infer.{method}()"
     )
 

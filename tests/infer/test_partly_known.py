@@ -53,3 +53,19 @@ def test_one_component_of_a_map(count):
     x = rows([NAN, 1], [0, NAN])[:count]
     found = posterior(p, "a", given={"x": x})
     torch.testing.assert_close(found.mean, rows(0.3 / 0.65, 0.0)[:count])
+
+
+def test_rows_of_one_gaussian_stand_beside_rows_of_mixtures():
+    p = dg.model(
+        k=Bernoulli(torch.tensor(0.3, dtype=F64)),
+        z=lambda k: Normal(2 * k, 1.0),
+        x=lambda z: Normal(z, 0.5),
+    )
+    given = {"x": rows(0.0, 2.0), "k": rows(1, NAN)}
+    found = posterior(p, "z", given=given)
+    apart = [
+        posterior(p, "z", given={"x": rows(0), "k": rows(1)}),
+        posterior(p, "z", given={"x": rows(2)}),
+    ]
+    torch.testing.assert_close(found.mean, torch.cat([one.mean for one in apart]))
+    torch.testing.assert_close(found.variance, torch.cat([one.variance for one in apart]))

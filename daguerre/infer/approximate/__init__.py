@@ -1,3 +1,3 @@
-"""Approximate engines."""
+"""Approximate engines, named as such: weighted draws, proposals by q, kernels, NUTS."""
 
-__all__: list[str] = []
+__all__ = []

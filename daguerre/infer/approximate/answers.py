@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -136,7 +137,7 @@ def _answer(
     *,
     method: str,
     log_evidence: Tensor | None,
-    diagnostics: Mapping[str, object],
+    diagnostics: Mapping[str, Any],
 ) -> Answer:
     marginals = {
         name: marginal(value, log_weights, found.states.get(name))

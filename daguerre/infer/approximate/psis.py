@@ -47,7 +47,7 @@ def pareto_smooth(log_weights: Tensor) -> Smoothed:
         >>> ranks = (torch.arange(4000) + 0.5) / 4000
         >>> heavy = -torch.log1p(-ranks).unsqueeze(1)  # of weights with P(w > x) = 1 / x: k = 1
         >>> round(pareto_smooth(heavy).pareto_k.item(), 2)
-        0.97
+        0.96
     """
     logs = log_weights.double()
     logs = logs - logs.amax(0)

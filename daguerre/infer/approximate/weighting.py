@@ -151,7 +151,7 @@ def weighted_draws(
         for rows, part in _apart(question, q):
             plan = plan_weighting(part, q)
             for chunk in torch.arange(len(rows)).split(max(1, PASS // draws)):
-                found.append(_draw(plan, part.evidence[chunk], draws, distance))
+                found.append(_draw(plan, _some(part.evidence, chunk), draws, distance))
                 parts.append(rows[chunk])
     return _join(found, parts)
 
@@ -188,6 +188,12 @@ def _draw(plan: Weighting, evidence: Evidence, draws: int, distance: Distance | 
         else torch.cat([p.distances for p in passes if p.distances is not None]),
         passes[0].states,
     )
+
+
+def _some(evidence: Evidence, rows: Tensor) -> Evidence:
+    """Return some rows with all variables, also those that they lack."""
+    parts = (evidence.values, evidence.missing, evidence.soft)
+    return Evidence(len(rows), *({n: v[rows] for n, v in part.items()} for part in parts))
 
 
 def _tiled(evidence: Evidence, copies: int) -> Known:
