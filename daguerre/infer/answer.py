@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from typing import Any
 
 from torch import Tensor
 from torch.distributions import Distribution

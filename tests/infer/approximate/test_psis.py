@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.distributions import Pareto
 
 from daguerre.infer.approximate.psis import (
     effective_size,
@@ -73,9 +74,8 @@ def test_zeros_and_ones_are_trusted_where_ones_are_many():
 
 def test_smoothing_keeps_the_order_and_no_weight_passes_the_largest():
     torch.manual_seed(1)
-    logs = (
-        torch.distributions.Pareto(torch.ones(1, dtype=F64), 0.8).sample(torch.Size([900])).log()
-    )
+    weights = Pareto(torch.ones(1, dtype=F64), 0.8).sample(torch.Size([900]))
+    logs = torch.as_tensor(weights).log()
     found = pareto_smooth(logs)
     assert (found.log_weights[logs.argsort(0).squeeze(1)].diff(dim=0) >= -1e-12).all()
     assert found.pareto_k.item() > threshold(900)
