@@ -5,9 +5,9 @@
 The folder holds `networks/*.bif.gz` of the bnlearn repository. All contestants get the same
 tables (in float64, through their own interface) and the same evidence, drawn from each network;
 posteriors must agree to 1e-9. pyAgrum's engine is built once, told its targets and reused; it is
-given a row at a time, for it takes no batches; so is pgmpy, of which a few rows are timed. Before the same row comes again, it
-answers another one, for it remembers.
-Daguerre's plan of a set of observed variables is made at the first call, which is timed apart.
+given a row at a time, for it takes no batches, and another one before the same comes again, for
+it remembers. A few rows of pgmpy are timed. Daguerre's plan of a set of observed variables is
+made at the first call, which is timed apart.
 """
 
 from __future__ import annotations

@@ -26,6 +26,7 @@ def read_bif(
     strict: bool = False,
     max_bytes: int = MAX_BYTES,
     max_entries: int = MAX_ENTRIES,
+    learned: bool = False,
 ) -> Model:
     r"""Read a discrete Bayesian network in the interchange format (BIF), plain or gzipped.
 
@@ -42,6 +43,8 @@ def read_bif(
             explains, and is divided by its sum.
         max_bytes: The most text that is read, decompressed.
         max_entries: The most entries of all tables together.
+        learned: Whether the tables have parameters that gradients reach; otherwise they are
+            buffers, and questions to the model are faster.
 
     Returns:
         The model: its values are state numbers `[n]`, and `Tabular.states` names the states.
@@ -89,7 +92,10 @@ def read_bif(
             raise text.error(block.start(), f"{name!r}: {error}") from None
         table = Rows(text, block, name, count=len(states), parents=above).table()
         cpds[name] = Tabular(
-            torch.from_numpy(table).reshape(sizes), *parents, states=tuple(states)
+            torch.from_numpy(table).reshape(sizes),
+            *parents,
+            states=tuple(states),
+            learned=learned,
         )
     return assemble(text.source.name, _complete(text, variables, cpds))
 

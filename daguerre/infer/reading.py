@@ -91,6 +91,7 @@ class _Reader(Tables):
                 size = outcome.log_abs_det_jacobian(value, network.values[inverted])
                 self.add(Table(inverted, (ROWS,), -_sum_event(size, 1), is_log=True))
                 scored.add(inverted)
+            assert isinstance(value, Tensor)
             network.values[name] = network.seen[name] = value
         return scored
 

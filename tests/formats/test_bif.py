@@ -116,7 +116,7 @@ def test_strict_asks_for_quotes_and_for_a_network_block(read):
 def test_any_name_is_a_variable(read, name):
     model = read(coin(name=name, head=name))
     assert model.sample(3)[name].shape == (3,)
-    assert next(iter(model.state_dict())).endswith("logits")
+    assert next(iter(model.state_dict())).endswith("table")
 
 
 def test_names_that_look_alike_keep_their_own_tables():

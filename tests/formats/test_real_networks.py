@@ -65,7 +65,7 @@ def tables(model: dg.Model) -> dict[str, Tabular]:
 def test_a_network_has_its_published_size_and_runs(name):
     model = read_bif(FOLDER / f"{name}.bif.gz", strict=True)
     cpds = tables(model)
-    rows = {n: cpd.probs.detach().reshape(-1, cpd.logits.shape[-1]) for n, cpd in cpds.items()}
+    rows = {n: cpd.probs.detach().reshape(-1, cpd.probs.shape[-1]) for n, cpd in cpds.items()}
     parameters = sum((p.shape[-1] - 1) * p.shape[0] for p in rows.values())
     found = (len(model.graph.names), len(model.graph.edges), parameters)
     assert found == PUBLISHED[name]
