@@ -100,6 +100,8 @@ class NUTS:
         tune: Draws of each chain for adaptation, which are thrown away.
         chains: How many chains.
         seed: Of the chains; drawn from torch's generator if None.
+        compiled: Compile the log-density for each row of evidence: about 20 seconds at first,
+            then several times faster.
 
     References:
         Hoffman and Gelman (2014), *The No-U-Turn sampler*, JMLR 15, arXiv 1111.4246.
@@ -109,6 +111,7 @@ class NUTS:
     tune: int = 500
     chains: int = 4
     seed: int | None = None
+    compiled: bool = False
 
     def __post_init__(self) -> None:
         for name in ("draws", "tune", "chains"):

@@ -119,17 +119,18 @@ def _row(question: Question, method: NUTS, nutpie: ModuleType, arviz: ModuleType
         target = unconstrained(plan, question.evidence)
         if not target.size:
             raise InadmissibleError("NUTS has nothing to draw: every variable is known")
-    model = nutpie.compiled_pyfunc.from_pyfunc(
-        target.size,
-        lambda: _log_density(target, modules),
-        lambda *_: lambda free: {"free": free},
-        [np.dtype(np.float64)],
-        [(target.size,)],
-        ["free"],
-    )
     seed = int(torch.randint(2**31, ())) if method.seed is None else method.seed
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        slope = _log_density(target, modules, compiled=method.compiled)
+        model = nutpie.compiled_pyfunc.from_pyfunc(
+            target.size,
+            lambda: slope,
+            lambda *_: lambda free: {"free": free},
+            [np.dtype(np.float64)],
+            [(target.size,)],
+            ["free"],
+        )
         trace = nutpie.sample(
             model,
             draws=method.draws,
@@ -161,17 +162,21 @@ def _row(question: Question, method: NUTS, nutpie: ModuleType, arviz: ModuleType
 
 
 def _log_density(
-    target: Unconstrained, modules: tuple[torch.nn.Module, ...]
+    target: Unconstrained, modules: tuple[torch.nn.Module, ...], *, compiled: bool
 ) -> Callable[[np.ndarray], tuple[float, np.ndarray]]:
     """Return what gives log-density and gradient at free numbers, `[size]` each."""
+
+    def density(free: Tensor) -> Tensor:
+        return torch.as_tensor(target.run(free).log_weight).sum()
+
+    run = torch.compile(density) if compiled else density
 
     def log_density(free: np.ndarray) -> tuple[float, np.ndarray]:
         with torch.enable_grad(), on_device_of(modules):
             at = torch.tensor(free[None], dtype=target.dtype).requires_grad_()
-            total = target.run(at).log_weight
-            assert isinstance(total, Tensor)
-            (slope,) = torch.autograd.grad(total.sum(), at)
-        return float(total.sum()), slope[0].double().cpu().numpy()
+            total = run(at)
+            (slope,) = torch.autograd.grad(total, at)
+        return float(total), slope[0].double().cpu().numpy()
 
     return log_density
 

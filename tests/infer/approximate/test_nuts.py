@@ -201,7 +201,7 @@ def test_without_the_extra_it_says_what_to_install(monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("sampler")
-def test_eight_schools():
+def test_eight_schools_with_a_compiled_density():
     """Rubin (1981); mu 4.4 and tau 3.6 in the reference posterior of posteriordb."""
     p = dg.model(
         mu=Normal(rows(0.0)[0], 5.0),
@@ -211,7 +211,9 @@ def test_eight_schools():
         y=lambda theta: Normal(theta, rows(15, 10, 16, 11, 9, 11, 10, 18)),
     )
     y = rows([28, 8, -3, 7, -1, 1, 18, 12])
-    found = posterior(p, ["mu", "tau", "theta"], given={"y": y}, method=NUTS(seed=0))
+    found = posterior(
+        p, ["mu", "tau", "theta"], given={"y": y}, method=NUTS(seed=0, compiled=True)
+    )
     assert found.mean["mu"].item() == pytest.approx(4.4, abs=0.3)
     assert found.mean["tau"].item() == pytest.approx(3.6, abs=0.3)
     assert found.mean["theta"][0, 0].item() == pytest.approx(6.2, abs=0.4)
