@@ -26,7 +26,7 @@ from daguerre.infer.product import Factors
 from daguerre.infer.question import OpaqueError, Question, pieces, planned, plans
 from daguerre.joint import Factor, Joint, as_joint
 from daguerre.model import Model
-from daguerre.structure.names import Names, read_names
+from daguerre.structure.names import Names
 
 __all__ = ["Most", "explain", "log_evidence", "most_probable", "posterior", "sample_posterior"]
 
@@ -77,16 +77,23 @@ def posterior(
     question = Question.of(p, targets, given, soft, how.get("max_memory"))
     if not question.targets:
         raise GraphError("targets is empty: name at least one variable")
-    if how.get("q") is None and how.get("method") is None:
-        try:
-            found = _exact_answer(question)
-        except OpaqueError as error:
-            if how.get("exact"):
-                raise InadmissibleError(_no_exact(question, error)) from None
-            found = approximate(question, how)
-    else:
-        found = approximate(question, how)
-    return replace(found, is_single=isinstance(targets, str))
+    return replace(_answer(question, how), is_single=isinstance(targets, str))
+
+
+def _answer(question: Question, how: How) -> Answer:
+    if _is_named(how):
+        return approximate(question, how)
+    try:
+        return _exact_answer(question)
+    except OpaqueError as error:
+        if how.get("exact"):
+            raise InadmissibleError(_no_exact(question, error)) from None
+    return approximate(question, how)
+
+
+def _is_named(how: How) -> bool:
+    """Whether an approximate method is asked for."""
+    return how.get("q") is not None or how.get("method") is not None
 
 
 def _no_exact(question: Question, error: OpaqueError) -> str:
@@ -175,7 +182,7 @@ def log_evidence(
     """
     check_how(how)
     question = Question.of(p, (), given, soft, how.get("max_memory"))
-    if how.get("q") is not None or how.get("method") is not None:
+    if _is_named(how):
         return approximate_log_evidence(question, how)
     try:
         return _log_evidence(question)
@@ -279,7 +286,7 @@ def sample_posterior(
 
 
 def explain(
-    p: Factor | Joint,
+    p: Factor | Joint | Factors,
     targets: Names,
     *,
     given: Names = (),
@@ -307,25 +314,30 @@ def explain(
         True
     """
     check_how(how)
-    joint = as_joint(p)
-    known = read_names(joint.graph, given, "given")
-    question = Question.of(joint, targets, _drawn(joint, known), None, how.get("max_memory"))
-    piece = next(pieces(question))
-    pruned = tuple(n for n in joint.graph.names if n not in question.requisite())
-    network = piece.network
-    is_named = how.get("q") is not None or how.get("method") is not None
-    if is_named or (network.opaque and not how.get("exact")):
-        name, why = next(iter(network.opaque.items()), ("", ""))
-        why = "as asked" if is_named else f"{name} is {why}"
-        part = approximate_part(question, how, why)
+    known = (given,) if isinstance(given, str) else tuple(given)
+    question = Question.of(p, targets, _drawn(p, known), None, how.get("max_memory"))
+    needed = question.requisite()
+    pruned = tuple(n for n in question.names if n not in needed)
+    if _is_named(how):
+        part = approximate_part(question, how, "as asked")
+        return Plan(question.targets, known, pruned, (part,))
+    network = next(pieces(question)).network
+    if network.opaque and not how.get("exact"):
+        name, why = next(iter(network.opaque.items()))
+        part = approximate_part(question, how, f"{name} is {why}")
         return Plan(question.targets, known, pruned, (part,))
     plan = planned(question, network, frozenset())
     parts, work, memory = plan.parts(), plan.sum.work, sum(plan.memory)
     return Plan(question.targets, known, pruned, parts, is_exact=True, work=work, memory=memory)
 
 
-def _drawn(joint: Joint, names: Sequence[str]) -> dict[str, Tensor]:
-    """Return one drawn value for each name; zeros for inputs."""
+def _drawn(p: Factor | Joint | Factors, names: Sequence[str]) -> dict[str, Tensor]:
+    """Return one drawn value for each name; zeros for inputs and for products of tables."""
+    if isinstance(p, Factors):
+        return {name: torch.zeros(1, dtype=torch.long) for name in names}
+    joint = as_joint(p)
+    for name in names:
+        joint.graph[name]
     inputs = {
         name: torch.zeros(1, *(shape.shape or ()), dtype=shape.dtype)
         for model in joint.modules
