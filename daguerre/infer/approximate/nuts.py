@@ -113,34 +113,16 @@ def _packages() -> tuple[ModuleType, ModuleType]:
 
 
 def _row(question: Question, method: NUTS, nutpie: ModuleType, arviz: ModuleType) -> Row:
+    """Run the chains for one row of evidence, and compare them."""
     modules = joint_of(question).modules
     with torch.no_grad(), on_device_of(modules):
         plan = plan_weighting(question)
         target = unconstrained(plan, question.evidence)
-        if not target.size:
-            raise InadmissibleError("NUTS has nothing to draw: every variable is known")
-    seed = int(torch.randint(2**31, ())) if method.seed is None else method.seed
+    if not target.size:
+        raise InadmissibleError("NUTS has nothing to draw: every variable is known")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        slope = _log_density(target, modules, compiled=method.compiled)
-        model = nutpie.compiled_pyfunc.from_pyfunc(
-            target.size,
-            lambda: slope,
-            lambda *_: lambda free: {"free": free},
-            [np.dtype(np.float64)],
-            [(target.size,)],
-            ["free"],
-        )
-        trace = nutpie.sample(
-            model,
-            draws=method.draws,
-            tune=method.tune,
-            chains=method.chains,
-            cores=1,  # the interpreter runs one at a time
-            seed=seed,
-            progress_bar=False,
-            save_warmup=False,
-        )
+        trace = _chains(target, modules, method, nutpie)
         free = torch.as_tensor(trace.posterior["free"].values.copy(), dtype=target.dtype)
         with torch.no_grad(), on_device_of(modules):
             found = target.run(free.flatten(0, 1)).values
@@ -148,8 +130,7 @@ def _row(question: Question, method: NUTS, nutpie: ModuleType, arviz: ModuleType
             name: found[name].unflatten(0, (method.chains, method.draws))
             for name in dict.fromkeys((*plan.latents, *question.targets))
         }
-        posterior = {name: value.cpu().numpy() for name, value in kept.items()}
-        data = arviz.from_dict(posterior=posterior)
+        data = arviz.from_dict(posterior={n: value.cpu().numpy() for n, value in kept.items()})
         data.add_groups(sample_stats=trace.sample_stats)
         return Row(
             kept,
@@ -159,6 +140,34 @@ def _row(question: Question, method: NUTS, nutpie: ModuleType, arviz: ModuleType
             _read(arviz.ess(data, method="tail")),
             int(trace.sample_stats["diverging"].sum()),
         )
+
+
+def _chains(
+    target: Unconstrained,
+    modules: tuple[torch.nn.Module, ...],
+    method: NUTS,
+    nutpie: ModuleType,
+) -> Any:
+    """Return the draws of the free numbers, an `arviz.InferenceData`."""
+    log_density = _log_density(target, modules, compiled=method.compiled)
+    model = nutpie.compiled_pyfunc.from_pyfunc(
+        target.size,
+        lambda: log_density,
+        lambda *_: lambda free: {"free": free},
+        [np.dtype(np.float64)],
+        [(target.size,)],
+        ["free"],
+    )
+    return nutpie.sample(
+        model,
+        draws=method.draws,
+        tune=method.tune,
+        chains=method.chains,
+        cores=1,  # the interpreter runs one at a time
+        seed=int(torch.randint(2**31, ())) if method.seed is None else method.seed,
+        progress_bar=False,
+        save_warmup=False,
+    )
 
 
 def _log_density(

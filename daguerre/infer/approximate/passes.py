@@ -17,7 +17,7 @@ from daguerre.program import Outcome, Program, Step, check_batch, misfit, realis
 from daguerre.rows import is_missing
 from daguerre.scoring import sum_event
 
-__all__ = ["Known", "Latent", "Pass", "draw_latent", "run_pass"]
+__all__ = ["Known", "Latent", "Pass", "draw_latent", "run_pass", "weigh"]
 
 Latent = Callable[[Step, Distribution], tuple[Tensor, Tensor | float]]
 """Gives a latent variable a value `[n, *event]`, and the log-weight of that, `[n]`."""
@@ -122,20 +122,40 @@ def _draw(step: Step, cpd: Distribution, latent: Latent, found: Pass) -> None:
 
 
 def _weigh(step: Step, act: Act, cpd: Distribution, known: Known, found: Pass) -> None:
-    """Add the log-density of a known value; draw the components that are missing."""
     is_partial = step.name in known.missing
     value = known.values[step.name] if is_partial else found.values[step.name]
+    value, weight = weigh(step, cpd, value, is_partial=is_partial, is_random=act.is_random)
+    found.log_weight = found.log_weight + weight
+    found.values[step.name] = value
+
+
+def weigh(
+    step: Step, cpd: Distribution, value: Tensor, *, is_partial: bool, is_random: bool
+) -> tuple[Tensor, Tensor]:
+    """Return a known value, its missing components drawn, and the log-density of the others.
+
+    Args:
+        step: The variable.
+        cpd: Its distribution, of n rows.
+        value: What is known, `[n, *event]`.
+        is_partial: Whether components may be missing: NaN, or negative integers.
+        is_random: Whether the distribution depends on what was drawn; then a value outside its
+            support weighs nothing, and is no error.
+
+    Raises:
+        GraphError: Another shape, or a value outside the support.
+        InadmissibleError: Missing components that depend on known ones.
+    """
     _check_shape(step, value, cpd)
     counts = None
     if is_partial:
         value, counts = _completed(step, value, cpd)
     scored = _typed(value, cpd)
     scores = cpd.log_prob(scored)
-    if (outside := _outside(step, act, cpd, scored)) is not None:
+    if (outside := _outside(step, cpd, scored, is_random=is_random)) is not None:
         scores = torch.where(outside, -torch.inf, scores)
     scores = scores if counts is None else torch.where(counts, scores, 0.0)
-    found.log_weight = found.log_weight + sum_event(scores)
-    found.values[step.name] = value
+    return value, sum_event(scores)
 
 
 def _typed(value: Tensor, cpd: Distribution) -> Tensor:
@@ -223,7 +243,7 @@ def _check_shape(step: Step, value: Tensor, cpd: Distribution) -> None:
         )
 
 
-def _outside(step: Step, act: Act, cpd: Distribution, value: Tensor) -> Tensor | None:
+def _outside(step: Step, cpd: Distribution, value: Tensor, *, is_random: bool) -> Tensor | None:
     """Say what lies outside the support, which draws may have moved.
 
     Raises:
@@ -233,7 +253,7 @@ def _outside(step: Step, act: Act, cpd: Distribution, value: Tensor) -> Tensor |
     if allowed is None or not len(value):
         return None
     inside = allowed.check(value)
-    if act.is_random:
+    if is_random:
         return ~inside
     if bool(inside.all()):
         return None

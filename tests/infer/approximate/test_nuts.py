@@ -30,7 +30,7 @@ from daguerre.infer.question import Question
 
 F64 = torch.float64
 NAN = math.nan
-FEW = NUTS(draws=250, tune=250, chains=2, seed=1)
+FEW = NUTS(draws=200, tune=150, chains=2, seed=1)
 
 
 def rows(*values):
@@ -129,15 +129,25 @@ def test_a_correlated_gaussian_and_its_exact_posterior():
         ratio = found[name].variance / exact[name].variance
         assert abs(ratio.item() - 1) < 0.5
     assert not found.exact
-    assert found.method == "NUTS, 2 chains of 250 draws"
+    assert found.method == "NUTS, 2 chains of 200 draws"
     assert found.sample(5)["a"].shape == (5, 1)
     assert found.diagnostics["divergences"].tolist() == [0]
-    assert found.diagnostics["r_hat"]["a"].item() < 1.05
+    assert found.diagnostics["r_hat"]["a"].item() < 1.1
     data = found.diagnostics["arviz"][0]
-    assert dict(data.posterior.sizes) == {"chain": 2, "draw": 250}
+    assert dict(data.posterior.sizes) == {"chain": 2, "draw": 200}
     assert "diverging" in data.sample_stats
-    again = posterior(p, ["a", "b"], given=given, method=FEW)
-    torch.testing.assert_close(again.mean, found.mean)
+
+
+@pytest.mark.usefixtures("sampler")
+def test_a_seed_gives_the_same_chains_and_torch_gives_the_seed():
+    p = dg.model(z=standard(), x=lambda z: Normal(z, 1.0))
+    short = NUTS(draws=10, tune=10, chains=1)
+    runs = []
+    for _ in range(2):
+        torch.manual_seed(5)
+        runs.append(posterior(p, "z", given={"x": 1.0}, method=short))
+    assert runs[0].mean.equal(runs[1].mean)
+    assert not runs[0].diagnostics["reliable"].any()
 
 
 @pytest.mark.usefixtures("sampler")
@@ -152,7 +162,7 @@ def test_conjugate_models_of_constrained_variables():
     )
     given = {"n": rows([1, 2, 0, 3], [5, 5, 6, 4]), "k": rows(0.5, 0.5)}
     targets = ["rate", "share", "total"]
-    found = posterior(p, targets, given=given, method=NUTS(draws=150, tune=200, chains=2, seed=3))
+    found = posterior(p, targets, given=given, method=NUTS(draws=100, tune=100, chains=2, seed=3))
     shape = 2 + given["n"].sum(1)
     size = found.diagnostics["ess"]["rate"]
     assert ((found["rate"].mean - shape / 5).abs() < 4.5 * (shape / 25 / size).sqrt()).all()
