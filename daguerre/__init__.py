@@ -17,6 +17,7 @@ from daguerre.evaluate import evaluate
 from daguerre.families import StandardNormal
 from daguerre.graph import Graph, GraphError, InadmissibleError, Plate
 from daguerre.joint import Joint
+from daguerre.lags import lag
 from daguerre.model import Input, Model, bijection, deterministic, rv
 from daguerre.nets import from_module, from_onnx, randomize, units
 from daguerre.objectives import (
@@ -96,6 +97,7 @@ __all__ = [
     "independent",
     "inverse",
     "iwae",
+    "lag",
     "load",
     "log_ratio",
     "markov_blanket",

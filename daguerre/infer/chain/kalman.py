@@ -212,15 +212,13 @@ class Kalman:
             x, inner = packed[name], constants[name][1]
             return x if x.dim() == inner else x[s, ..., :count]
 
-        return [
-            Step(
-                *(at(name, s, count) for name in constants),
-                values[s, :, :count],
-                None if observed is None else observed[s, :, :count],
-                count,
-            )
-            for s, count in enumerate(self.layout.counts)
-        ]
+        def step(s: int, count: int) -> Step:
+            there = None if observed is None else observed[s, :, :count]
+            f, b, q = at("transition", s, count), at("offset", s, count), at("noise", s, count)
+            h, r = at("rows", s, count), at("variances", s, count)
+            return Step(f, b, q, h, r, values[s, :, :count], there, count)
+
+        return [step(s, count) for s, count in enumerate(self.layout.counts)]
 
     @cached_property
     def first(self) -> Step:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -118,6 +119,12 @@ class Scalars:
         """All but `observed`, in the order of declaration."""
         first = (self.mean, self.covariance, self.transition, self.offset, self.noise)
         return (*first, self.rows, self.variances, self.values)
+
+    @classmethod
+    def of(cls, tensors: Sequence[Tensor], observed: Tensor | None) -> Scalars:
+        """Build from `tensors`."""
+        mean, covariance, transition, offset, noise, rows, variances, values = tensors
+        return cls(mean, covariance, transition, offset, noise, rows, variances, values, observed)
 
 
 def scalars(model: StateSpace) -> Scalars:

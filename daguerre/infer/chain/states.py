@@ -287,12 +287,12 @@ class _Evidence(torch.autograd.Function):
         *tensors, observed, lengths, plan = inputs
         ctx.save_for_backward(*tensors, observed, lengths)
         ctx.plan = plan
-        return _evidence(Kalman.of(Scalars(*tensors, observed), plan, lengths))
+        return _evidence(Kalman.of(Scalars.of(tensors, observed), plan, lengths))
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
         *tensors, observed, lengths = ctx.saved_tensors
-        model = Scalars(*tensors, observed)
+        model = Scalars.of(tensors, observed)
         kalman = Kalman.of(model, ctx.plan, lengths)
         found = [*_first_scores(kalman), *_transition_scores(kalman), *_emission_scores(kalman)]
         weighted = [
