@@ -3,8 +3,9 @@
     python benchmarks/chains.py
 
 Contestants take turns, another one first each time, on the same float64 tensors, and must agree.
-Compilation by JAX (half a minute for each parallel scan) is not timed. The models of hmmlearn take observations of an alphabet, whose
-log-likelihood Daguerre and dynamax look up within their time.
+Compilation by JAX, half a minute and more for each parallel scan, is not timed. The models of
+hmmlearn take observations of an alphabet, whose log-likelihood Daguerre and dynamax look up within
+their time.
 """
 
 from __future__ import annotations
