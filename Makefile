@@ -11,7 +11,7 @@ demo: .venv/ready
 	$(BIN)/daguerre demo --out runs/demo
 
 test: lint
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n 2
 
 slow: .venv/ready
 	$(BIN)/python -m pytest -q -m slow

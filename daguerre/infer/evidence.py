@@ -138,4 +138,5 @@ def _rows(found: Mapping[str, Tensor]) -> int:
 
 def _repeat(value: Tensor, rows: int) -> Tensor:
     """Return one value for all rows, `[]` or `[1, *event]`, as `[rows, *event]`."""
-    return value.reshape(1, *value.shape[1:]).expand(rows, *value.shape[1:])
+    one = value.reshape(1, *value.shape[1:])
+    return one if rows == 1 else one.expand(rows, *value.shape[1:])
