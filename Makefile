@@ -28,6 +28,7 @@ lint: .venv/ready
 bench: .venv-bench/ready
 	$(BENCH)/python benchmarks/import_time.py
 	$(BENCH)/python benchmarks/structure.py
+	$(BENCH)/python benchmarks/chains.py
 	$(BENCH)/python benchmarks/reading.py
 	$(BENCH)/python benchmarks/memory.py
 	$(BENCH)/python benchmarks/vae_step.py
