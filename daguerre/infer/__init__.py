@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 from daguerre.infer.answer import Answer
-from daguerre.infer.approximate.methods import ABC, NUTS, Importance, LikelihoodWeighting
+from daguerre.infer.approximate.methods import (
+    ABC,
+    NUTS,
+    SMC,
+    Importance,
+    LikelihoodWeighting,
+)
 from daguerre.infer.questions import (
     Most,
     explain,
@@ -16,6 +22,7 @@ from daguerre.infer.questions import (
 __all__ = [
     "ABC",
     "NUTS",
+    "SMC",
     "Answer",
     "Importance",
     "LikelihoodWeighting",

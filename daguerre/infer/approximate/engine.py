@@ -14,10 +14,10 @@ from daguerre.infer.approximate.answers import (
 from daguerre.infer.approximate.methods import (
     ABC,
     NUTS,
+    SMC,
     How,
     Importance,
     LikelihoodWeighting,
-    Method,
 )
 from daguerre.infer.approximate.nuts import answer_by_nuts
 from daguerre.infer.approximate.weighting import Weighting, plan_weighting
@@ -26,15 +26,23 @@ from daguerre.infer.question import Question
 
 __all__ = ["approximate", "approximate_log_evidence", "approximate_part", "choose_method"]
 
+Static = Importance | LikelihoodWeighting | ABC | NUTS
+"""The methods for models without lags."""
 
-def choose_method(question: Question, how: How) -> Method:
+
+def choose_method(question: Question, how: How) -> Static:
     """Choose by what is there: q, else whether an implicit variable is known, else weighting.
 
     Raises:
         GraphError: q does not fit the model.
-        InadmissibleError: Nothing can be drawn.
+        InadmissibleError: Nothing can be drawn, or the method is for chains.
     """
     if (method := how.get("method")) is not None:
+        if isinstance(method, SMC):
+            raise InadmissibleError(
+                "SMC moves particles along a chain, and no variable has a parent of an earlier"
+                " step (dg.lag); use method=dg.infer.LikelihoodWeighting()"
+            )
         return method
     if how.get("q") is not None:
         return Importance()

@@ -8,7 +8,7 @@ from typing import TypedDict, final
 from daguerre.graph import GraphError, InadmissibleError, did_you_mean
 from daguerre.joint import Factor, Joint
 
-__all__ = ["ABC", "NUTS", "How", "Importance", "LikelihoodWeighting", "Method", "check_how"]
+__all__ = ["ABC", "NUTS", "SMC", "How", "Importance", "LikelihoodWeighting", "Method", "check_how"]
 
 
 @final
@@ -118,7 +118,26 @@ class NUTS:
             _check_count(name, getattr(self, name))
 
 
-Method = Importance | LikelihoodWeighting | ABC | NUTS
+@final
+@dataclass(frozen=True)
+class SMC:
+    r"""Sequential Monte Carlo over a chain: a bootstrap particle filter.
+
+    Args:
+        particles: How many, for each sequence.
+
+    References:
+        Gordon, Salmond and Smith (1993), *Novel approach to nonlinear/non-Gaussian Bayesian state
+        estimation*.
+    """
+
+    particles: int = 1000
+
+    def __post_init__(self) -> None:
+        _check_count("particles", self.particles)
+
+
+Method = Importance | LikelihoodWeighting | ABC | NUTS | SMC
 
 
 class How(TypedDict, total=False):
