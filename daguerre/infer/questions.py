@@ -11,6 +11,7 @@ from torch import Tensor
 
 from daguerre.graph import GraphError, InadmissibleError
 from daguerre.infer.answer import Answer, PerTarget
+from daguerre.infer.approximate.chains import answer_chain, is_chain
 from daguerre.infer.approximate.engine import (
     approximate,
     approximate_log_evidence,
@@ -46,7 +47,8 @@ def posterior(
             intervention.
         targets: A variable, or several.
         given: Evidence per variable: values `[rows, *event]`, or one number or name of a state
-            for all rows. Rows that hold NaN (or a negative integer) lack the value.
+            for all rows. Rows that hold NaN (or a negative integer) lack the value. For a model
+            with lags, values `[rows, T, *event]`.
         soft: Soft evidence per finite variable: likelihoods of its states, `[rows, states]`.
         how: `max_memory`: bytes above which the question is refused, 4 GiB if None; `exact=True`:
             refuse rather than approximate; `q`: an inference model to draw from; `method`: an
@@ -74,6 +76,9 @@ def posterior(
         tensor([[0.3333, 0.6667]])
     """
     check_how(how)
+    if is_chain(p) and not soft:
+        assert not isinstance(p, Factors)
+        return answer_chain(p, targets, given or {}, how)
     question = Question.of(p, targets, given, soft, how.get("max_memory"))
     if not question.targets:
         raise GraphError("targets is empty: name at least one variable")

@@ -10,7 +10,7 @@ import torch
 from torch.distributions import Categorical, Normal
 
 import daguerre as dg
-from daguerre.infer import SMC, posterior
+from daguerre.infer import SMC, LikelihoodWeighting, posterior
 from daguerre.infer.approximate.smc import filter_chain, systematic
 from daguerre.infer.chain.answer import answer, log_evidence
 
@@ -180,3 +180,24 @@ def test_what_does_not_fit_is_refused():
         filter_chain(bounded, "z", {"x": rows([0.0], [1e200])}, SMC(10))
     with pytest.raises(dg.GraphError, match="particles is a number"):
         SMC(0)
+
+
+def test_a_chain_is_answered_exactly_where_it_can_be_else_by_particles():
+    start = Normal(rows(0.0)[0], 1.0)
+    p = dg.model(
+        z=lambda last=dg.lag("z", init=start): Normal(torch.tanh(last), 0.6),
+        x=lambda z: Normal(z, 1.0),
+    )
+    torch.manual_seed(0)
+    assert posterior(walk(), "z", given={"x": X}).exact
+    found = posterior(p, "z", given={"x": X})
+    assert not found.exact
+    assert found.method == "sequential Monte Carlo, 1,000 particles"
+    named = posterior(walk(), "z", given={"x": X}, method=SMC(200))
+    assert named.method == "sequential Monte Carlo, 200 particles"
+    with pytest.raises(dg.InadmissibleError, match="draws by SMC"):
+        posterior(p, "z", given={"x": X}, exact=True)
+    with pytest.raises(dg.InadmissibleError, match="is for models without lags"):
+        posterior(p, "z", given={"x": X}, method=LikelihoodWeighting())
+    with pytest.raises(dg.GraphError, match=r"x belongs to a chain: give a Tensor"):
+        posterior(p, "z", given={"x": 1.0})
