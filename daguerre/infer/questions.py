@@ -11,7 +11,7 @@ from torch import Tensor
 
 from daguerre.graph import GraphError, InadmissibleError
 from daguerre.infer.answer import Answer, PerTarget
-from daguerre.infer.approximate.chains import answer_chain, is_chain
+from daguerre.infer.approximate.chains import answer_chain, chain_log_evidence, is_chain
 from daguerre.infer.approximate.engine import (
     approximate,
     approximate_log_evidence,
@@ -186,6 +186,9 @@ def log_evidence(
         tensor([-1.6118, -2.9189])
     """
     check_how(how)
+    if is_chain(p) and not soft:
+        assert not isinstance(p, Factors)
+        return chain_log_evidence(p, given, how)
     question = Question.of(p, (), given, soft, how.get("max_memory"))
     if _is_named(how):
         return approximate_log_evidence(question, how)

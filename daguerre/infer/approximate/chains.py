@@ -10,11 +10,11 @@ from daguerre.graph import GraphError, InadmissibleError
 from daguerre.infer.answer import Answer
 from daguerre.infer.approximate.methods import SMC, How
 from daguerre.infer.approximate.smc import filter_chain
-from daguerre.infer.chain.answer import answer
+from daguerre.infer.chain.answer import answer, log_evidence
 from daguerre.joint import Factor, Joint, as_joint
 from daguerre.structure.names import Names
 
-__all__ = ["answer_chain", "is_chain"]
+__all__ = ["answer_chain", "chain_log_evidence", "is_chain"]
 
 
 def is_chain(p: object) -> bool:
@@ -52,16 +52,7 @@ def answer_chain(
         GraphError: Unknown names, values of the wrong shape.
         InadmissibleError: A method that takes no chains, or no exact answer with `exact=True`.
     """
-    for name, value in given.items():
-        if not isinstance(value, Tensor):
-            raise GraphError(f"{name} belongs to a chain: give a Tensor [B, T, *event]")
-    seen = {name: value for name, value in given.items() if isinstance(value, Tensor)}
-    joint, method = as_joint(p), how.get("method")
-    if how.get("q") is not None or not isinstance(method, SMC | None):
-        raise InadmissibleError(
-            f"{'q' if method is None else method} is for models without lags; leave it out, or"
-            " use method=dg.infer.SMC()"
-        )
+    joint, seen, method = as_joint(p), _values(given), _particles(how)
     names = targets if isinstance(targets, str) else tuple(targets)
     if method is not None:
         return filter_chain(joint, names, seen, method)
@@ -71,3 +62,35 @@ def answer_chain(
         if how.get("exact"):
             raise
     return filter_chain(joint, names, seen, SMC())
+
+
+def chain_log_evidence(p: Factor | Joint, given: Mapping[str, object], how: How) -> Tensor:
+    """Return the log-evidence of each sequence, `[B]`: exact, or by particles if they are named.
+
+    Raises:
+        InadmissibleError: A method that takes no chains, or no exact value and no method.
+    """
+    joint, seen, method = as_joint(p), _values(given), _particles(how)
+    if method is None:
+        return log_evidence(joint, seen)
+    found = filter_chain(joint, (), seen, method).log_evidence
+    assert found is not None
+    return found
+
+
+def _values(given: Mapping[str, object]) -> dict[str, Tensor]:
+    for name, value in given.items():
+        if not isinstance(value, Tensor):
+            raise GraphError(f"{name} belongs to a chain: give a Tensor [B, T, *event]")
+    return {name: value for name, value in given.items() if isinstance(value, Tensor)}
+
+
+def _particles(how: How) -> SMC | None:
+    """Return the method, which is one for chains."""
+    method = how.get("method")
+    if how.get("q") is not None or not isinstance(method, SMC | None):
+        raise InadmissibleError(
+            f"{'q' if method is None else method} is for models without lags; leave it out, or"
+            " use method=dg.infer.SMC()"
+        )
+    return method

@@ -201,3 +201,11 @@ def test_a_chain_is_answered_exactly_where_it_can_be_else_by_particles():
         posterior(p, "z", given={"x": X}, method=LikelihoodWeighting())
     with pytest.raises(dg.GraphError, match=r"x belongs to a chain: give a Tensor"):
         posterior(p, "z", given={"x": 1.0})
+
+
+def test_the_evidence_of_a_chain_is_exact_or_by_named_particles():
+    torch.manual_seed(0)
+    exact = dg.log_evidence(walk(), {"x": X})
+    torch.testing.assert_close(exact, log_evidence(walk(), {"x": X}))
+    found = dg.log_evidence(walk(), {"x": X}, method=SMC(20_000))
+    torch.testing.assert_close(found, exact, atol=0.05, rtol=0)

@@ -300,3 +300,17 @@ def test_events_of_several_dimensions_sum():
     error = found.diagnostics["log_evidence_stderr"]
     assert ((found.log_evidence - exact).abs() < ERRORS * error).all()
     assert found["z"].mean.shape == (2, 2, 3)
+
+
+def test_inputs_and_interventions():
+    p = dg.model(
+        c=dg.Input(dtype=F64),
+        z=lambda c: Normal(c, 1.0),
+        w=lambda z: Normal(2 * z, 1.0),
+        x=lambda z, w: Normal(z + w, 0.5),
+    )
+    torch.manual_seed(0)
+    given = {"c": rows(0.5, -1.0), "x": rows(1.0, 0.0)}
+    for q in (p, dg.do(p, w=rows(1.0)[0])):
+        found = posterior(q, ["z"], given=given, method=LikelihoodWeighting(20_000))
+        agree(found, posterior(q, ["z"], given=given))
