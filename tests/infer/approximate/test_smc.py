@@ -81,8 +81,8 @@ def test_a_hidden_markov_model_has_tables():
     found = filter_chain(p, ["k"], {"x": x}, SMC(20_000))
     exact = answer(p, ["k"], {"x": x})
     assert found["k"].probs.shape == (2, 4, 3)
-    torch.testing.assert_close(found["k"].probs.double(), exact["k"].probs, atol=0.03, rtol=0)
-    torch.testing.assert_close(found.log_evidence, exact.log_evidence, atol=0.04, rtol=0)
+    torch.testing.assert_close(found["k"].probs.double(), exact["k"].probs, atol=0.05, rtol=0)
+    torch.testing.assert_close(found.log_evidence, exact.log_evidence, atol=0.08, rtol=0)
 
 
 def test_two_lags_inputs_and_maps():
