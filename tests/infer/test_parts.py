@@ -11,7 +11,7 @@ NAN = float("nan")
 
 def log_density(p: dg.Model, row: Tensor) -> Tensor:
     """The marginal log-density of the components that a row of x has, x = W z + b + noise."""
-    z, x = (cpd.affine() for cpd in (p.z, p.x))
+    z, x = (cpd.affine() for cpd in p.modules() if isinstance(cpd, dg.LinearGaussian))
     weight = x.weights["z"]
     covariance = weight @ z.scale @ z.scale.mT @ weight.mT + x.scale @ x.scale.mT
     has = ~row.isnan()
