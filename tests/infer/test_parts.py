@@ -1,8 +1,8 @@
-"""Vectors of which a row knows some components only: what it does know must count."""
+"""What is easily lost: components that a row knows, and states that look impossible at first."""
 
 import torch
 from torch import Tensor
-from torch.distributions import Bernoulli, MultivariateNormal
+from torch.distributions import Bernoulli, MultivariateNormal, Normal
 
 import daguerre as dg
 
@@ -71,3 +71,33 @@ def test_maps_agree_where_they_are_known():
     c = torch.tensor([1.0, 0.0, 0.0])
     assert dg.log_evidence(p, {"c": c, "x": x}).tolist() == [0.0, 0.0, 0.0]
     assert dg.log_evidence(p, {"c": 1 - c, "x": x}).exp().tolist() == [0.0, 0.0, 1.0]
+
+
+def test_a_known_state_counts_however_unlikely_it_looks():
+    mean = torch.tensor([0.0, 30.0])
+    p = dg.model(k=dg.Tabular([0.5, 0.5]), x=dg.LinearGaussian(mean, torch.ones(2), given=["k"]))
+    k, x = torch.tensor([0, 1, 0, 1]), torch.tensor([0.0, 30.0, 30.0, 0.0])
+    expected = p.log_prob({"k": k, "x": x})  # 450 nats between the states: exp gives zero
+    assert expected[2] < -450
+    torch.testing.assert_close(dg.log_evidence(p, {"k": k, "x": x}), expected)
+    some = torch.tensor([0, 1, 0, -1, 1])
+    found = dg.log_evidence(p, {"k": some, "x": torch.cat([x[:3], x[:1], x[3:]])})
+    torch.testing.assert_close(found[[0, 1, 2, 4]], expected)
+
+
+def test_a_state_without_probability_hides_no_other():
+    mean = torch.tensor([0.0, 30.0])
+    p = dg.model(k=dg.Tabular([0.0, 1.0]), x=dg.LinearGaussian(mean, torch.ones(2), given=["k"]))
+    found = dg.log_evidence(p, {"x": torch.zeros(3)})
+    torch.testing.assert_close(found, Normal(30.0, 1.0).log_prob(torch.zeros(3)))
+
+
+def test_evidence_may_pull_both_ways():
+    mean = torch.tensor([0.0, 30.0])
+    x, y = (dg.LinearGaussian(mean, torch.ones(2), given=["k"]) for _ in range(2))
+    p = dg.model(k=dg.Tabular([0.5, 0.5]), x=x, y=y)
+    found = dg.log_evidence(p, {"x": torch.zeros(2), "y": torch.full([2], 31.0)})
+    both = Normal(30.0, 1.0).log_prob(torch.tensor([0.0, 31.0])).sum()
+    torch.testing.assert_close(found, (both + torch.tensor(0.5).log()).expand(2))
+    found.sum().backward()
+    assert all(q.grad is not None and q.grad.isfinite().all() for q in p.parameters())
