@@ -8,6 +8,7 @@ and runs it fast.
 # namespaces: reached as dg.games.HINGE, dg.nets.from_onnx, dg.formats.read_uai, ...
 from daguerre import formats as formats
 from daguerre import infer as infer
+from daguerre import joint as joint
 from daguerre import nets as nets
 from daguerre import nn as nn
 from daguerre import objectives as objectives

@@ -17,6 +17,14 @@ from daguerre.evaluate.images import grid, write_png
 from daguerre.gallery import GAMES
 from daguerre.game import Game
 from daguerre.graph import did_you_mean, graph_of
+from daguerre.query import (
+    answer_file,
+    answer_table,
+    parse_given,
+    read_evidence_rows,
+    read_file,
+    variables,
+)
 from daguerre.runs import Run, open_folder, pictures, read_run, samples, write_run
 from daguerre.structure import read_statement, separation
 
@@ -176,6 +184,32 @@ def net(
     picture = dg.draw(dg.units(made, *example, max_edges=_MOST_DRAWN) if units else made.graph)
     picture.save(out)
     typer.echo(f"{len(made.graph.names)} variables, {'; '.join(made.notes)}\nwrote {out}")
+
+
+@app.command()
+def query(
+    network: Annotated[Path, typer.Argument(help="A .bif, .uai or .json file, gzipped or not.")],
+    targets: Annotated[list[str] | None, typer.Argument(help="Variables; else all.")] = None,
+    given: Annotated[list[str] | None, typer.Option(help="NAME=STATE; once per variable.")] = None,
+    rows: Annotated[Path | None, typer.Option(help="A CSV of evidence, one row each.")] = None,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="A CSV of posteriors.")] = None,
+    *,
+    explain: Annotated[bool, typer.Option("--explain", help="Say how, and do not.")] = False,
+) -> None:
+    """Answer questions to a network: posteriors given evidence, exactly."""
+    p = read_file(network)
+    known = parse_given(p, given or [])
+    if rows is not None:
+        known = {**read_evidence_rows(p, rows), **known}
+    asked = targets or [name for name in variables(p) if name not in known]
+    if explain:
+        typer.echo(dg.explain(p, asked, given=list(known)))
+    elif rows is None and out is None:
+        typer.echo(answer_table(p, asked, known))
+    else:
+        path = out or Path("posteriors.csv")
+        count = answer_file(p, asked, known, path)
+        typer.echo(f"wrote the posteriors of {count} rows to {path}")
 
 
 @app.command()

@@ -10,6 +10,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from copy import copy
 from functools import lru_cache
+from operator import is_not
 from typing import Any
 
 import torch
@@ -88,6 +89,7 @@ class Composed(Model):
         super().__init__()
         self.graph = graph
         self.base = base
+        self._made: tuple[tuple[nn.Module | None, ...], tuple[Step, ...]] | None = None
         self._given = {n: c for n, c in cpds.items() if isinstance(c, Input)}
         for name, cpd in cpds.items():
             if isinstance(cpd, nn.Module):
@@ -101,7 +103,14 @@ class Composed(Model):
 
     def steps(self) -> tuple[Step, ...]:
         """Return the steps of the base, with the CPDs of this model in their place."""
-        base = {s.name: s for s in self.base.steps()} if self.base is not None else {}
+        if self.base is not None:
+            return self._steps({s.name: s for s in self.base.steps()})
+        modules = tuple(self._modules.values())
+        if self._made is None or any(map(is_not, self._made[0], modules)):
+            self._made = modules, self._steps({})
+        return self._made[1]
+
+    def _steps(self, base: Mapping[str, Step]) -> tuple[Step, ...]:
 
         def step(variable: Variable) -> Step:
             if variable.map == "input":

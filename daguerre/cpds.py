@@ -36,14 +36,15 @@ class Conditional(nn.Module, ABC):
 class Tabular(Conditional):
     r"""A conditional probability table: $p(v = j \mid \mathrm{pa} = i) = \mathrm{table}[i, j]$.
 
-    Values are state numbers 0, 1, ... The parameter is the logarithm of the table, so that any
-    gradient step keeps it a table; what is zero stays zero.
+    Values are state numbers 0, 1, ... Where the table is learned, the parameter is its logarithm,
+    so that any gradient step keeps it a table; what is zero stays zero. Else it is a buffer.
 
     Args:
         table: Probabilities `[*states of each parent, states]`, each row with sum one within
             1e-4 (printed tables are rounded; rows are divided by their sum).
         parents: The parents' names, in the order of the dimensions.
         states: Names of the states, if they have any.
+        learned: Whether the table has a parameter that gradients reach.
 
     Raises:
         GraphError: A negative entry, NaN, a row that does not sum to one, a table whose
@@ -55,11 +56,14 @@ class Tabular(Conditional):
         tensor([0.1000, 0.8000, 0.8000], grad_fn=<SelectBackward0>)
     """
 
+    table: Tensor | None
+
     def __init__(
         self,
         table: Tensor | Sequence[object],
         *parents: str,
         states: Sequence[str] | None = None,
+        learned: bool = True,
     ) -> None:
         super().__init__()
         probs = torch.as_tensor(table)
@@ -74,22 +78,49 @@ class Tabular(Conditional):
             )
         self.parents = parents
         self.states = None if states is None else tuple(states)
-        self.logits = nn.Parameter((probs / probs.sum(-1, keepdim=True)).log())
+        probs = probs / probs.sum(-1, keepdim=True)
+        self.logits = nn.Parameter(probs.log()) if learned else None
+        self.register_buffer("table", None if learned else probs)
 
     @property
     def probs(self) -> Tensor:
         """The table, `[*states of each parent, states]`."""
-        return self.logits.softmax(-1)
+        if self.logits is not None:
+            return self.logits.softmax(-1)
+        assert self.table is not None
+        return self.table
+
+    @torch.no_grad()
+    def become(self, table: Tensor) -> None:
+        """Take other probabilities, `[*states of each parent, states]`, in place.
+
+        Raises:
+            GraphError: They are no table of this shape.
+        """
+        if table.shape != self.probs.shape:
+            raise GraphError(
+                f"the table has the shape {list(self.probs.shape)}, not {list(table.shape)}"
+            )
+        _check_table(table, self.parents)
+        if self.logits is not None:
+            self.logits.copy_(table.log())
+        elif self.table is not None:
+            self.table.copy_(table)
 
     def forward(self, *parents: Tensor) -> Categorical:
         """Return the rows of the table for state numbers `[n]` of the parents."""
-        logits = self.logits[tuple(value.long() for value in parents)] if parents else self.logits
+        index = tuple(value.long() for value in parents)
+        if self.logits is None:
+            table = self.probs[index] if index else self.probs
+            return Categorical(probs=table, validate_args=False)
+        logits = self.logits[index] if index else self.logits
         return Categorical(logits=logits, validate_args=False)
 
     def extra_repr(self) -> str:
         """Return the sizes: states, and those of each parent."""
-        given = [f"{p}: {k}" for p, k in zip(self.parents, self.logits.shape[:-1], strict=True)]
-        return f"{self.logits.shape[-1]} states" + (f" | {', '.join(given)}" if given else "")
+        sizes = self.probs.shape
+        given = [f"{p}: {k}" for p, k in zip(self.parents, sizes[:-1], strict=True)]
+        return f"{sizes[-1]} states" + (f" | {', '.join(given)}" if given else "")
 
 
 def _check_table(probs: Tensor, parents: tuple[str, ...]) -> None:

@@ -38,7 +38,7 @@ LAYERS = (  # low to high; a module may import from lower layers, and from its o
     {""},  # daguerre/__init__.py, for what is written like a user's program
     {"game"},
     {"gallery"},
-    {"report", "runs"},
+    {"query", "report", "runs"},
     {"demo"},
     {"cli"},
 )

@@ -26,6 +26,7 @@ def read_bif(
     strict: bool = False,
     max_bytes: int = MAX_BYTES,
     max_entries: int = MAX_ENTRIES,
+    learned: bool = False,
 ) -> Model:
     r"""Read a discrete Bayesian network in the interchange format (BIF), plain or gzipped.
 
@@ -42,6 +43,8 @@ def read_bif(
             explains, and is divided by its sum.
         max_bytes: The most text that is read, decompressed.
         max_entries: The most entries of all tables together.
+        learned: Whether the tables have parameters that gradients reach; otherwise they are
+            buffers, and questions to the model are faster.
 
     Returns:
         The model: its values are state numbers `[n]`, and `Tabular.states` names the states.
@@ -68,8 +71,8 @@ def read_bif(
     """
     text = BifText.of(read_source(path, max_bytes), strict=strict)
     found: dict[str, list[re.Match[str]]] = {"network": [], "variable": [], "probability": []}
-    for block in text.blocks():
-        found[block[0].split("{")[0].split("(")[0].split()[0]].append(block)
+    for kind, block in text.blocks():
+        found[kind].append(block)
     if strict and not found["network"]:
         raise text.error(0, "expected a block `network NAME { }`, and found none")
     variables: dict[str, States] = {}
@@ -89,7 +92,10 @@ def read_bif(
             raise text.error(block.start(), f"{name!r}: {error}") from None
         table = Rows(text, block, name, count=len(states), parents=above).table()
         cpds[name] = Tabular(
-            torch.from_numpy(table).reshape(sizes), *parents, states=tuple(states)
+            torch.from_numpy(table).reshape(sizes),
+            *parents,
+            states=tuple(states),
+            learned=learned,
         )
     return assemble(text.source.name, _complete(text, variables, cpds))
 
@@ -110,7 +116,7 @@ def _declare(
     text: BifText, block: re.Match[str], variables: dict[str, States], max_entries: int
 ) -> None:
     """Add a declared variable with the numbers of its states."""
-    place, names = block.start(), text.names(block.start(), block[1].replace(",", " "), 1)
+    place, names = block.start(), text.names(block.start(), block[1], 1)
     if len(names) != 1:
         raise text.error(place, f"expected the name of a variable, found {text.shown(block[1])}")
     name, digits, listed = names[0], block[2].lstrip("0"), block[3]

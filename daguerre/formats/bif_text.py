@@ -15,17 +15,21 @@ from daguerre.graph import GraphError
 
 __all__ = ["BifText", "quoted"]
 
-# Every quantifier is possessive, so that no text makes these backtrack.
+# Every quantifier is possessive, so that no text makes these backtrack; each way begins with a
+# letter of its own, so that the search between them is fast.
 BLANKED = re.compile(
-    r"""(?P<quoted>"[^"\n]*+")
-    | (?<![^\s{}()\[\],;|"]) (?: //[^\n]*+ | (?P<comment>/\*(?:[^*]|\*(?!/))*+(?:\*/)?+) )
-    | (?P<property>(?<=[{};\s])property(?=\s++[^\s,{};|)])(?:"[^"\n]*+"|[^;"])*+;?+)""",
+    r"""
+    "(?P<quoted>[^"\n]*+)"
+    | /(?<![^\s{}()\[\],;|"]/) (?: /[^\n]*+ | (?P<comment>\*(?:[^*]++|\*(?!/))*+(?:\*/)?+) )
+    | property(?<=[{};\s]property)(?=\s++[^\s,{};|)])(?P<property>(?:"[^"\n]*+"|[^;"]++)*+;?+)
+    """,
     re.VERBOSE,
 )
+MAX_MARKS = 2**23  # quotes, comments and properties
 BLOCKS = {
-    "network": (r"network\b([^{}]*+)\{\s*+\}", "network NAME { }"),
+    "network": (r"network(?=[\s{])[^{}]*+\{\s*+\}", "network NAME { }"),
     "variable": (
-        r"variable\b([^{}]*+)\{\s*+type\s++discrete\s*+\[\s*+([0-9]++)\s*+\]"
+        r"variable\s++([^{}()\[\],;|]*+)\{\s*+type\s++discrete\s*+\[\s*+([0-9]++)\s*+\]"
         r"\s*+\{([^{}]*+)\}\s*+;?+\s*+\}",
         "variable NAME { type discrete [ COUNT ] { STATE, ... }; }",
     ),
@@ -60,15 +64,18 @@ class BifText:
         """Blank comments and properties, and hide what is special inside quotes."""
 
         def blank(match: re.Match[str]) -> str:
-            found = match[0]
-            if match["quoted"]:
-                return f" {found[1:-1].translate(HIDDEN)} "
-            if match["comment"] and not found.endswith("*/", 2):
+            hidden, comment, told = match["quoted"], match["comment"], match["property"]
+            if hidden is not None:
+                return f" {hidden.translate(HIDDEN)} "
+            if comment and not comment.endswith("*/", 1):
                 raise source.error(match.start(), "a comment begins here and does not end")
-            if match["property"] and not found.endswith(";"):
+            if told and not told.endswith(";"):
                 raise source.error(match.start(), "expected ';' at the end of this property")
-            return re.sub(r"[^\n]", " ", found)
+            return "\n".join(" " * len(line) for line in match[0].split("\n"))
 
+        marks = sum(map(source.text.count, ('"', "//", "/*", "property")))
+        if marks > MAX_MARKS:
+            raise GraphError(f"{source.name}: more than {MAX_MARKS:,} quotes and comments")
         return cls(Source(source.name, BLANKED.sub(blank, source.text)), strict)
 
     def error(self, place: int, message: str) -> GraphError:
@@ -79,8 +86,8 @@ class BifText:
         """Return the beginning of a text for an error, as it stands in the file."""
         return excerpt(text[:200].translate(SHOWN))
 
-    def blocks(self) -> Iterator[re.Match[str]]:
-        """Cut the text into its blocks.
+    def blocks(self) -> Iterator[tuple[str, re.Match[str]]]:
+        """Cut the text into its blocks: network, variable or probability, and what it holds.
 
         Raises:
             GraphError: Something else than a block, or too many of them.
@@ -97,7 +104,7 @@ class BifText:
             count += 1
             if count > 3 * MAX_VARIABLES:
                 raise self.error(place, f"there are more than {MAX_VARIABLES:,} variables")
-            yield block
+            yield word, block
             place = _end(SPACE, text, block.end())
 
     def names(self, place: int, text: str, most: int) -> list[str]:

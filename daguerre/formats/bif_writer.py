@@ -52,7 +52,7 @@ def write_bif(model: Model, path: str | os.PathLike[str]) -> Path:
 
 
 def _states(cpd: Tabular) -> list[str]:
-    names = cpd.states or [f"s{number}" for number in range(cpd.logits.shape[-1])]
+    names = cpd.states or [f"s{number}" for number in range(cpd.probs.shape[-1])]
     return [quoted(name) for name in names]
 
 

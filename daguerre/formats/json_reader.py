@@ -57,6 +57,7 @@ def read_network(
     strict: bool = False,
     max_bytes: int = MAX_BYTES,
     max_entries: int = MAX_ENTRIES,
+    learned: bool = False,
 ) -> Model:
     r"""Read a network of tables and linear Gaussians in JSON, plain or gzipped.
 
@@ -69,6 +70,8 @@ def read_network(
             off by 0.05, as rounding explains, and is divided by its sum.
         max_bytes: The most text that is read, decompressed.
         max_entries: The most entries of all tables and weights together.
+        learned: Whether the tables have parameters that gradients reach; otherwise they are
+            buffers, and questions to the model are faster.
 
     Returns:
         The model; its CPDs are `Tabular` and `LinearGaussian`.
@@ -90,6 +93,12 @@ def read_network(
         tensor([-3.2215], dtype=torch.float64)
     """
     source = read_source(path, max_bytes)
+    marks, most = sum(map(source.text.count, "[{,")), 2 * max_entries + 20 * MAX_VARIABLES
+    if marks > most:
+        raise GraphError(
+            f"{source.name} has {marks:,} brackets and commas, more than {most:,}; if they are"
+            " meant to, pass a larger max_entries="
+        )
     document = Entry.of(source.name, parse(source))
     document.only("format", "version", "variables")
     if document.fields.get("format") != FORMAT or document.fields.get("version") != VERSION:
@@ -100,7 +109,8 @@ def read_network(
             f"expected from 1 to {MAX_VARIABLES:,} variables, found {len(variables):,}"
         )
     entries = {n: Entry.of(f"{source.name}, {n[:60]!r}", v) for n, v in variables.items()}
-    reader = Reader({n: _size(entry, max_entries) for n, entry in entries.items()}, max_entries)
+    sizes = {n: _size(entry, max_entries) for n, entry in entries.items()}
+    reader = Reader(sizes, max_entries, learned=learned)
     cpds = {n: reader.cpd(n, entry, strict=strict) for n, entry in entries.items()}
     return assemble(source.name, cpds)
 
@@ -133,8 +143,9 @@ def _size(entry: Entry, most: int) -> Size:
 class Reader:
     """CPDs read one after another, by the sizes of all variables, up to so many entries."""
 
-    def __init__(self, sizes: Mapping[str, Size], max_entries: int) -> None:
+    def __init__(self, sizes: Mapping[str, Size], max_entries: int, *, learned: bool) -> None:
         self.sizes, self.max_entries, self.entries = sizes, max_entries, 0
+        self.learned = learned
 
     def cpd(self, name: str, entry: Entry, *, strict: bool) -> Tabular | LinearGaussian:
         """Read the CPD of a variable."""
@@ -152,7 +163,8 @@ class Reader:
             raise entry.error(f"table: row {place_of_row(bad.row, above)} {bad.why}")
         named = isinstance(entry.fields["states"], list)
         table = torch.from_numpy(normalised(probs)).reshape(*above, states)
-        return Tabular(table, *parents, states=entry.names("states") if named else None)
+        names = entry.names("states") if named else None
+        return Tabular(table, *parents, states=names, learned=self.learned)
 
     def _gaussian(self, entry: Entry, event: Shape) -> LinearGaussian:
         given = entry.names("given")

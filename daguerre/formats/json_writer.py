@@ -56,7 +56,7 @@ def write_network(model: Model, path: str | os.PathLike[str]) -> Path:
 
 
 def _table(name: str, cpd: Tabular) -> dict[str, object]:
-    fields: dict[str, object] = {"kind": TABLE, "states": cpd.states or cpd.logits.shape[-1]}
+    fields: dict[str, object] = {"kind": TABLE, "states": cpd.states or cpd.probs.shape[-1]}
     if cpd.parents:
         fields["parents"] = cpd.parents
     return fields | {"table": probs_of(name, cpd).tolist()}

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -133,15 +134,15 @@ def assemble(source: str, cpds: Network) -> Model:
 
 def _check_parents(name: str, cpd: Tabular | LinearGaussian, cpds: Network) -> None:
     finite = cpd.parents if isinstance(cpd, Tabular) else cpd.given
-    table = cpd.logits if isinstance(cpd, Tabular) else cpd.bias
+    table = cpd.probs if isinstance(cpd, Tabular) else cpd.bias
     for parent, size in zip(finite, table.shape, strict=False):
         above = cpds[parent]
         if not isinstance(above, Tabular):
             raise GraphError(f"{name!r} has a table over {parent!r}, which is continuous")
-        if above.logits.shape[-1] != size:
+        if above.probs.shape[-1] != size:
             raise GraphError(
                 f"{name!r} has a table for {size} states of {parent!r}, which has"
-                f" {above.logits.shape[-1]}"
+                f" {above.probs.shape[-1]}"
             )
     if isinstance(cpd, LinearGaussian):
         for parent, weight in zip(cpd.continuous, cpd.weights, strict=True):
@@ -204,7 +205,8 @@ def probs_of(name: str, cpd: Tabular) -> Tensor:
     Raises:
         GraphError: It holds NaN.
     """
-    probs = cpd.logits.detach().double().softmax(-1)
+    probs = cpd.probs.detach().double()
     if probs.isnan().any():
         raise GraphError(f"the table of {name!r} holds NaN, which no reader would take")
-    return probs
+    exact = cpd.probs.dtype == torch.float64  # rows of shorter numbers sum to one less exactly
+    return probs if exact else probs / probs.sum(-1, keepdim=True)

@@ -58,6 +58,7 @@ def read_uai(
     strict: bool = False,
     max_bytes: int = MAX_BYTES,
     max_entries: int = MAX_ENTRIES,
+    learned: bool = False,
 ) -> Model | Factors:
     r"""Read a network in the format of the UAI competitions, plain or gzipped.
 
@@ -70,6 +71,8 @@ def read_uai(
             row may be off by 0.05, as rounding explains, and is divided by its sum.
         max_bytes: The most text that is read, decompressed.
         max_entries: The most entries of all tables together.
+        learned: Whether the tables have parameters that gradients reach; otherwise they are
+            buffers, and questions to the model are faster.
 
     Returns:
         Of a file that begins with BAYES a model of `Tabular` CPDs; with MARKOV, the factors as
@@ -102,7 +105,7 @@ def read_uai(
     ]
     factors = _factors(tokens, sizes, max_entries)
     if kind == "BAYES":
-        return _bayes(tokens.source, sizes, factors, strict=strict)
+        return _bayes(tokens.source, sizes, factors, strict=strict, learned=learned)
     return _markov(tokens.source, sizes, factors)
 
 
@@ -136,7 +139,9 @@ def _factors(tokens: Tokens, sizes: list[int], max_entries: int) -> list[Factor]
     return factors
 
 
-def _bayes(source: Source, sizes: list[int], factors: list[Factor], *, strict: bool) -> Model:
+def _bayes(
+    source: Source, sizes: list[int], factors: list[Factor], *, strict: bool, learned: bool
+) -> Model:
     cpds: dict[str, Tabular] = {}
     for number, (place, scope, entries) in enumerate(factors):
         if not scope:
@@ -150,7 +155,7 @@ def _bayes(source: Source, sizes: list[int], factors: list[Factor], *, strict: b
         if bad:
             raise source.error(place, f"row {bad.row} of the table of {name} {bad.why}")
         probs = torch.from_numpy(normalised(table)).reshape(shape)
-        cpds[name] = Tabular(probs, *(f"x{i}" for i in scope[:-1]))
+        cpds[name] = Tabular(probs, *(f"x{i}" for i in scope[:-1]), learned=learned)
     missing = next((f"x{i}" for i in range(len(sizes)) if f"x{i}" not in cpds), None)
     if missing:
         raise GraphError(f"{source.name}: {missing} is the last variable of no factor")
@@ -258,7 +263,7 @@ def write_uai(network: Model | Factors, path: str | os.PathLike[str]) -> Path:
         factors = list(zip(network.scopes, network.tables, strict=True))
     else:
         kind, tables = "BAYES", tables_of(network, "UAI")
-        sizes = {name: cpd.logits.shape[-1] for name, cpd in tables.items()}
+        sizes = {name: cpd.probs.shape[-1] for name, cpd in tables.items()}
         factors = [((*cpd.parents, name), probs_of(name, cpd)) for name, cpd in tables.items()]
     number = {name: i for i, name in enumerate(sizes)}
     head = [kind, str(len(sizes)), _line(sizes.values()), str(len(factors))]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 import torch
@@ -48,14 +48,30 @@ class Block:
         size = sum(network.linear[name].size for name in self.names)
         return states * 3 * size * size, states * size
 
-    def solve(self, network: Network) -> Moments:
-        """Integrate the variables out for every state of the boundary."""
+    def solve(self, network: Network, possible: Tensor | None = None) -> Moments:
+        """Integrate the variables out for every state of the boundary.
+
+        Args:
+            network: What the block is part of.
+            possible: The states of the boundary that the rest of the network allows,
+                `[rows or 1, *cards]`.
+        """
         variables = [network.linear[name] for name in self.names]
         parents = {p for v in variables for p in v.parents}
         known = {n: v for n, v in network.seen.items() if n in {*self.observed, *parents}}
         cards = {name: len(network.states[name]) for name in self.boundary}
-        found = solve(variables, cards, observed=known, targets=self.targets)
-        return Moments(self, found, {n: network.events[n] for n in self.targets}, network.rows)
+        found = solve(variables, cards, observed=known, targets=self.targets, possible=possible)
+        rows = network.rows
+        if len(found.mean) < rows:  # nothing is observed: each row has draws of its own
+            found = replace(found, mean=found.mean.expand(rows, *found.mean.shape[1:]))
+        return Moments(self, found, {n: network.events[n] for n in self.targets}, rows)
+
+    def may_have_atoms(self, network: Network) -> bool:
+        """Whether some scale is zero, so that evidence can have a probability and no density."""
+        scales = (network.linear[name].affine.scale for name in self.names)
+        return bool(self.observed and self.boundary) and any(
+            bool((scale.diagonal(dim1=-2, dim2=-1) == 0).any()) for scale in scales
+        )
 
     def part(self, network: Network) -> Part:
         """Say what is integrated out."""
@@ -100,7 +116,6 @@ class Moments:
         """
         mean, covariance = self.solution.moments(name)
         event, cards = self.events[name], mean.dim() - 2
-        mean = mean.expand(self.rows, *mean.shape[1:])
         covariance = covariance.expand(self.rows, *covariance.shape[1:])
         if weights is None:
             return Gaussian(mean.reshape(self.rows, *event), covariance)
@@ -109,25 +124,15 @@ class Moments:
         means = flat[1].reshape(*flat[1].shape[:2], *event)
         return GaussianMixture(flat[0], means, spread)
 
-    def draw(self, n: int, rows: int, states: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def draw(self, n: int, states: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Draw the targets jointly, given drawn states `[n * rows]` of the boundary.
 
         Returns:
             `{name: [n, rows, *event]}`.
         """
-        mean, covariance = self.solution.mean, self.solution.covariance
-        row = torch.arange(rows).repeat(n)
-        index = tuple(states[name] for name in self.block.boundary) if n else ()
-        if not n:
-            return {k: mean.new_zeros(0, rows, *event) for k, event in self.events.items()}
-        factor = Gaussian(torch.zeros_like(covariance[..., 0]), covariance).factor
-        factor = factor[(row % len(factor), *index)]
-        noise = torch.randn(
-            len(row), factor.shape[-1], 1, dtype=factor.dtype, device=factor.device
-        )
-        drawn = mean[(row % len(mean), *index)] + (factor @ noise).squeeze(-1)
-        pieces = {k: drawn[:, place] for k, place in self.solution.slices.items()}
-        return {k: v.reshape(n, rows, *self.events[k]) for k, v in pieces.items()}
+        chosen = {k: states[k].reshape(n, self.rows) for k in self.block.boundary}
+        drawn = self.solution.draw(n, chosen)
+        return {k: v.reshape(n, self.rows, *self.events[k]) for k, v in drawn.items()}
 
 
 def split_blocks(network: Network, targets: Sequence[str]) -> tuple[Block, ...]:

@@ -193,14 +193,14 @@ def _maximise(found: Statistics, prior: float, floor: float) -> None:
         old = cpd.probs.double()
         counts = counts.clamp(min=0) + prior * (old > 0)
         total = counts.sum(-1, keepdim=True)
-        cpd.logits.copy_(torch.where(total > 0, counts / total, old).log())
+        cpd.become(torch.where(total > 0, counts / total, old))
     for cpd, moments in found.moments.items():
         _regress(cpd, moments, floor)
 
 
 def _log_table(cpd: Tabular) -> float:
     """Return the sum of the logarithms of a table, without those of zeros."""
-    logs = cpd.logits.detach().double().log_softmax(-1)
+    logs = cpd.probs.detach().double().log()
     return torch.where(logs > -torch.inf, logs, 0.0).sum().item()
 
 

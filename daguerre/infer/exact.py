@@ -8,18 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, reduce
 
 import torch
 from torch import Tensor
 from torch.distributions import Distribution
+from torch.nn.functional import one_hot
 
 from daguerre.infer.blocks import Block, Moments, split_blocks
+from daguerre.infer.discrete.contraction import Axes
 from daguerre.infer.discrete.plan import Sum, plan_sum
 from daguerre.infer.discrete.run import Factor, run_sum
 from daguerre.infer.discrete.traceback import maximise, sample_states
 from daguerre.infer.discrete.tree import BATCH
-from daguerre.infer.distributions import Finite, Particles
+from daguerre.infer.distributions import Finite
 from daguerre.infer.grid import ROWS
 from daguerre.infer.network import Network, Table
 from daguerre.infer.plan import Part
@@ -71,18 +73,23 @@ class Exact:
     @cached_property
     def moments(self) -> tuple[Moments, ...]:
         """The blocks, integrated out."""
-        return tuple(block.solve(self.network) for block in self.blocks)
+        return tuple(block.solve(self.network, self._possible(block)) for block in self.blocks)
+
+    def _possible(self, block: Block) -> Tensor | None:
+        """Return which states of a block's boundary the tables allow, where that matters."""
+        network, boundary = self.network, block.boundary
+        if not block.may_have_atoms(network):
+            return None
+        cards = [len(network.states[name]) for name in boundary]
+        tables = [*network.tables, Table("", boundary, torch.ones(cards))]
+        plan = plan_sum(*_layout(network, self.number, tables), (_axes(boundary, self.number),))
+        return run_sum(plan, _factors(tables, self.number), network.rows).marginals[0] > 0
 
     @cached_property
     def factors(self) -> tuple[Factor, ...]:
         """All factors, in the order of the plan."""
-        network = self.network
-        tables = _ready([*network.tables, *(moments.table for moments in self.moments)])
-        types = [table.entries for table in tables]
-        dtype = torch.float32 if not types else types[0].dtype
-        for entries in types[1:]:
-            dtype = torch.promote_types(dtype, entries.dtype)
-        return tuple(_factor(table, self.number, dtype) for table in tables)
+        tables = [*self.network.tables, *(moments.table for moments in self.moments)]
+        return _factors(tables, self.number)
 
     def run(self) -> Result:
         """Return evidence and marginals, with gradients where tables and weights carry them."""
@@ -94,8 +101,7 @@ class Exact:
         for name in self.targets:
             block = self._block(name)
             if name in self.network.values:
-                value = self.network.values[name].unsqueeze(0)
-                found[name] = Particles(value, torch.zeros(value.shape[:2]))
+                found[name] = _certain(self.network.values[name])
             elif block is None:
                 probs = next(marginals).expand(self.network.rows, -1)
                 found[name] = Finite(probs, self.network.states[name])
@@ -113,7 +119,7 @@ class Exact:
             drawn: dict[str, Tensor] = {}
             for block, moments in zip(self.blocks, self.moments, strict=True):
                 if block.targets:
-                    drawn |= moments.draw(n, rows, numbers)
+                    drawn |= moments.draw(n, numbers)
             for name in self.targets:
                 if name in network.values:
                     drawn[name] = network.values[name].expand(n, *network.values[name].shape)
@@ -163,20 +169,41 @@ def plan_exact(
     """
     blocks = split_blocks(network, targets)
     number = {name: i for i, name in enumerate(network.states)}
-    scopes = [table.axes for table in network.tables] + [block.axes for block in blocks]
-    leaves = tuple(tuple(BATCH if a == ROWS else number[a] for a in axes) for axes in scopes)
     wanted = []
     for name in targets if not held else ():
         block = next((b for b in blocks if name in b.names), None)
         if name in network.values or (block is not None and not block.boundary):
             continue
         wanted.append((name,) if block is None else block.boundary)
+    marginals = tuple(_axes(axes, number) for axes in wanted)
+    last = frozenset(number[name] for name in held if name in number)
+    plan = plan_sum(*_layout(network, number, [*network.tables, *blocks]), marginals, last)
+    return Exact(network, tuple(targets), blocks, number, plan, held)
+
+
+def _certain(value: Tensor) -> Finite:
+    """Return the distribution of a variable that the evidence determines."""
+    states, number = value.unique(dim=0, return_inverse=True)
+    return Finite(one_hot(number, len(states)).to(torch.get_default_dtype()), states)
+
+
+def _axes(names: Sequence[str], number: Mapping[str, int]) -> Axes:
+    return tuple(BATCH if name == ROWS else number[name] for name in names)
+
+
+def _layout(
+    network: Network, number: Mapping[str, int], factors: Sequence[Table | Block]
+) -> tuple[tuple[Axes, ...], tuple[tuple[int, int], ...]]:
+    """Return the axes of factors, and the sizes of all axes, that of the rows rounded up."""
     rows = 10 ** len(str(network.rows - 1)) if network.rows > 1 else 1
     sizes = ((BATCH, rows), *((i, len(network.states[name])) for name, i in number.items()))
-    marginals = tuple(tuple(number[a] for a in axes) for axes in wanted)
-    last = frozenset(number[name] for name in held if name in number)
-    plan = plan_sum(leaves, sizes, marginals, last)
-    return Exact(network, tuple(targets), blocks, number, plan, held)
+    return tuple(_axes(factor.axes, number) for factor in factors), sizes
+
+
+def _factors(tables: Sequence[Table], number: Mapping[str, int]) -> tuple[Factor, ...]:
+    types = (table.entries.dtype for table in tables)
+    dtype = reduce(torch.promote_types, types, torch.float32)
+    return tuple(_factor(table, number, dtype) for table in _ready(tables))
 
 
 def _ready(tables: Sequence[Table]) -> list[Table]:
@@ -205,7 +232,7 @@ def _ready(tables: Sequence[Table]) -> list[Table]:
 
 def _factor(table: Table, number: Mapping[str, int], dtype: torch.dtype) -> Factor:
     """Return a table by numbers of axes; one of logarithms is scaled to one in each row."""
-    axes = tuple(BATCH if a == ROWS else number[a] for a in table.axes)
+    axes = _axes(table.axes, number)
     entries = table.entries.to(dtype)
     if not table.is_log:
         return Factor(axes, entries)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import singledispatch
+from functools import reduce, singledispatch
 
 import torch
 from torch import Tensor
@@ -54,7 +54,16 @@ def _join(
 
 @_join.register
 def _(first: Finite, parts: Sequence[Finite], rows: Sequence[Tensor]) -> Distribution:
-    return Finite(join_rows([part.probs for part in parts], rows), first.states)
+    if all(part.states is first.states for part in parts):
+        return Finite(join_rows([part.probs for part in parts], rows), first.states)
+    states, number = torch.cat([p.states for p in parts]).unique(dim=0, return_inverse=True)
+    own = number.split([len(part.states) for part in parts])
+    spread = [
+        part.probs.new_zeros(len(part.probs), len(states)).index_copy(1, places, part.probs)
+        for part, places in zip(parts, own, strict=True)
+    ]
+    dtype = reduce(torch.promote_types, (probs.dtype for probs in spread))
+    return Finite(join_rows([probs.to(dtype) for probs in spread], rows), states)
 
 
 @_join.register

@@ -75,15 +75,22 @@ class Tables:
         self.evidence = evidence
         self.network = Network(evidence.rows, known, dict(evidence.values))
         self._counted: dict[int, Tensor] = {}
+        self._number: dict[str, int] = {}
 
     def slice(self, of: str, names: Sequence[str], entries: Tensor) -> None:
         """Add a table over some variables, at the states of those that are known."""
         values = self.network.values
         known = [n for n in names if n in values]
         free = tuple(n for n in names if n not in values)
+        sizes = entries.shape
+        if known and self.network.rows == 1:
+            for axis in range(len(names) - 1, -1, -1):
+                if names[axis] in values:
+                    entries = entries.select(axis, self.number(names[axis], sizes[axis]))
+            self.network.tables.append(Table(of, free, entries))
+            return
         if known:
-            sizes = dict(zip(names, entries.shape, strict=True))
-            index = tuple(self.numbers(n, sizes[n]) for n in known)
+            index = tuple(self.numbers(n, sizes[names.index(n)]) for n in known)
             entries = entries.permute([names.index(n) for n in (*known, *free)])[index]
         self.add(Table(of, (*[ROWS] * bool(known), *free), entries))
 
@@ -98,6 +105,16 @@ class Tables:
         if k not in self._counted:
             self._counted[k] = torch.arange(k, device=like.device)
         return self._counted[k]
+
+    def number(self, name: str, states: int) -> int:
+        """Return the known value of a single row as the number of a state."""
+        if name not in self._number:
+            value = self.network.values[name]
+            number = value.item() if value.dim() == 1 else -1
+            if not 0 <= number < states or number != int(number):
+                self.numbers(name, states)  # says what is wrong
+            self._number[name] = int(number)
+        return self._number[name]
 
     def numbers(self, name: str, states: int) -> Tensor:
         """Return known values as numbers of states."""

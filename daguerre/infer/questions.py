@@ -19,7 +19,7 @@ from daguerre.infer.product import Factors
 from daguerre.infer.question import Question, pieces, planned, plans
 from daguerre.joint import Factor, Joint, as_joint
 from daguerre.model import Model
-from daguerre.structure.names import Names, read_names
+from daguerre.structure.names import Names
 
 __all__ = ["Most", "explain", "log_evidence", "most_probable", "posterior", "sample_posterior"]
 
@@ -226,7 +226,7 @@ def sample_posterior(
 
 
 def explain(
-    p: Factor | Joint,
+    p: Factor | Joint | Factors,
     targets: Names,
     *,
     given: Names = (),
@@ -252,11 +252,11 @@ def explain(
         >>> explain(p, "wet").is_exact
         True
     """
-    joint = as_joint(p)
-    known = read_names(joint.graph, given, "given")
-    question = Question.of(joint, targets, _drawn(joint, known), None, max_memory)
+    known = (given,) if isinstance(given, str) else tuple(given)
+    question = Question.of(p, targets, _drawn(p, known), None, max_memory)
     piece = next(pieces(question))
-    pruned = tuple(n for n in joint.graph.names if n not in question.requisite())
+    needed = question.requisite()
+    pruned = tuple(n for n in question.names if n not in needed)
     network = piece.network
     parts = tuple(Part("none", (name,), why) for name, why in network.opaque.items())
     if parts:
@@ -266,8 +266,13 @@ def explain(
     return Plan(question.targets, known, pruned, parts, is_exact=True, work=work, memory=memory)
 
 
-def _drawn(joint: Joint, names: Sequence[str]) -> dict[str, Tensor]:
-    """Return one drawn value for each name; zeros for inputs."""
+def _drawn(p: Factor | Joint | Factors, names: Sequence[str]) -> dict[str, Tensor]:
+    """Return one drawn value for each name; zeros for inputs and for products of tables."""
+    if isinstance(p, Factors):
+        return {name: torch.zeros(1, dtype=torch.long) for name in names}
+    joint = as_joint(p)
+    for name in names:
+        joint.graph[name]
     inputs = {
         name: torch.zeros(1, *(shape.shape or ()), dtype=shape.dtype)
         for model in joint.modules

@@ -87,10 +87,11 @@ class _Reader(Tables):
             else:
                 if not isinstance(outcome, Transform):
                     raise TypeError(f"{step}: {misfit(step, outcome)}")
-                value = outcome.inv(network.values[inverted])
+                value = outcome.inv(network.values[inverted])  # type: ignore[assignment]
                 size = outcome.log_abs_det_jacobian(value, network.values[inverted])
                 self.add(Table(inverted, (ROWS,), -_sum_event(size, 1), is_log=True))
                 scored.add(inverted)
+            assert isinstance(value, Tensor)
             network.values[name] = network.seen[name] = value
         return scored
 

@@ -44,7 +44,9 @@ class Statistics:
     def __post_init__(self) -> None:
         for cpd in self.cpds.values():
             if isinstance(cpd, Tabular):
-                self.counts[cpd] = torch.zeros_like(cpd.logits, dtype=torch.float64)
+                self.counts[cpd] = torch.zeros_like(
+                    cpd.probs, dtype=torch.float64, requires_grad=False
+                )
                 continue
             bias, weights, _ = cpd.affine()
             m = 1 + sum(weight.shape[-1] for weight in weights.values()) + bias.shape[-1]
@@ -56,10 +58,13 @@ class Statistics:
         network = exact.network
         free = [[n for n in b.names if n not in network.values] for b in exact.blocks]
         with torch.no_grad():
-            blocks = [
-                replace(block, targets=tuple(names)).solve(network)
-                for block, names in zip(exact.blocks, free, strict=True)
-            ]
+            blocks = replace(
+                exact,
+                blocks=tuple(
+                    replace(block, targets=tuple(names))
+                    for block, names in zip(exact.blocks, free, strict=True)
+                ),
+            ).moments
             tables = [*network.tables, *(moments.table for moments in blocks)]
         log_evidence, weights = _posteriors(exact, tables)
         self.log_evidence.append(log_evidence)
@@ -149,7 +154,11 @@ def _second_moments(
         weight: Posterior of the boundary, `[rows or 1, *cards]`.
     """
     solution, cards = moments.solution, weight.shape[1:]
-    mean, covariance = solution.mean.double(), solution.covariance.double()
+    mean, covariance = (
+        solution.mean[: network.rows if moments.block.has_rows else 1],
+        solution.covariance,
+    )
+    mean, covariance = mean.double(), covariance.double()
     rows = max(len(weight), len(mean))
     means, chosen = [mean.new_ones(rows, *cards, 1)], [-1]
     for name in family:

@@ -116,7 +116,7 @@ def test_strict_asks_for_quotes_and_for_a_network_block(read):
 def test_any_name_is_a_variable(read, name):
     model = read(coin(name=name, head=name))
     assert model.sample(3)[name].shape == (3,)
-    assert next(iter(model.state_dict())).endswith("logits")
+    assert next(iter(model.state_dict())).endswith("table")
 
 
 def test_names_that_look_alike_keep_their_own_tables():
@@ -190,6 +190,12 @@ def test_what_the_format_does_not_hold_is_refused_by_name(tmp_path):
 SLIPS = {
     "net.bif:2: expected a block network, variable or probability; found 'oops": "\noops",
     "net.bif:2: expected variable NAME { type discrete": "\nvariable a { type real; }",
+    "expected variable NAME { type discrete [ COUNT ] { STATE, ... }; }; found 'variable:c": coin(
+        name=":c"
+    ).replace("variable ", "variable"),
+    "expected network NAME { }; found 'network//": "network// n\n{ }",
+    "found 'variable a, b {": coin(name="a, b"),
+    "net.bif:1: expected the name of a variable, found 'a b": coin(name="a b"),
     "net.bif:1: the variable 'c' is declared twice": coin().replace(
         "variable", "variable c { type discrete [1] { x }; } variable"
     ),

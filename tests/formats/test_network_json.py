@@ -212,6 +212,15 @@ def test_a_cycle_is_refused_with_the_file(read):
         read({"format": "daguerre network", "version": 1, "variables": variables})
 
 
+def test_brackets_are_counted_before_they_are_parsed(read):
+    with pytest.raises(
+        dg.GraphError, match="has 2,000,021 brackets and commas, more than 2,000,020"
+    ):
+        read("[" * 2_000_021, max_entries=10)
+    with pytest.raises(dg.GraphError, match="nested too deep"):
+        read("[" * 2_000_020, max_entries=10)
+
+
 def test_large_networks_are_refused_before_they_are_made(read):
     wide = {f"v{i}": {"kind": "table", "states": 2, "table": [0.5, 0.5]} for i in range(30)}
     wide["x"] = {"kind": "table", "states": 2, "parents": list(wide), "table": 0}

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -45,7 +46,7 @@ class Network:
     """a -> b -> d <- c <- a, with two, three, five and seven states."""
 
     def __init__(self) -> None:
-        self.cpds = {
+        self.cpds: dict[str, Any] = {
             "a": dg.Tabular(table(2)),
             "b": dg.Tabular(table(2, 3), "a"),
             "c": dg.Tabular(table(2, 5), "a"),
@@ -92,7 +93,7 @@ def test_what_no_row_tells_of_stays_as_it_is():
     net = Network()
     before = {n: cpd.probs.detach().clone() for n, cpd in net.cpds.items()}
     em(net.p, {"a": torch.tensor([0, 0, 1]), "b": torch.tensor([1, 2, -1])}, steps=5)
-    assert torch.equal(net.cpds["d"].probs, before["d"])  # nothing is known below
+    torch.testing.assert_close(net.cpds["d"].probs, before["d"])  # nothing is known below
     torch.testing.assert_close(net.cpds["b"].probs[1], before["b"][1])  # no row has b and a = 1
     torch.testing.assert_close(net.cpds["b"].probs[0], torch.tensor([0, 0.5, 0.5]).double())
 
@@ -275,7 +276,7 @@ class Mixed:
     """k -> z -> x -> y, k -> x: numbers, some of which each row may lack."""
 
     def __init__(self) -> None:
-        self.cpds = {
+        self.cpds: dict[str, Any] = {
             "k": dg.Tabular(table(3)),
             "z": dg.LinearGaussian(r(3), r(3).exp(), given=["k"]),
             "x": dg.LinearGaussian(r(3), r(3).exp(), weights={"z": r(3)}, given=["k"]),
@@ -325,12 +326,12 @@ def test_moments_are_those_of_dense_conditioning(rows):
     net = Mixed()
     data = net.data(rows)
     data["y"] = torch.where(data["y"].isnan(), r(rows), data["y"])  # so that nothing is barren
-    found = Statistics({n: c for n, c in net.cpds.items()})  # noqa: C416 - of the type that it takes
+    found = Statistics(net.cpds)
     for _, exact in plans(Question.of(net.p, (), data)):
         found.add(exact)
     total = net.moments(data)
     z, x, y = (found.moments[net.cpds[n]] for n in "zxy")
-    close = {"rtol": 1e-7, "atol": 1e-9}
+    close: dict[str, Any] = {"rtol": 1e-7, "atol": 1e-9}
     torch.testing.assert_close(found.counts[net.cpds["k"]], total[:, 0, 0], **close)
     torch.testing.assert_close(z, total[:, :2, :2], **close)
     torch.testing.assert_close(x, total[:, :3, :3], **close)
@@ -347,22 +348,24 @@ def test_no_step_lowers_the_likelihood_of_numbers(seed):
     assert rising(ascent.log_evidence)
 
 
+def steepest(p: dg.Model, data: dict[str, Tensor]) -> float:
+    """The largest component of the gradient of nll."""
+    loss = dg.nll(p, observed=[*data], partial=[*data]).losses(data)["model"]
+    slopes = torch.autograd.grad(loss, [*p.parameters()])
+    return max(slope.abs().max().item() for slope in slopes)
+
+
 def test_where_it_ends_the_gradient_of_nll_is_zero():
-    net = Mixed()
-    data = net.data(60)
-    ascent = em(net.p, data, steps=3000, tolerance=1e-14, floor=1e-6)
-    assert ascent.converged
-    cost = dg.nll(net.p, observed=[*"kzxy"], partial=[*"kzxy"])
-    loss = cost.losses(data)["model"]
-    assert loss.item() == pytest.approx(-ascent.log_evidence[-1].item(), abs=1e-12)
-    for slope in torch.autograd.grad(loss, [*net.p.parameters()]):
-        assert slope.abs().max() < 1e-5
-    net = Network()
-    few = {n: holes(v) for n, v in states(50).items()}
-    em(net.p, few, steps=3000, tolerance=1e-14, prior=0.0)
-    loss = dg.nll(net.p, observed=[*"abcd"], partial=[*"abcd"]).losses(few)["model"]
-    for slope in torch.autograd.grad(loss, [*net.p.parameters()]):
-        assert slope.nan_to_num(nan=NAN).abs().max() < 1e-4
+    mixed, tables = Mixed(), Network()
+    drawn = mixed.p.sample(60, given={"k": torch.arange(60) % 3})
+    for p, data in (
+        (mixed.p, {n: holes(v.detach(), 0.1) for n, v in drawn.items()}),
+        (tables.p, {n: holes(v, 0.1) for n, v in states(50).items()}),
+    ):
+        before = steepest(p, data)
+        ascent = em(p, data, steps=400, tolerance=1e-12)
+        assert ascent.converged
+        assert steepest(p, data) < 1e-5 < 1e-3 < before
 
 
 def test_vectors_that_rows_know_in_part():
@@ -379,14 +382,15 @@ def test_vectors_that_rows_know_in_part():
 def test_what_is_fixed_stays():
     x = r(30, 2)
     cpd = dg.LinearGaussian(r(2), torch.ones(2).double(), weights={"z": r(2)})
-    cpd.log_scale.requires_grad_(requires_grad=False)  # type: ignore[union-attr]
-    z = dg.LinearGaussian(torch.tensor(0.0).double(), 1.0).requires_grad_(requires_grad=False)
+    assert cpd.log_scale is not None
+    cpd.log_scale.requires_grad_(False)  # noqa: FBT003 - torch's own
+    z = dg.LinearGaussian(torch.tensor(0.0).double(), 1.0).requires_grad_(False)  # noqa: FBT003 - torch's own
     ascent = em(dg.model(z=z, x=cpd), {"x": x}, steps=10, tolerance=0)
     assert rising(ascent.log_evidence)
-    assert torch.equal(cpd.log_scale, torch.zeros(2))  # type: ignore[arg-type]
+    assert torch.equal(cpd.log_scale, torch.zeros(2).double())
     assert z.bias.item() == 0
     noise = dg.LinearGaussian(r(2), torch.ones(2).double())
-    noise.bias.requires_grad_(requires_grad=False)
+    noise.bias.requires_grad_(False)  # noqa: FBT003 - torch's own
     before = noise.bias.clone()
     em(dg.model(x=noise), {"x": x})
     assert torch.equal(noise.bias, before)
@@ -397,8 +401,8 @@ def test_what_is_fixed_stays():
 
 def test_functions_stay_functions():
     exact = dg.LinearGaussian(
-        torch.tensor([1.0]).double(), [0.0], weights={"z": torch.tensor([2.0])}
-    )  # type: ignore[arg-type]
+        torch.ones(1).double(), torch.zeros(1), weights={"z": torch.tensor([2.0])}
+    )
     z = dg.LinearGaussian(r(1)[0], 1.0)
     x = dg.LinearGaussian(r(1)[0], 1.0, weights={"y": torch.ones(1).double()})
     em(dg.model(z=z, y=exact, x=x), {"x": r(20)}, steps=5)
@@ -473,7 +477,7 @@ def test_what_em_cannot_do_is_refused(p, data, options, message):
 
 def test_half_a_regression_is_refused():
     cpd = dg.LinearGaussian(0.0, 1.0, weights={"z": 1.0})
-    cpd.bias.requires_grad_(requires_grad=False)
+    cpd.bias.requires_grad_(False)  # noqa: FBT003 - torch's own
     p = dg.model(z=dg.LinearGaussian(0.0, 1.0), x=cpd)
     with pytest.raises(
         dg.InadmissibleError, match="x: of a linear Gaussian, EM moves bias and we"

@@ -73,7 +73,7 @@ def test_every_posterior_of_a_random_network_is_that_of_enumeration(seed, data):
     targets = [name for name in names if name not in seen]
     found = posterior(p, targets, given=evidence)
     best = most_probable(p, given=evidence)
-    for row in range(4):
+    for row in range(4 if seen else 1):
         fits = torch.ones(len(probs), dtype=torch.bool)
         for name in seen:
             if not lost[name][row]:

@@ -325,3 +325,18 @@ def test_a_known_bijection_tells_what_it_is_a_function_of():
     torch.testing.assert_close(found.mean, x.log() / 1.25)
     expected = Normal(0.0, 1.25**0.5).log_prob(x.log()) - x.log()
     torch.testing.assert_close(found.log_evidence, expected)
+
+
+def test_a_point_mass_that_the_rest_rules_out_does_not_outweigh_a_density():
+    p = dg.model(
+        h=Tabular(torch.tensor([0.5, 0.5], dtype=F64)),
+        s=Tabular(table([1.0, 0.0], [0.5, 0.5]), "h"),
+        x=LinearGaussian(
+            torch.zeros(2, dtype=F64), torch.tensor([0.0, 1.0], dtype=F64), given=["h"]
+        ),
+    )
+    zero = torch.zeros(1, dtype=F64)
+    assert posterior(p, "h", given={"x": zero}).probs[0].tolist() == [1, 0]
+    found = posterior(p, "h", given={"x": zero, "s": 1})
+    assert found.probs[0].tolist() == [0, 1]
+    assert found.log_evidence.item() == pytest.approx(math.log(0.25) - 0.5 * math.log(2 * math.pi))

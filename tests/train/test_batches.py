@@ -148,7 +148,7 @@ def test_data_that_does_not_fit_is_refused(data, error, message):
 
 def test_an_objective_without_data_is_not_fitted_to_any():
     p = Family(FAMILIES["normal"])
-    with pytest.raises(ValueError, match=r"observes no data.*dg\.Step\(objective\)\(n\)"):
+    with pytest.raises(ValueError, match=r"observes no data.*dg\.train\.Step\(objective\)\(n\)"):
         dg.fit(dg.KL(p, dg.model(x=Normal(torch.zeros(3), 1.0))), 10, steps=1)  # type: ignore[arg-type]
 
 
