@@ -150,8 +150,8 @@ def _learners(joint: Joint) -> dict[str, Tabular | LinearGaussian]:
         for name, q in module.named_parameters():
             if q.requires_grad and id(q) not in known:
                 raise InadmissibleError(
-                    f"EM moves dg.Tabular and dg.LinearGaussian CPDs only, but"
-                    f" {type(module).__name__} learns {name}, which belongs to neither; use"
+                    "EM moves variables whose CPD is a dg.Tabular or a dg.LinearGaussian, but"
+                    f" {type(module).__name__} learns {name}, which is in no such CPD; use"
                     " dg.nll(p, observed=[...]) with dg.fit, or fix it with requires_grad_(False)"
                 )
     for name, cpd in found.items():
@@ -165,7 +165,7 @@ def _learners(joint: Joint) -> dict[str, Tabular | LinearGaussian]:
     if not found:
         raise InadmissibleError(
             "nothing can be learnt: no dg.Tabular or dg.LinearGaussian CPD has parameters that"
-            " require gradients"
+            " require gradients; networks from files have them with learned=True"
         )
     return found
 

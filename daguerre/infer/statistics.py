@@ -98,6 +98,7 @@ class Statistics:
         weight: Tensor,
     ) -> None:
         family, boundary = (*cpd.continuous, name), moments.block.boundary
+        assert moments.block.has_rows or network.rows == 1, "what nobody observes is left out"
         weight = weight if moments.block.has_rows else weight.unsqueeze(0)
         found = _second_moments(family, network, moments, weight.double())
         total = self.moments[cpd]
@@ -154,11 +155,7 @@ def _second_moments(
         weight: Posterior of the boundary, `[rows or 1, *cards]`.
     """
     solution, cards = moments.solution, weight.shape[1:]
-    mean, covariance = (
-        solution.mean[: network.rows if moments.block.has_rows else 1],
-        solution.covariance,
-    )
-    mean, covariance = mean.double(), covariance.double()
+    mean, covariance = solution.mean.double(), solution.covariance.double()
     rows = max(len(weight), len(mean))
     means, chosen = [mean.new_ones(rows, *cards, 1)], [-1]
     for name in family:

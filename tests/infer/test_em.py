@@ -2,6 +2,8 @@
 
 import itertools
 import math
+import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -188,6 +190,26 @@ def test_tables_below_functions_and_vectors_are_counted():
     em(p, {"d": seen}, steps=1)
     torch.testing.assert_close(d.probs, expected)
     em(p, {"d": seen, "a": torch.tensor([0, 1, -1, 0, 1])}, steps=3)
+
+
+@pytest.mark.skipif("DAGUERRE_DATA" not in os.environ, reason="DAGUERRE_DATA names no folder")
+def test_a_real_network_is_learnt_from_rows_with_holes():
+    path = Path(os.environ["DAGUERRE_DATA"]) / "networks" / "alarm.bif.gz"
+    truth = dg.read_bif(path)
+    complete = truth.sample(500)
+    data = {name: holes(value, 0.1) for name, value in complete.items()}
+    cpds = {
+        step.name: dg.Tabular(table(*step.cpd.probs.shape), *step.cpd.parents)
+        for step in truth.steps()
+        if isinstance(step.cpd, dg.Tabular)
+    }
+    p = dg.model(**cpds)
+    ascent = em(p, data, steps=6, tolerance=0)
+    assert rising(ascent.log_evidence)
+    assert ascent.log_evidence[-1] > dg.log_evidence(truth, data).mean()  # it fits the sample
+    em(p, complete, steps=1)
+    best = em(p, complete, steps=1).log_evidence
+    assert best[0].item() == pytest.approx(best[1].item(), abs=1e-12)
 
 
 # Linear Gaussians

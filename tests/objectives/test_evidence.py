@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.distributions import Categorical, Gamma, MultivariateNormal, Normal, OneHotCategorical
 
 import daguerre as dg
+from daguerre.infer import em
 from daguerre.objectives.observations import read_data
 
 NAN = float("nan")
@@ -123,7 +124,7 @@ def dense(p: dg.Model, values: Mapping[str, Tensor], *, states: int = 0) -> Tens
         logs.append(torch.stack(scores))
     if not states:
         return logs[0]
-    weights = next(m for m in p.modules() if isinstance(m, dg.Tabular)).logits.log_softmax(0)
+    weights = next(m for m in p.modules() if isinstance(m, dg.Tabular)).probs.log()
     return (torch.stack(logs, 1) + weights).logsumexp(1)
 
 
@@ -372,3 +373,35 @@ def test_a_fit_finds_the_best_mixture():
     assert cost.losses(x)["model"].item() == pytest.approx(best, abs=2e-3)
     (table,) = (m for m in p.modules() if isinstance(m, dg.Tabular))
     assert table.probs.tolist() == pytest.approx([0.75, 0.25], abs=0.01)
+
+
+def test_a_fit_and_em_find_the_same_tables():
+    a, b = torch.rand(60) < 0.7, torch.rand(60)
+    data = {"a": a.long(), "b": (b + 0.5 * a > 0.8).long()}
+    data = {name: holes(value) for name, value in data.items()}
+
+    def start() -> dg.Model:
+        half = torch.full([2], 0.5, dtype=torch.float64)
+        return dg.model(a=dg.Tabular(half), b=dg.Tabular(torch.stack([half, half]), "a"))
+
+    one, other = start(), start()
+    ascent = em(one, data, tolerance=1e-13, steps=500)
+    cost = dg.nll(other, partial=["a", "b"])
+    dg.fit(cost, data, steps=300, lr=0.05, batch_size=60, progress=False)
+    assert cost.losses(data)["model"].item() == pytest.approx(
+        -ascent.log_evidence[-1].item(), abs=1e-7
+    )
+    both = zip(one.modules(), other.modules(), strict=True)
+    pairs = [
+        (m.probs, n.probs)
+        for m, n in both
+        if isinstance(m, dg.Tabular) and isinstance(n, dg.Tabular)
+    ]
+    for found, wanted in pairs:
+        torch.testing.assert_close(found, wanted, atol=1e-4, rtol=0)
+
+
+def test_rows_that_lack_nothing_cost_what_they_cost_in_full():
+    p, data = network(), {n: torch.randint(k, (9,)) for n, k in SIZES.items()}
+    some, full = dg.nll(p, partial=["b"]), dg.nll(p)
+    torch.testing.assert_close(some.losses(data), full.losses(data))

@@ -157,7 +157,8 @@ def nll(
     r"""Return the negative log-likelihood, `KL(data, p)` up to the entropy of the data.
 
     Random variables that are not observed are summed and integrated out by exact inference: so
-    it trains mixtures, factor analysers and Bayesian networks with hidden variables.
+    it trains mixtures, factor analysers and Bayesian networks with hidden variables. Steps on
+    such a cost run eagerly; `dg.infer.em` has closed-form steps for tables and linear Gaussians.
 
     $$-\log p(x) = -\log \sum_k \int p(x, k, z)\, \mathrm{d}z$$
 
