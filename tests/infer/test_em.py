@@ -428,9 +428,28 @@ def test_functions_stay_functions():
     z = dg.LinearGaussian(r(1)[0], 1.0)
     x = dg.LinearGaussian(r(1)[0], 1.0, weights={"y": torch.ones(1).double()})
     em(dg.model(z=z, y=exact, x=x), {"x": r(20)}, steps=5)
+    same = {"x": r(20), "z": torch.full([20], 3.0).double()}  # which tell no slope
+    em(dg.model(z=z, y=exact, x=x), same, steps=1)
     assert exact.affine().bias.item() == 1
     assert exact.affine().weights["z"].item() == 2
     assert exact.affine().scale.item() == 0
+
+
+def test_single_precision_does_as_well():
+    torch.manual_seed(5)
+    x = torch.cat([torch.randn(50, 2) + 100, torch.randn(50, 2) + 105])
+    p = dg.model(
+        k=dg.Tabular([0.5, 0.5]),
+        x=dg.LinearGaussian(
+            torch.tensor([[99.0, 99.0], [106.0, 106.0]]), torch.ones(2, 2), given=["k"]
+        ),
+    )
+    em(p, {"x": x})
+    cpd = next(m for m in p.modules() if isinstance(m, dg.LinearGaussian))
+    assert cpd.bias.dtype == torch.float32
+    torch.testing.assert_close(cpd.bias[0], x[:50].mean(0), atol=0.02, rtol=0)
+    scale = cpd.affine().scale[1].diagonal()
+    torch.testing.assert_close(scale, x[50:].std(0, correction=0), atol=0.05, rtol=0)
 
 
 def test_a_variance_stops_at_the_floor():

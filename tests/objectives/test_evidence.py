@@ -405,3 +405,15 @@ def test_rows_that_lack_nothing_cost_what_they_cost_in_full():
     p, data = network(), {n: torch.randint(k, (9,)) for n, k in SIZES.items()}
     some, full = dg.nll(p, partial=["b"]), dg.nll(p)
     torch.testing.assert_close(some.losses(data), full.losses(data))
+
+
+def test_a_row_may_lack_components_where_the_cost_can_do_without_them():
+    x = torch.tensor([[NAN, 1.0], [2.0, 3.0]], dtype=torch.float64)
+    p = dg.model(x=dg.LinearGaussian(r(2), scale_tril=torch.eye(2)))
+    assert read_data(dg.nll(p, partial=["x"]), x).keys() == {"x"}
+    with pytest.raises(ValueError, match="x has NaN or infinite values in 1 of 2 rows"):
+        read_data(dg.nll(p), x)
+    p = dg.model(z=Normal(torch.zeros(2), 1.0), x=lambda z: Normal(z, 1.0))
+    q = dg.model(x=dg.Input(2), z=lambda x: Normal(x, 1.0))
+    with pytest.raises(ValueError, match="x has NaN or infinite values in 1 of 2 rows"):
+        read_data(dg.elbo(p, q, partial=["x"]), x.float())
