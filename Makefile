@@ -11,7 +11,7 @@ demo: .venv/ready
 	$(BIN)/daguerre demo --out runs/demo
 
 test: lint
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n 2
 
 slow: .venv/ready
 	$(BIN)/python -m pytest -q -m slow
@@ -28,6 +28,7 @@ lint: .venv/ready
 bench: .venv-bench/ready
 	$(BENCH)/python benchmarks/import_time.py
 	$(BENCH)/python benchmarks/structure.py
+	$(BENCH)/python benchmarks/chains.py
 	$(BENCH)/python benchmarks/reading.py
 	$(BENCH)/python benchmarks/memory.py
 	$(BENCH)/python benchmarks/vae_step.py

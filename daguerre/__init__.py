@@ -32,6 +32,7 @@ from daguerre.infer import (
     posterior,
     sample_posterior,
 )
+from daguerre.lags import lag
 from daguerre.model import Input, Model, bijection, deterministic, rv
 from daguerre.nets import from_module, units
 from daguerre.objectives import (
@@ -109,6 +110,7 @@ __all__ = [
     "independent",
     "inverse",
     "iwae",
+    "lag",
     "load",
     "log_evidence",
     "log_ratio",

@@ -19,10 +19,20 @@ from torch.distributions import Distribution, Transform
 
 from daguerre.cpds import Conditional
 from daguerre.graph import Graph, GraphError, Variable
-from daguerre.model import Input, Model, Node, check_names, parameters_of, place_of
+from daguerre.lags import Lagged, Start, lags_of
+from daguerre.model import Input, Model, Node, check_names, place_of, variable_of
 from daguerre.program import Outcome, Step
 
-__all__ = ["CPD", "do", "model", "place_of_cpd", "read_cpd", "replace"]
+__all__ = [
+    "CPD",
+    "do",
+    "lags_of_cpd",
+    "model",
+    "place_of_cpd",
+    "read_cpd",
+    "replace",
+    "start_of",
+]
 
 CPD = Distribution | Tensor | nn.Module | Node[...] | Callable[..., Any]
 
@@ -141,6 +151,31 @@ def place_of_cpd(cpd: nn.Module) -> str:
     return place_of(type(cpd).forward)
 
 
+def lags_of_cpd(cpd: Callable[..., object]) -> tuple[Lagged, ...]:
+    """Return the lagged parents of a CPD, in the order in which they follow the others."""
+    match cpd:
+        case Call():
+            return tuple(lags_of(cpd.function).values())
+        case nn.Module():
+            return tuple(lags_of(cpd.forward).values())
+    return tuple(lags_of(cpd).values())
+
+
+def start_of(cpd: Callable[..., object], lagged: Lagged) -> Start:
+    """Return what stands in for a lagged parent before there is one.
+
+    Args:
+        cpd: The CPD, bound to its model.
+        lagged: One of its lagged parents.
+    """
+    init = lagged.init
+    if isinstance(init, Tensor | Distribution | float | int):
+        return init
+    if isinstance(cpd, Call):
+        return init(**{n: cpd._modules[n] for n in inspect.signature(init).parameters})
+    return init(cpd.__self__ if inspect.ismethod(cpd) else cpd)
+
+
 def model(**cpds: CPD | Input) -> Model:
     """Build a model from CPDs by name: the functional front end, for programs and short models.
 
@@ -235,9 +270,9 @@ def read_cpd(name: str, cpd: CPD | Input) -> Read:
         case Node():
             return cpd.variable(name), _module(name, cpd.function, cpd.modules)
         case nn.Module():
-            return Variable(name, parameters_of(cpd, name)), cpd
+            return variable_of(name, cpd, name), cpd
         case _ if callable(cpd):
-            return Variable(name, parameters_of(cpd, name)), _module(name, cpd, {})
+            return variable_of(name, cpd, name), _module(name, cpd, {})
     raise TypeError(f"{name}: expected a Distribution, function, module or Tensor, not {cpd!r}")
 
 

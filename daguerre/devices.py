@@ -14,8 +14,9 @@ __all__ = ["device_of", "on_device_of"]
 
 def device_of(modules: Iterable[nn.Module]) -> torch.device | None:
     """Return the device of the first parameter or buffer; None where there is none."""
-    tensors = (t for m in modules for t in chain(m.parameters(), m.buffers()))
-    return next((tensor.device for tensor in tensors), None)
+    parts = (part for module in modules for part in module.modules())
+    tensors = (t for p in parts for t in chain(p._parameters.values(), p._buffers.values()))
+    return next((tensor.device for tensor in tensors if tensor is not None), None)
 
 
 def on_device_of(modules: Iterable[nn.Module]) -> AbstractContextManager[object]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from types import MethodType
 from typing import (
     TYPE_CHECKING,
@@ -26,8 +27,9 @@ from torch.distributions import Distribution, Transform
 
 from daguerre.draw.equations import factorisation
 from daguerre.draw.notation import Figure, figure
-from daguerre.graph import Graph, GraphError, Kind, Map, Variable, did_you_mean
+from daguerre.graph import Graph, GraphError, Kind, Lag, Map, Variable, did_you_mean
 from daguerre.joint import Factor, Joint, as_joint
+from daguerre.lags import Lagged
 from daguerre.program import Outcome, Step
 from daguerre.shapes import Shape, shape_table, trace_shapes
 from daguerre.table import Table
@@ -41,6 +43,7 @@ __all__ = [
     "parameters_of",
     "place_of",
     "rv",
+    "variable_of",
 ]
 
 P = ParamSpec("P")
@@ -70,7 +73,8 @@ class Node(Generic[P]):
 
     def variable(self, name: str, *, skip: int = 0) -> Variable:
         """Read the variable off the signature, without its first `skip` parameters."""
-        parents = parameters_of(self.function, f"{name} ({self.place})")[skip:]
+        read = variable_of(name, self.function, f"{name} ({self.place})")
+        parents = read.parents[skip:]
         for module in self.modules:
             if module not in parents:
                 hint = did_you_mean(module, parents)
@@ -81,7 +85,7 @@ class Node(Generic[P]):
         parents = tuple(p for p in parents if p not in self.modules)
         if self.of is not None:
             parents = tuple(dict.fromkeys((self.of, *parents)))
-        return Variable(name, parents, self.map, self.of)
+        return replace(read, parents=parents, map=self.map, inverts=self.of)
 
     @overload
     def __get__(self, instance: None, owner: type) -> Node[P]: ...
@@ -98,11 +102,24 @@ def place_of(function: Callable[..., object]) -> str:
 
 
 def parameters_of(function: Callable[..., object], what: str) -> tuple[str, ...]:
-    """Return the parameter names of a CPD; each is a parent.
+    """Return the parameter names of a CPD without lags; each is a parent.
 
     Raises:
         GraphError: A default, `*args` or `**kwargs`, which cannot name a parent; a built-in
             function, which names none.
+    """
+    read = variable_of(what, function, what)
+    if read.lags:
+        raise GraphError(f"{what}: it is no CPD of a chain, so it cannot have lags: {read.lags}")
+    return read.parents
+
+
+def variable_of(name: str, function: Callable[..., object], what: str) -> Variable:
+    """Read a stochastic variable off the parameters of its CPD: parents, then lagged parents.
+
+    Raises:
+        GraphError: A default other than `dg.lag(...)`, `*args` or `**kwargs`, which cannot name a
+            parent; a built-in function, which names none; a lag that comes twice.
     """
     if isinstance(function, nn.Module):
         function = function.forward
@@ -113,13 +130,20 @@ def parameters_of(function: Callable[..., object], what: str) -> tuple[str, ...]
             f"{what}: the parameters of a CPD are its parents, but those of {function} are not"
             " known to Python; wrap it in a function that names them: lambda z: ..."
         ) from None
+    lags: dict[Lag, None] = {}
     for p in parameters:
-        if p.kind not in (p.POSITIONAL_OR_KEYWORD, p.POSITIONAL_ONLY) or p.default is not p.empty:
+        if isinstance(p.default, Lagged) and p.default.edge not in lags:
+            p.default.check(name)
+            lags[p.default.edge] = None
+        elif (
+            p.kind not in (p.POSITIONAL_OR_KEYWORD, p.POSITIONAL_ONLY) or p.default is not p.empty
+        ):
             raise GraphError(
                 f"{what}: the parameters of a CPD are its parents, so `{p}` cannot be one;"
                 " keep constants on self"
             )
-    return tuple(p.name for p in parameters)
+    parents = tuple(p.name for p in parameters if p.default is p.empty)
+    return Variable(name, parents, lags=tuple(lags))
 
 
 def rv(function: Callable[Concatenate[Any, P], Distribution], **modules: nn.Module) -> Node[P]:

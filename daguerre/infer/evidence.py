@@ -82,7 +82,9 @@ def read_evidence(
         raise GraphError(f"{', '.join(sorted(both))} is both given and only likely; say which")
     rows = _rows({**found, **likely})
     values = {n: v if v.dim() and len(v) == rows else _repeat(v, rows) for n, v in found.items()}
-    missing = {n: lacks for n, v in values.items() if (lacks := is_missing(v, partly=True)).any()}
+    words = {name for name, value in (given or {}).items() if isinstance(value, str)}
+    columns = {n: v for n, v in values.items() if n not in words}
+    missing = {n: lacks for n, v in columns.items() if (lacks := is_missing(v, partly=True)).any()}
     likely = {n: v.expand(rows, v.shape[1]) for n, v in likely.items()}
     return Evidence(rows, values, missing, likely)
 
@@ -142,4 +144,5 @@ def _rows(found: Mapping[str, Tensor]) -> int:
 
 def _repeat(value: Tensor, rows: int) -> Tensor:
     """Return one value for all rows, `[]` or `[1, *event]`, as `[rows, *event]`."""
-    return value.reshape(1, *value.shape[1:]).expand(rows, *value.shape[1:])
+    one = value.reshape(1, *value.shape[1:])
+    return one if rows == 1 else one.expand(rows, *value.shape[1:])

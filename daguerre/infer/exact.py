@@ -103,7 +103,9 @@ class Exact:
             if name in self.network.values:
                 found[name] = _certain(self.network.values[name])
             elif block is None:
-                probs = next(marginals).expand(self.network.rows, -1)
+                probs = next(marginals)
+                if len(probs) < self.network.rows:
+                    probs = probs.expand(self.network.rows, -1)
                 found[name] = Finite(probs, self.network.states[name])
             else:
                 weights = next(marginals) if self.blocks[block].boundary else None

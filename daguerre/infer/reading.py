@@ -8,6 +8,7 @@ table like any other.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from functools import cached_property
 from math import prod
 from typing import Any
 
@@ -53,7 +54,7 @@ def read_network(
         GraphError: Evidence of a wrong shape or outside what a CPD allows, a missing input.
     """
     reader = _Reader(program, evidence, max_entries)
-    scored = reader.invert(program, needed)
+    scored = reader.invert(needed)
     for step in program.steps:
         if step.name in needed and step.name not in scored:
             reader.read(step)
@@ -67,15 +68,20 @@ class _Reader(Tables):
         super().__init__(evidence)
         self.max_entries = max_entries
         self.tabular: set[str] = set()  # free variables whose states are 0, 1, ...
-        types = [v.dtype for v in self.network.values.values() if v.is_floating_point()]
-        self.dtype = types[0] if types else _dtype_of(program)
+        self.program = program
 
-    def invert(self, program: Program, needed: Collection[str]) -> set[str]:
+    @cached_property
+    def dtype(self) -> torch.dtype:
+        """The type of continuous values: that of the evidence, else of the CPDs' parameters."""
+        types = [v.dtype for v in self.network.values.values() if v.is_floating_point()]
+        return types[0] if types else _dtype_of(self.program)
+
+    def invert(self, needed: Collection[str]) -> set[str]:
         r"""Find what known bijections are functions of; return these bijections.
 
         Each counts its Jacobian: $\log p(x) = \log p(z) - \log |\det \partial x / \partial z|$.
         """
-        network, scored = self.network, set[str]()
+        network, program, scored = self.network, self.program, set[str]()
         if not any(v.inverts for v in program.graph.variables):
             return scored
         while move := next(moves_from(program.graph, {*needed}, {*network.values}), None):

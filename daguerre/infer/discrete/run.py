@@ -69,12 +69,17 @@ def run_sum(plan: Sum, factors: Sequence[Factor], rows: int, *, is_network: bool
         found = _small(plan, tables, rows) if _is_small(plan, tables) else None
         found = _plain(plan, tables, rows) if found is None else found
         if found is not None:
-            return Totals((found.log_total + scale).expand(rows), found.marginals)
+            return Totals(_each(found.log_total + scale, rows), found.marginals)
     slots, logs = _scaled(plan, factors, rows)
     for root in plan.tree.roots:  # each on its own: the product of many may underflow
         logs = logs + slots[root].log()
     marginals = [_normal(slots[m.slot], m) for m in plan.marginals]
-    return Totals((logs + scale).expand(rows), marginals)
+    return Totals(_each(logs + scale, rows), marginals)
+
+
+def _each(value: Tensor, rows: int) -> Tensor:
+    """Return one number for all rows, or one each, as one each."""
+    return value if value.shape == (rows,) else value.expand(rows)
 
 
 def _safe(dtype: torch.dtype) -> float:

@@ -1,0 +1,255 @@
+"""A chain of finite hidden variables as a hidden Markov model: CPDs evaluated on a grid.
+
+Any CPD will do, for it is called on all states at once. Several hidden variables make one with
+the product of their states.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+
+from daguerre.discrete import state_count, states
+from daguerre.graph import GraphError, InadmissibleError
+from daguerre.infer.chain.hmm import HMM
+from daguerre.infer.chain.reading import Reading
+from daguerre.lags import Lagged
+from daguerre.program import Outcome, misfit
+
+__all__ = ["MOST_STATES", "FiniteChain", "finite_chain", "supports"]
+
+MOST_STATES = 1024  # of the product of all hidden variables
+
+
+@dataclass(frozen=True, eq=False)
+class FiniteChain:
+    """A hidden Markov model with the names of its states.
+
+    Attributes:
+        hmm: The model and its observations.
+        states: Per hidden variable its values, `[k, *event]`; a state of the model is a tuple of
+            those, the last variable counting fastest.
+    """
+
+    hmm: HMM
+    states: dict[str, Tensor]
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """The number of states of each variable."""
+        return tuple(len(s) for s in self.states.values())
+
+
+def example(reading: Reading, name: str, known: dict[str, Tensor]) -> Outcome:
+    """Call the CPD of a hidden variable on one row of parents.
+
+    Args:
+        reading: The chain.
+        name: The variable.
+        known: A value `[1, *event]` of each hidden variable before it.
+    """
+    arguments = [
+        known[parent] if parent in known else reading.now(parent, first=True)[:1]
+        for parent in reading.steps[name].arguments
+    ]
+    for lagged in reading.lags(name):
+        if lagged.variable in reading.data:
+            arguments.append(reading.before(name, lagged, first=True)[:1])
+        else:
+            start = reading.start(name, lagged)
+            start = start.sample() if isinstance(start, Distribution) else start
+            arguments.append(start.unsqueeze(0))
+    return reading.call(name, arguments, 1)
+
+
+def supports(reading: Reading) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """Return the values `[k, *event]` of finite hidden variables, and the names of others.
+
+    Deterministic variables are functions of the others, where some of those are finite.
+    """
+    finite: dict[str, Tensor] = {}
+    known: dict[str, Tensor] = {}
+    other = []
+    for name in reading.hidden:
+        law = reading.law(name)
+        if law is not None:
+            listed = states(law, is_root=True) if state_count(law, is_root=True) else None
+        elif any(p not in known and p not in reading.data for p in reading.steps[name].arguments):
+            listed = None  # below a variable that is not finite
+        else:
+            found = example(reading, name, known)
+            if isinstance(found, Tensor):
+                known[name] = found
+                continue
+            is_finite = isinstance(found, Distribution) and state_count(found, is_root=False)
+            listed = states(found, is_root=False) if is_finite else None  # type: ignore[arg-type]
+        if listed is None:
+            other.append(name)
+        else:
+            finite[name], known[name] = listed, listed[:1]
+    return finite, tuple(other)
+
+
+def finite_chain(
+    reading: Reading, values: dict[str, Tensor], lengths: Tensor | None
+) -> FiniteChain:
+    """Evaluate all CPDs on the states of the hidden variables.
+
+    Raises:
+        InadmissibleError: Too many states, a hidden variable with a lag above 1.
+    """
+    if not values:
+        raise InadmissibleError("no hidden variable bears on the question, so there is no chain")
+    count = prod(len(s) for s in values.values())
+    if count > MOST_STATES:
+        each = " x ".join(f"{len(s)} of {name}" for name, s in values.items())
+        raise InadmissibleError(
+            f"the hidden variables have {count} states together ({each}), above {MOST_STATES};"
+            " observe some of them, or ask for draws by SMC"
+        )
+    grid = _Grid(reading, values)
+    batch, steps = reading.size
+    start = torch.stack(torch.broadcast_tensors(*(grid.score(n, first=True) for n in grid.scored)))
+    start = start.sum(0)[:, 0].expand(batch, count)
+    later = [grid.score(n, first=False) for n in grid.scored] if steps > 1 else []
+    moves = start.new_zeros(1, count, count)
+    sights = start.new_zeros(1, 1, count)
+    for scores in later:
+        moves, sights = (
+            (moves + scores, sights) if scores.shape[1] > 1 else (moves, sights + scores)
+        )
+    moves = moves[0] if len(moves) == 1 else moves.unflatten(0, (batch, steps - 1))
+    seen = sights[:, 0].expand(batch * (steps - 1), count).unflatten(0, (batch, steps - 1))
+    likelihood = torch.cat([torch.zeros_like(start).unsqueeze(1), seen], 1)
+    return FiniteChain(HMM(start, moves, likelihood, lengths), values)
+
+
+@dataclass(frozen=True, eq=False)
+class _Grid:
+    """Values and scores with the dimensions [rows, states before, states now, *event]."""
+
+    reading: Reading
+    values: dict[str, Tensor]
+
+    @property
+    def scored(self) -> tuple[str, ...]:
+        """All that has a density: hidden and observed variables."""
+        maps = {n: s.variable.map for n, s in self.reading.steps.items()}
+        return tuple(n for n, m in maps.items() if m == "stochastic")
+
+    @cached_property
+    def states(self) -> dict[str, Tensor]:
+        """The value of each hidden variable in each state, `[count, *event]`."""
+        sizes = [len(s) for s in self.values.values()]
+        index = torch.cartesian_prod(*[torch.arange(k) for k in sizes]).reshape(-1, len(sizes))
+        return {
+            name: values[index[:, i].to(values.device)]
+            for i, (name, values) in enumerate(self.values.items())
+        }
+
+    def score(self, name: str, *, first: bool) -> Tensor:
+        """Return the log-probabilities of a variable, `[rows, before, now]`."""
+        law = self.reading.law(name) if first else None
+        if law is not None:
+            law = law.expand(torch.Size((1, *law.batch_shape)))
+            sizes = (1, 1, 1)
+        else:
+            law, sizes = self._law(name, first=first)
+        return _log_prob(self.reading, name, law, sizes, self._now(name, first=first))
+
+    def _law(self, name: str, *, first: bool) -> tuple[Distribution, tuple[int, int, int]]:
+        found, sizes = self._outcome(name, first=first)
+        if not isinstance(found, Distribution):
+            step = self.reading.steps[name]
+            raise TypeError(f"{step}: {misfit(step, found)}")
+        return found, sizes
+
+    def _outcome(self, name: str, *, first: bool) -> tuple[object, tuple[int, int, int]]:
+        step = self.reading.steps[name]
+        arguments = [self._now(parent, first=first) for parent in step.arguments]
+        arguments += [self._before(name, lag, first=first) for lag in self.reading.lags(name)]
+        sizes = torch.broadcast_shapes(*(a.shape[:3] for a in arguments), (1, 1, 1))
+        flat = [a.expand(*sizes, *a.shape[3:]).flatten(0, 2) for a in arguments]
+        rows, before, now = sizes
+        return self.reading.call(name, flat, 1), (rows, before, now)
+
+    def _now(self, name: str, *, first: bool) -> Tensor:
+        if name in self.reading.data:
+            return self.reading.now(name, first=first)[:, None, None]
+        if name in self.states:
+            return self.states[name][None, None]
+        found, sizes = self._outcome(name, first=first)
+        if not isinstance(found, Tensor):
+            step = self.reading.steps[name]
+            raise TypeError(f"{step}: {misfit(step, found)}")
+        return found.unflatten(0, sizes)
+
+    def _before(self, name: str, lagged: Lagged, *, first: bool) -> Tensor:
+        parent = lagged.variable
+        if parent in self.reading.data:
+            return self.reading.before(name, lagged, first=first)[:, None, None]
+        if lagged.steps > 1:
+            raise InadmissibleError(
+                f"{name} depends on the hidden {parent} of {lagged.steps} steps ago; a hidden"
+                " chain has lags of 1 (add a variable that carries the value from step to step)"
+            )
+        if first:
+            start = self.reading.start(name, lagged)
+            assert isinstance(start, Tensor)
+            return start[None, None, None]
+        has_past = parent not in self.states and bool(self.reading.lags(parent))
+        value = None if has_past else self._now(parent, first=False)
+        if value is None or value.shape[0] > 1:
+            raise InadmissibleError(
+                f"{name} depends on the earlier {parent}, which is computed from more than the"
+                " hidden states of its slice; let it depend on what that is computed from"
+            )
+        return value.transpose(1, 2)
+
+
+def _log_prob(
+    reading: Reading, name: str, law: Distribution, sizes: tuple[int, int, int], value: Tensor
+) -> Tensor:
+    """Score values `[rows, 1, now, *event]` by a law of prod(sizes) rows.
+
+    What the law does not depend on is put in front of its rows, so that it is not repeated.
+    """
+    whole = torch.broadcast_shapes(sizes, value.shape[:3])
+    front = [i for i in range(3) if whole[i] > sizes[i]]
+    order = [*front, *(i for i in range(3) if i not in front)]
+    event = value.shape[3:]
+    ahead = [whole[i] for i in front]
+    spread = value.expand(*whole, *event).permute(*order, *range(3, value.dim()))
+    spread = spread.reshape(prod(ahead), prod(sizes), *event)
+    shape = (*law.batch_shape, *law.event_shape)
+    if shape != (prod(sizes), *event):
+        raise GraphError(
+            f"{reading.steps[name]}: the values are [B, T, *event] with the event {list(event)},"
+            f" but the CPD is a {type(law).__name__} with the event {list(shape[1:])}"
+        )
+    gone = spread.isnan() if spread.is_floating_point() else torch.zeros_like(spread).bool()
+    if gone.any():
+        there = spread[~gone]
+        spread = torch.where(gone, there[0] if len(there) else torch.ones_like(spread), spread)
+    scores = law.log_prob(spread)
+    inner = len(law.event_shape)
+    gone = _whole(name, gone, inner) if inner else gone
+    scores = torch.where(gone, 0.0, scores) if gone.any() else scores
+    scores = scores.flatten(2).sum(2) if scores.dim() > 2 else scores
+    return scores.reshape([whole[i] for i in order]).permute(*(order.index(i) for i in range(3)))
+
+
+def _whole(name: str, gone: Tensor, inner: int) -> Tensor:
+    """Return which events are missing as a whole."""
+    flat = gone.flatten(gone.dim() - inner)
+    if (flat.any(-1) != flat.all(-1)).any():
+        raise InadmissibleError(
+            f"{name} is missing in part, but its components are not independent given its"
+            " parents; mark all of an event NaN, or use a distribution of independent components"
+        )
+    return flat.all(-1)
