@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-__all__ = ["align", "as_copies", "is_missing", "tile"]
+__all__ = ["align", "as_copies", "is_missing", "tile", "unknown"]
 
 
 def tile(value: Tensor, rows: int) -> Tensor:
@@ -63,6 +63,16 @@ def is_missing(value: Tensor, *, partly: bool = False) -> Tensor:
         >>> is_missing(torch.tensor([0.5, float("nan")])), is_missing(torch.tensor([3, -1]))
         (tensor([False,  True]), tensor([False,  True]))
     """
-    rows = value.unsqueeze(-1).flatten(1)
-    lacks = rows.isnan() if value.is_floating_point() else rows < 0
+    lacks = unknown(value).unsqueeze(-1).flatten(1)
     return lacks.any(1) if partly else lacks.all(1)
+
+
+def unknown(value: Tensor) -> Tensor:
+    """Whether each component is lacking, of the shape of the value: NaN, or a negative integer.
+
+    Example:
+        >>> import torch
+        >>> unknown(torch.tensor([[0.5, float("nan")]]))
+        tensor([[False,  True]])
+    """
+    return value.isnan() if value.is_floating_point() else value < 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from daguerre.infer.answer import Answer
+from daguerre.infer.em import Ascent, em
 from daguerre.infer.questions import (
     Most,
     explain,
@@ -14,7 +15,9 @@ from daguerre.infer.questions import (
 
 __all__ = [
     "Answer",
+    "Ascent",
     "Most",
+    "em",
     "explain",
     "log_evidence",
     "most_probable",

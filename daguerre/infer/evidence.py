@@ -25,7 +25,8 @@ class Evidence:
         rows: How many there are.
         values: Per observed variable its values, `[rows, *event]`; what a row lacks is NaN, or
             negative where values are integers.
-        missing: Of the variables that some rows lack, which rows, bool `[rows]`.
+        missing: Of the variables that some rows lack, in some components at least, which rows do,
+            bool `[rows]`.
         soft: Per variable the likelihood of each of its states, `[rows, states]`.
     """
 
@@ -38,16 +39,21 @@ class Evidence:
         """Return some of the rows, without the variables that all of them lack."""
         parts = (self.values, self.missing, self.soft)
         values, missing, soft = ({k: v[rows] for k, v in part.items()} for part in parts)
-        gone = {name for name, lacks in missing.items() if bool(lacks.all())}
+        gone = {name for name in missing if bool(is_missing(values[name]).all())}
         values = {k: v for k, v in values.items() if k not in gone}
         missing = {k: v for k, v in missing.items() if k not in gone and bool(v.any())}
         return Evidence(len(rows), values, missing, soft)
 
     def patterns(self) -> list[Tensor]:
-        """Return the numbers of the rows that lack the same variables, one tensor per pattern."""
+        """Return the numbers of the rows that lack the same variables, one tensor per pattern.
+
+        A variable that is lacking in some components is told from one that is lacking as a whole.
+        """
         if not self.missing:
             return [torch.arange(self.rows)]
-        lacks = torch.stack(list(self.missing.values()), 1)
+        lacks = torch.stack(
+            [partly.int() + is_missing(self.values[n]) for n, partly in self.missing.items()], 1
+        )
         _, pattern = lacks.unique(dim=0, return_inverse=True)
         return [(pattern == i).nonzero().squeeze(1) for i in range(int(pattern.max()) + 1)]
 

@@ -13,6 +13,7 @@ from daguerre.infer.evidence import Evidence
 from daguerre.infer.gaussian.block import LinearVariable
 from daguerre.infer.grid import ROWS
 from daguerre.infer.product import Factors
+from daguerre.rows import unknown
 
 __all__ = ["Network", "Table", "Tables", "read_factors"]
 
@@ -132,13 +133,13 @@ class Tables:
         """Note a finite variable that is not known, and what is known of it all the same."""
         self.network.states[name] = values
         if name in self.evidence.missing:
-            seen, lacks = self.evidence.values[name], self.evidence.missing[name]
-            same = seen.unsqueeze(1) == values
+            seen = self.evidence.values[name]
+            same = (seen.unsqueeze(1) == values) | unknown(seen).unsqueeze(1)
             same = same.flatten(2).all(2) if same.dim() > 2 else same
-            if not (same.any(1) | lacks).all():
-                row = int((~(same.any(1) | lacks)).nonzero()[0])
+            if not same.any(1).all():
+                row = int((~same.any(1)).nonzero()[0])
                 raise GraphError(f"row {row} of {name} is {seen[row].tolist()}, which is no state")
-            self.add(Table(name, (ROWS, name), (same | lacks.unsqueeze(1)).to(dtype)))
+            self.add(Table(name, (ROWS, name), same.to(dtype)))
         if (likely := self.evidence.soft.get(name)) is not None:
             if likely.shape[1] != len(values):
                 raise GraphError(

@@ -238,7 +238,7 @@ def explain(
 
     Args:
         p: The model.
-        targets: The variables asked for.
+        targets: The variables asked for; none for the evidence alone.
         given: The names of the variables that would be known.
         max_memory: Bytes above which the question would be refused.
 
