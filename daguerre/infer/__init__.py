@@ -3,6 +3,13 @@
 from __future__ import annotations
 
 from daguerre.infer.answer import Answer
+from daguerre.infer.approximate.methods import (
+    ABC,
+    NUTS,
+    SMC,
+    Importance,
+    LikelihoodWeighting,
+)
 from daguerre.infer.em import Ascent, em
 from daguerre.infer.questions import (
     Most,
@@ -14,8 +21,13 @@ from daguerre.infer.questions import (
 )
 
 __all__ = [
+    "ABC",
+    "NUTS",
+    "SMC",
     "Answer",
     "Ascent",
+    "Importance",
+    "LikelihoodWeighting",
     "Most",
     "em",
     "explain",

@@ -44,7 +44,7 @@ class Answer:
     method: str
     exact: bool
     draw: Callable[[int], dict[str, Tensor]] = field(repr=False)
-    diagnostics: Mapping[str, object] = field(default_factory=dict)
+    diagnostics: Mapping[str, Any] = field(default_factory=dict)
     density: Callable[[Mapping[str, Tensor]], Tensor] | None = field(default=None, repr=False)
     is_single: bool = False
 

@@ -36,7 +36,7 @@ class Evidence:
     soft: Mapping[str, Tensor]
 
     def __getitem__(self, rows: Tensor) -> Evidence:
-        """Return some of the rows, without the variables that all of them lack."""
+        """Return some of the rows, without the variables of which they know no component."""
         parts = (self.values, self.missing, self.soft)
         values, missing, soft = ({k: v[rows] for k, v in part.items()} for part in parts)
         gone = {name for name in missing if bool(is_missing(values[name]).all())}

@@ -73,15 +73,22 @@ def _(first: Particles, parts: Sequence[Particles], rows: Sequence[Tensor]) -> D
 
 
 @_join.register
-def _(first: Gaussian, parts: Sequence[Gaussian], rows: Sequence[Tensor]) -> Distribution:
-    means = join_rows([part.mean for part in parts], rows)
-    return Gaussian(means, join_rows([part.covariance_matrix for part in parts], rows))
+def _(first: Gaussian, parts: Sequence[Distribution], rows: Sequence[Tensor]) -> Distribution:
+    gaussians = [part for part in parts if isinstance(part, Gaussian)]
+    if len(gaussians) < len(parts):
+        return _joined_mixtures(parts, rows)
+    means = join_rows([part.mean for part in gaussians], rows)
+    return Gaussian(means, join_rows([part.covariance_matrix for part in gaussians], rows))
 
 
 @_join.register
 def _(
     first: GaussianMixture, parts: Sequence[Distribution], rows: Sequence[Tensor]
 ) -> Distribution:
+    return _joined_mixtures(parts, rows)
+
+
+def _joined_mixtures(parts: Sequence[Distribution], rows: Sequence[Tensor]) -> Distribution:
     mixtures = [_mixture(part) for part in parts]
     most = max(m.weights.shape[1] for m in mixtures)
 

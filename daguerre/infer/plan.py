@@ -50,11 +50,13 @@ class Plan:
 
     def __str__(self) -> str:
         head = f"p({', '.join(self.targets) or 'evidence'} | {', '.join(self.given) or 'nothing'})"
-        kind = "exact" if self.is_exact else "approximate"
         rows = [(part.engine, _listed(part.variables), part.why) for part in self.parts]
         table = Table(("engine", "variables", "why"), tuple(rows))
-        size = f"about {self.work:.2g} multiplications and {self.memory / 1e6:.2g} MB a row"
-        return f"{head}: {kind}, {size}\n{table}\npruned: {_listed(self.pruned)}"
+        kind = "approximate"
+        if self.is_exact:
+            work, memory = f"{self.work:.2g} multiplications", f"{self.memory / 1e6:.2g} MB a row"
+            kind = f"exact, about {work} and {memory}"
+        return f"{head}: {kind}\n{table}\npruned: {_listed(self.pruned)}"
 
 
 def _listed(names: Sequence[str], most: int = 6) -> str:

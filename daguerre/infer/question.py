@@ -23,11 +23,24 @@ from daguerre.program import validation
 from daguerre.structure.bayes_ball import requisite
 from daguerre.structure.names import Names
 
-__all__ = ["Piece", "Planned", "Question", "labels_of", "pieces", "planned", "plans"]
+__all__ = [
+    "OpaqueError",
+    "Piece",
+    "Planned",
+    "Question",
+    "labels_of",
+    "pieces",
+    "planned",
+    "plans",
+]
 
 MEMORY = 2.0**32  # bytes, unless max_memory says otherwise
 CLOSE = 2**25  # bytes that are worked on at once: beyond it, rows of evidence take turns
 FEW = 8  # so many patterns of missing values are taken one by one
+
+
+class OpaqueError(InadmissibleError):
+    """No exact engine takes a variable; draws might."""
 
 
 @dataclass(frozen=True)
@@ -178,7 +191,7 @@ def planned(question: Question, network: Network, held: frozenset[str]) -> Exact
     """Plan an exact answer, or refuse it."""
     if network.opaque:
         name, why = next(iter(network.opaque.items()))
-        raise InadmissibleError(f"no exact answer: {name} is {why}")
+        raise OpaqueError(f"no exact answer: {name} is {why}")
     plan = plan_exact(network, question.targets, held=held)
     needed = sum(plan.memory)
     if needed > question.max_memory:

@@ -4,19 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import NamedTuple, Unpack
 
 import torch
 from torch import Tensor
 
 from daguerre.graph import GraphError, InadmissibleError
 from daguerre.infer.answer import Answer, PerTarget
+from daguerre.infer.approximate.chains import answer_chain, chain_log_evidence, is_chain
+from daguerre.infer.approximate.engine import (
+    approximate,
+    approximate_log_evidence,
+    approximate_part,
+    choose_method,
+)
+from daguerre.infer.approximate.methods import How, check_how
 from daguerre.infer.evidence import Evidence, Given
 from daguerre.infer.exact import Result
 from daguerre.infer.joined import join_results, join_rows
-from daguerre.infer.plan import Part, Plan
+from daguerre.infer.plan import Plan
 from daguerre.infer.product import Factors
-from daguerre.infer.question import Question, pieces, planned, plans
+from daguerre.infer.question import OpaqueError, Question, pieces, planned, plans
 from daguerre.joint import Factor, Joint, as_joint
 from daguerre.model import Model
 from daguerre.structure.names import Names
@@ -30,7 +38,7 @@ def posterior(
     *,
     given: Given | None = None,
     soft: Mapping[str, Tensor] | None = None,
-    max_memory: float | None = None,
+    **how: Unpack[How],
 ) -> Answer:
     r"""Return $p(\text{targets} \mid \text{given})$ for each row of evidence.
 
@@ -39,12 +47,18 @@ def posterior(
             intervention.
         targets: A variable, or several.
         given: Evidence per variable: values `[rows, *event]`, or one number or name of a state
-            for all rows. Rows that hold NaN (or a negative integer) lack the value.
+            for all rows. Rows that hold NaN (or a negative integer) lack the value. For a model
+            with lags, values `[rows, T, *event]`.
         soft: Soft evidence per finite variable: likelihoods of its states, `[rows, states]`.
-        max_memory: Bytes above which the question is refused, 4 GiB if None.
+        how: `max_memory`: bytes above which the question is refused, 4 GiB if None; `exact=True`:
+            refuse rather than approximate; `q`: an inference model to draw from; `method`: an
+            approximate method of `daguerre.infer`. What is left out is chosen: an exact answer
+            where there is one, else importance sampling if there is a q, kernel conditioning if
+            an implicit variable is given, likelihood weighting otherwise.
 
     Returns:
-        The posterior marginals, joint draws and densities, and the log-evidence.
+        The posterior marginals, joint draws and densities, and the log-evidence; `method` and
+        `exact` say how they were found, `diagnostics` how far to trust an approximation.
 
     Raises:
         GraphError: Unknown names, wrong shapes, evidence of probability zero.
@@ -61,9 +75,41 @@ def posterior(
         >>> posterior(p, "rain", given={"wet": 1}).probs.detach()
         tensor([[0.3333, 0.6667]])
     """
-    question = Question.of(p, targets, given, soft, max_memory)
+    check_how(how)
+    if is_chain(p) and not soft:
+        assert not isinstance(p, Factors)
+        return answer_chain(p, targets, given or {}, how)
+    question = Question.of(p, targets, given, soft, how.get("max_memory"))
     if not question.targets:
         raise GraphError("targets is empty: name at least one variable")
+    return replace(_answer(question, how), is_single=isinstance(targets, str))
+
+
+def _answer(question: Question, how: How) -> Answer:
+    if _is_named(how):
+        return approximate(question, how)
+    try:
+        return _exact_answer(question)
+    except OpaqueError as error:
+        if how.get("exact"):
+            raise InadmissibleError(_no_exact(question, error)) from None
+    return approximate(question, how)
+
+
+def _is_named(how: How) -> bool:
+    """Whether an approximate method is asked for."""
+    return how.get("q") is not None or how.get("method") is not None
+
+
+def _no_exact(question: Question, error: OpaqueError) -> str:
+    method = type(choose_method(question, {})).__name__
+    return (
+        f"{error}; give it a finite or linear Gaussian CPD. Without exact=True the"
+        f" question is answered by dg.infer.{method}()"
+    )
+
+
+def _exact_answer(question: Question) -> Answer:
     found: list[Result] = []
     parts: list[Tensor] = []
     methods: dict[str, None] = {}
@@ -81,7 +127,6 @@ def posterior(
         exact=True,
         draw=result.draw,
         density=_density(question, result.log_evidence),
-        is_single=isinstance(targets, str),
     )
 
 
@@ -116,17 +161,22 @@ def log_evidence(
     given: Given,
     *,
     soft: Mapping[str, Tensor] | None = None,
-    max_memory: float | None = None,
+    **how: Unpack[How],
 ) -> Tensor:
     """Return the log-probability (or -density) of the evidence in nats, `[rows]`.
 
-    Impossible evidence gives -inf. Gradients reach the parameters of the model.
+    Impossible evidence gives -inf. Gradients reach the parameters of the model. The value is
+    exact, or refused; by a named approximate method it is the logarithm of an unbiased estimate,
+    without gradients.
 
     Args:
         p: The model.
         given: Evidence, as for `posterior`.
         soft: Soft evidence, as for `posterior`.
-        max_memory: Bytes above which the question is refused.
+        how: `max_memory`, `q` and `method`, as for `posterior`.
+
+    Raises:
+        InadmissibleError: There is no exact value, and no method is named.
 
     Example:
         >>> from daguerre.compose import model
@@ -135,7 +185,20 @@ def log_evidence(
         >>> log_evidence(p, {"x": torch.tensor([0.0, 2.0])})
         tensor([-1.6118, -2.9189])
     """
-    return _log_evidence(Question.of(p, (), given, soft, max_memory))
+    check_how(how)
+    if is_chain(p) and not soft:
+        assert not isinstance(p, Factors)
+        return chain_log_evidence(p, given, how)
+    question = Question.of(p, (), given, soft, how.get("max_memory"))
+    if _is_named(how):
+        return approximate_log_evidence(question, how)
+    try:
+        return _log_evidence(question)
+    except OpaqueError as error:
+        raise InadmissibleError(
+            f"{error}; name a method to estimate it: q=..., or"
+            " method=dg.infer.LikelihoodWeighting()"
+        ) from None
 
 
 def _log_evidence(question: Question) -> Tensor:
@@ -209,7 +272,12 @@ def most_probable(
 
 
 def sample_posterior(
-    p: Factor | Joint | Factors, targets: Names, n: int, *, given: Given | None = None
+    p: Factor | Joint | Factors,
+    targets: Names,
+    n: int,
+    *,
+    given: Given | None = None,
+    **how: Unpack[How],
 ) -> PerTarget:
     """Draw n times from the joint posterior of the targets, `[n, rows, *event]` each.
 
@@ -222,7 +290,7 @@ def sample_posterior(
                 [1],
                 [1]])
     """
-    return posterior(p, targets, given=given).sample(n)
+    return posterior(p, targets, given=given, **how).sample(n)
 
 
 def explain(
@@ -230,7 +298,7 @@ def explain(
     targets: Names,
     *,
     given: Names = (),
-    max_memory: float | None = None,
+    **how: Unpack[How],
 ) -> Plan:
     """Say how a question would be answered, without answering it.
 
@@ -240,10 +308,11 @@ def explain(
         p: The model.
         targets: The variables asked for; none for the evidence alone.
         given: The names of the variables that would be known.
-        max_memory: Bytes above which the question would be refused.
+        how: `max_memory`, `exact`, `q` and `method`, as for `posterior`.
 
     Raises:
-        InadmissibleError: The predicted memory is above `max_memory`.
+        InadmissibleError: The predicted memory is above `max_memory`, or `exact=True` and there
+            is no exact answer.
 
     Example:
         >>> from daguerre.compose import model
@@ -252,15 +321,19 @@ def explain(
         >>> explain(p, "wet").is_exact
         True
     """
+    check_how(how)
     known = (given,) if isinstance(given, str) else tuple(given)
-    question = Question.of(p, targets, _drawn(p, known), None, max_memory)
-    piece = next(pieces(question))
+    question = Question.of(p, targets, _drawn(p, known), None, how.get("max_memory"))
     needed = question.requisite()
     pruned = tuple(n for n in question.names if n not in needed)
-    network = piece.network
-    parts = tuple(Part("none", (name,), why) for name, why in network.opaque.items())
-    if parts:
-        return Plan(question.targets, known, pruned, parts)
+    if _is_named(how):
+        part = approximate_part(question, how, "as asked")
+        return Plan(question.targets, known, pruned, (part,))
+    network = next(pieces(question)).network
+    if network.opaque and not how.get("exact"):
+        name, why = next(iter(network.opaque.items()))
+        part = approximate_part(question, how, f"{name} is {why}")
+        return Plan(question.targets, known, pruned, (part,))
     plan = planned(question, network, frozenset())
     parts, work, memory = plan.parts(), plan.sum.work, sum(plan.memory)
     return Plan(question.targets, known, pruned, parts, is_exact=True, work=work, memory=memory)
