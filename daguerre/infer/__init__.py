@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from daguerre.infer.answer import Answer
+from daguerre.infer.answer import Answer, Most
 from daguerre.infer.questions import (
-    Most,
     explain,
     log_evidence,
     most_probable,

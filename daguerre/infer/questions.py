@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from daguerre.graph import GraphError, InadmissibleError
-from daguerre.infer.answer import Answer, PerTarget
+from daguerre.infer.answer import Answer, Most, PerTarget
+from daguerre.infer.chain.answer import ChainQuestion
 from daguerre.infer.evidence import Evidence, Given
 from daguerre.infer.exact import Result
 from daguerre.infer.joined import join_results, join_rows
@@ -21,7 +21,7 @@ from daguerre.joint import Factor, Joint, as_joint
 from daguerre.model import Model
 from daguerre.structure.names import Names
 
-__all__ = ["Most", "explain", "log_evidence", "most_probable", "posterior", "sample_posterior"]
+__all__ = ["explain", "log_evidence", "most_probable", "posterior", "sample_posterior"]
 
 
 def posterior(
@@ -33,6 +33,9 @@ def posterior(
     max_memory: float | None = None,
 ) -> Answer:
     r"""Return $p(\text{targets} \mid \text{given})$ for each row of evidence.
+
+    With lags, a row is a sequence: values are `[B, T, *event]`, and the posterior of each step is
+    given what all steps say (smoothing), its batch shape `[B, T]`.
 
     Args:
         p: The model, a joint or a product of tables; that of `dg.do` is the posterior after the
@@ -61,6 +64,8 @@ def posterior(
         >>> posterior(p, "rain", given={"wet": 1}).probs.detach()
         tensor([[0.3333, 0.6667]])
     """
+    if (chain := ChainQuestion.of(p, targets, given, soft, max_memory)) is not None:
+        return chain.posterior()
     question = Question.of(p, targets, given, soft, max_memory)
     if not question.targets:
         raise GraphError("targets is empty: name at least one variable")
@@ -135,24 +140,14 @@ def log_evidence(
         >>> log_evidence(p, {"x": torch.tensor([0.0, 2.0])})
         tensor([-1.6118, -2.9189])
     """
+    if (chain := ChainQuestion.of(p, (), given, soft, max_memory)) is not None:
+        return chain.log_evidence()
     return _log_evidence(Question.of(p, (), given, soft, max_memory))
 
 
 def _log_evidence(question: Question) -> Tensor:
     parts = [(rows, plan.run().log_evidence) for rows, plan in plans(question)]
     return join_rows([part for _, part in parts], [rows for rows, _ in parts])
-
-
-class Most(NamedTuple):
-    """Most probable values.
-
-    Attributes:
-        values: Per variable, `[rows, *event]`.
-        log_prob: The log-probability of these values together with the evidence, `[rows]`.
-    """
-
-    values: dict[str, Tensor]
-    log_prob: Tensor
 
 
 def most_probable(
@@ -187,6 +182,8 @@ def most_probable(
         >>> most_probable(p, given={"wet": 1}).values
         {'rain': tensor([1])}
     """
+    if (chain := ChainQuestion.of(p, targets, given, soft, max_memory)) is not None:
+        return chain.most_probable()
     question = Question.of(p, targets, given, soft, max_memory)
     names = question.targets or tuple(
         n for n in question.names if n not in question.evidence.values
@@ -252,6 +249,8 @@ def explain(
         >>> explain(p, "wet").is_exact
         True
     """
+    if (chain := ChainQuestion.of(p, targets, given, None, max_memory)) is not None:
+        return chain.explain()
     known = (given,) if isinstance(given, str) else tuple(given)
     question = Question.of(p, targets, _drawn(p, known), None, max_memory)
     piece = next(pieces(question))
