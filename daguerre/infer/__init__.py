@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from daguerre.infer.answer import Answer
+from daguerre.infer.answer import Answer, Most
 from daguerre.infer.approximate.methods import (
     ABC,
     NUTS,
@@ -12,7 +12,6 @@ from daguerre.infer.approximate.methods import (
 )
 from daguerre.infer.em import Ascent, em
 from daguerre.infer.questions import (
-    Most,
     explain,
     log_evidence,
     most_probable,

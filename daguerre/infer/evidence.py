@@ -13,7 +13,8 @@ from daguerre.rows import is_missing
 
 __all__ = ["Evidence", "Given", "Value", "read_evidence"]
 
-Value = Tensor | float | str | Sequence[str | None] | tuple[Tensor, Tensor]
+Names = Sequence[str | None]
+Value = Tensor | float | str | Names | Sequence[Names] | tuple[Tensor, Tensor]
 Given = Mapping[str, Value]
 
 
@@ -101,7 +102,9 @@ def _values(name: str, value: Value, labels: tuple[str, ...] | None) -> Tensor:
         case (Tensor() as values, Tensor() as present):
             return _masked(name, values, present)
         case [*names] if all(n is None or isinstance(n, str) for n in names):
-            return torch.tensor([-1 if n is None else _state(name, n, labels) for n in names])
+            return torch.tensor(
+                [_state(name, n, labels) if isinstance(n, str) else -1 for n in names]
+            )
     raise GraphError(
         f"{name} must be a Tensor [rows, *event], a number, the name of a state or a list of"
         f" names, not {value!r}"
