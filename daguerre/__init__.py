@@ -26,6 +26,7 @@ from daguerre.formats import read_bif, write_bif
 from daguerre.graph import Graph, GraphError, InadmissibleError, Plate
 from daguerre.infer import (
     Answer,
+    em,
     explain,
     log_evidence,
     most_probable,
@@ -100,6 +101,7 @@ __all__ = [
     "draw",
     "elbo",
     "eliminate",
+    "em",
     "evaluate",
     "expectation",
     "explain",

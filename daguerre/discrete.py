@@ -35,7 +35,7 @@ def state_count(distribution: Distribution, *, is_root: bool) -> int | None:
         case Bernoulli():
             return 2**components
         case Categorical():
-            return distribution.logits.shape[-1] ** components
+            return distribution.param_shape[-1] ** components  # logits would be made here
         case OneHotCategorical():
             return distribution.event_shape[0] ** components
     return None

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-__all__ = ["align", "as_copies", "is_missing", "lacking", "tile"]
+__all__ = ["align", "as_copies", "is_missing", "tile", "unknown"]
 
 
 def tile(value: Tensor, rows: int) -> Tensor:
@@ -63,16 +63,16 @@ def is_missing(value: Tensor, *, partly: bool = False) -> Tensor:
         >>> is_missing(torch.tensor([0.5, float("nan")])), is_missing(torch.tensor([3, -1]))
         (tensor([False,  True]), tensor([False,  True]))
     """
-    lacks = lacking(value.unsqueeze(-1).flatten(1))
+    lacks = unknown(value).unsqueeze(-1).flatten(1)
     return lacks.any(1) if partly else lacks.all(1)
 
 
-def lacking(value: Tensor) -> Tensor:
-    """Whether each component is missing, of the shape of the value.
+def unknown(value: Tensor) -> Tensor:
+    """Whether each component is lacking, of the shape of the value: NaN, or a negative integer.
 
     Example:
         >>> import torch
-        >>> lacking(torch.tensor([[0.5, float("nan")]]))
+        >>> unknown(torch.tensor([[0.5, float("nan")]]))
         tensor([[False,  True]])
     """
     return value.isnan() if value.is_floating_point() else value < 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from daguerre.infer.answer import Answer
+from daguerre.infer.answer import Answer, Most
 from daguerre.infer.approximate.methods import (
     ABC,
     NUTS,
@@ -10,8 +10,8 @@ from daguerre.infer.approximate.methods import (
     Importance,
     LikelihoodWeighting,
 )
+from daguerre.infer.em import Ascent, em
 from daguerre.infer.questions import (
-    Most,
     explain,
     log_evidence,
     most_probable,
@@ -24,9 +24,11 @@ __all__ = [
     "NUTS",
     "SMC",
     "Answer",
+    "Ascent",
     "Importance",
     "LikelihoodWeighting",
     "Most",
+    "em",
     "explain",
     "log_evidence",
     "most_probable",

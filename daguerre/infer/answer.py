@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor
 from torch.distributions import Distribution
@@ -12,7 +12,7 @@ from torch.distributions import Distribution
 from daguerre.graph import GraphError, InadmissibleError
 from daguerre.infer.distributions import Finite
 
-__all__ = ["Answer", "PerTarget"]
+__all__ = ["Answer", "Most", "PerTarget"]
 
 PerTarget = Any  # a Tensor, or a dict of them by target: so that a single one needs no cast
 
@@ -93,6 +93,18 @@ class Answer:
     def _each(self, of: Callable[[Distribution], Tensor]) -> PerTarget:
         found = {name: of(marginal) for name, marginal in self.marginals.items()}
         return found[self.targets[0]] if self.is_single else found
+
+
+class Most(NamedTuple):
+    """Most probable values.
+
+    Attributes:
+        values: Per variable, `[rows, *event]`.
+        log_prob: The log-probability of these values together with the evidence, `[rows]`.
+    """
+
+    values: dict[str, Tensor]
+    log_prob: Tensor
 
 
 def _probs(marginal: Distribution) -> Tensor:

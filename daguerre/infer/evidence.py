@@ -13,7 +13,8 @@ from daguerre.rows import is_missing
 
 __all__ = ["Evidence", "Given", "Value", "read_evidence"]
 
-Value = Tensor | float | str | Sequence[str | None] | tuple[Tensor, Tensor]
+Names = Sequence[str | None]
+Value = Tensor | float | str | Names | Sequence[Names] | tuple[Tensor, Tensor]
 Given = Mapping[str, Value]
 
 
@@ -25,7 +26,8 @@ class Evidence:
         rows: How many there are.
         values: Per observed variable its values, `[rows, *event]`; what a row lacks is NaN, or
             negative where values are integers.
-        missing: Of the variables that some rows lack, which rows, bool `[rows]`.
+        missing: Of the variables that some rows lack, in some components at least, which rows do,
+            bool `[rows]`.
         soft: Per variable the likelihood of each of its states, `[rows, states]`.
     """
 
@@ -44,10 +46,15 @@ class Evidence:
         return Evidence(len(rows), values, missing, soft)
 
     def patterns(self) -> list[Tensor]:
-        """Return the numbers of the rows that lack the same variables, one tensor per pattern."""
+        """Return the numbers of the rows that lack the same variables, one tensor per pattern.
+
+        A variable that is lacking in some components is told from one that is lacking as a whole.
+        """
         if not self.missing:
             return [torch.arange(self.rows)]
-        lacks = torch.stack(list(self.missing.values()), 1)
+        lacks = torch.stack(
+            [partly.int() + is_missing(self.values[n]) for n, partly in self.missing.items()], 1
+        )
         _, pattern = lacks.unique(dim=0, return_inverse=True)
         return [(pattern == i).nonzero().squeeze(1) for i in range(int(pattern.max()) + 1)]
 
@@ -95,7 +102,9 @@ def _values(name: str, value: Value, labels: tuple[str, ...] | None) -> Tensor:
         case (Tensor() as values, Tensor() as present):
             return _masked(name, values, present)
         case [*names] if all(n is None or isinstance(n, str) for n in names):
-            return torch.tensor([-1 if n is None else _state(name, n, labels) for n in names])
+            return torch.tensor(
+                [_state(name, n, labels) if isinstance(n, str) else -1 for n in names]
+            )
     raise GraphError(
         f"{name} must be a Tensor [rows, *event], a number, the name of a state or a list of"
         f" names, not {value!r}"

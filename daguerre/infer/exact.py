@@ -7,7 +7,7 @@ without running it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, reduce
 
 import torch
@@ -205,7 +205,31 @@ def _layout(
 def _factors(tables: Sequence[Table], number: Mapping[str, int]) -> tuple[Factor, ...]:
     types = (table.entries.dtype for table in tables)
     dtype = reduce(torch.promote_types, types, torch.float32)
-    return tuple(_factor(table, number, dtype) for table in tables)
+    return tuple(_factor(table, number, dtype) for table in _ready(tables))
+
+
+def _ready(tables: Sequence[Table]) -> list[Table]:
+    """Make logarithms ready for being taken out of the exponent, each row on its own scale.
+
+    What is far below the largest entry is lost then; so those of the same axes are added before,
+    and what another table excludes is not looked at.
+    """
+    found, first = [*tables], dict[tuple[str, ...], int]()
+    logs = [i for i, table in enumerate(tables) if table.is_log]
+    for i in logs:
+        one = first.setdefault(tables[i].axes, i)
+        if one != i:
+            found[one] = replace(found[one], entries=found[one].entries + tables[i].entries)
+            found[i] = replace(tables[i], entries=torch.zeros_like(tables[i].entries))
+    for i in first.values():
+        axes, entries = found[i].axes, found[i].entries
+        for other in (t for t in tables if not t.is_log and {*t.axes} <= {*axes}):
+            kept = other.entries.detach() > 0
+            order = sorted(range(len(other.axes)), key=lambda d, o=other: axes.index(o.axes[d]))
+            place = tuple(slice(None) if a in other.axes else None for a in axes)
+            entries = torch.where(kept.permute(order)[place], entries, -torch.inf)
+        found[i] = replace(found[i], entries=entries)
+    return found
 
 
 def _factor(table: Table, number: Mapping[str, int], dtype: torch.dtype) -> Factor:

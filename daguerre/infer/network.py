@@ -13,7 +13,7 @@ from daguerre.infer.evidence import Evidence
 from daguerre.infer.gaussian.block import LinearVariable
 from daguerre.infer.grid import ROWS
 from daguerre.infer.product import Factors
-from daguerre.rows import lacking
+from daguerre.rows import unknown
 
 __all__ = ["Network", "Table", "Tables", "read_factors"]
 
@@ -134,7 +134,7 @@ class Tables:
         self.network.states[name] = values
         if name in self.evidence.missing:
             seen = self.evidence.values[name]
-            same = (seen.unsqueeze(1) == values) | lacking(seen).unsqueeze(1)
+            same = (seen.unsqueeze(1) == values) | unknown(seen).unsqueeze(1)
             same = same.flatten(2).all(2) if same.dim() > 2 else same
             if not same.any(1).all():
                 row = int((~same.any(1)).nonzero()[0])

@@ -88,9 +88,9 @@ class Question:
         return {*asked, *self.subject.graph.ancestors(asked)}
 
     def requisite(self) -> set[str]:
-        """Return what the posterior of the targets alone hangs on."""
+        """Return what the posterior of the targets alone hangs on; without any, the evidence."""
         known = [n for n in self.evidence.values if n not in self.evidence.missing]
-        if isinstance(self.subject, Factors):
+        if isinstance(self.subject, Factors) or not self.targets:
             return self.needed()
         found = requisite(self.subject.graph, self.targets, given=known)
         return {*found.cpds, *found.observations, *self.targets}

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple, Unpack
+from typing import Unpack
 
 import torch
 from torch import Tensor
 
 from daguerre.graph import GraphError, InadmissibleError
-from daguerre.infer.answer import Answer, PerTarget
-from daguerre.infer.approximate.chains import answer_chain, chain_log_evidence, is_chain
+from daguerre.infer.answer import Answer, Most, PerTarget
+from daguerre.infer.approximate.chains import answer_chain, chain_log_evidence, chain_plan
 from daguerre.infer.approximate.engine import (
     approximate,
     approximate_log_evidence,
@@ -19,6 +19,7 @@ from daguerre.infer.approximate.engine import (
     choose_method,
 )
 from daguerre.infer.approximate.methods import How, check_how
+from daguerre.infer.chain.answer import ChainQuestion
 from daguerre.infer.evidence import Evidence, Given
 from daguerre.infer.exact import Result
 from daguerre.infer.joined import join_results, join_rows
@@ -29,7 +30,7 @@ from daguerre.joint import Factor, Joint, as_joint
 from daguerre.model import Model
 from daguerre.structure.names import Names
 
-__all__ = ["Most", "explain", "log_evidence", "most_probable", "posterior", "sample_posterior"]
+__all__ = ["explain", "log_evidence", "most_probable", "posterior", "sample_posterior"]
 
 
 def posterior(
@@ -41,6 +42,9 @@ def posterior(
     **how: Unpack[How],
 ) -> Answer:
     r"""Return $p(\text{targets} \mid \text{given})$ for each row of evidence.
+
+    With lags, a row is a sequence: values are `[B, T, *event]`, and the posterior of each step is
+    given what all steps say (smoothing), its batch shape `[B, T]`.
 
     Args:
         p: The model, a joint or a product of tables; that of `dg.do` is the posterior after the
@@ -76,10 +80,10 @@ def posterior(
         tensor([[0.3333, 0.6667]])
     """
     check_how(how)
-    if is_chain(p) and not soft:
-        assert not isinstance(p, Factors)
-        return answer_chain(p, targets, given or {}, how)
-    question = Question.of(p, targets, given, soft, how.get("max_memory"))
+    limit = how.get("max_memory")
+    if (chain := ChainQuestion.of(p, targets, given, soft, limit)) is not None:
+        return answer_chain(chain, how)
+    question = Question.of(p, targets, given, soft, limit)
     if not question.targets:
         raise GraphError("targets is empty: name at least one variable")
     return replace(_answer(question, how), is_single=isinstance(targets, str))
@@ -186,10 +190,10 @@ def log_evidence(
         tensor([-1.6118, -2.9189])
     """
     check_how(how)
-    if is_chain(p) and not soft:
-        assert not isinstance(p, Factors)
-        return chain_log_evidence(p, given, how)
-    question = Question.of(p, (), given, soft, how.get("max_memory"))
+    limit = how.get("max_memory")
+    if (chain := ChainQuestion.of(p, (), given, soft, limit)) is not None:
+        return chain_log_evidence(chain, how)
+    question = Question.of(p, (), given, soft, limit)
     if _is_named(how):
         return approximate_log_evidence(question, how)
     try:
@@ -204,18 +208,6 @@ def log_evidence(
 def _log_evidence(question: Question) -> Tensor:
     parts = [(rows, plan.run().log_evidence) for rows, plan in plans(question)]
     return join_rows([part for _, part in parts], [rows for rows, _ in parts])
-
-
-class Most(NamedTuple):
-    """Most probable values.
-
-    Attributes:
-        values: Per variable, `[rows, *event]`.
-        log_prob: The log-probability of these values together with the evidence, `[rows]`.
-    """
-
-    values: dict[str, Tensor]
-    log_prob: Tensor
 
 
 def most_probable(
@@ -250,6 +242,8 @@ def most_probable(
         >>> most_probable(p, given={"wet": 1}).values
         {'rain': tensor([1])}
     """
+    if (chain := ChainQuestion.of(p, targets, given, soft, max_memory)) is not None:
+        return chain.most_probable()
     question = Question.of(p, targets, given, soft, max_memory)
     names = question.targets or tuple(
         n for n in question.names if n not in question.evidence.values
@@ -306,7 +300,7 @@ def explain(
 
     Args:
         p: The model.
-        targets: The variables asked for.
+        targets: The variables asked for; none for the evidence alone.
         given: The names of the variables that would be known.
         how: `max_memory`, `exact`, `q` and `method`, as for `posterior`.
 
@@ -322,8 +316,11 @@ def explain(
         True
     """
     check_how(how)
+    limit = how.get("max_memory")
+    if (chain := ChainQuestion.of(p, targets, given, None, limit)) is not None:
+        return chain_plan(chain, how)
     known = (given,) if isinstance(given, str) else tuple(given)
-    question = Question.of(p, targets, _drawn(p, known), None, how.get("max_memory"))
+    question = Question.of(p, targets, _drawn(p, known), None, limit)
     needed = question.requisite()
     pruned = tuple(n for n in question.names if n not in needed)
     if _is_named(how):

@@ -27,7 +27,7 @@ from daguerre.infer.gaussian.block import LinearVariable
 from daguerre.infer.grid import ROWS, Grid, grid_of
 from daguerre.infer.network import Network, Table, Tables
 from daguerre.program import Program, Step, misfit, realise
-from daguerre.rows import lacking
+from daguerre.rows import unknown
 from daguerre.scoring import moves_from
 
 __all__ = ["RowByRowError", "read_network"]
@@ -172,7 +172,9 @@ class _Reader(Tables):
         if seen.shape[1:] != value.shape[1:]:
             raise _misshaped(step, seen, value.shape[1:])
         value = value.reshape(*grid.sizes, -1, *value.shape[1:]).to(seen.dtype)
-        same = torch.isclose(value, seen, rtol=1e-5, atol=1e-8) | lacking(seen)
+        same = torch.isclose(value, seen, rtol=1e-5, atol=1e-8)
+        if step.name in self.evidence.missing:
+            same = same | unknown(seen)
         same = same.flatten(len(grid.sizes) + 1).all(-1) if seen.dim() > 1 else same
         entries = same.movedim(-1, 0).to(torch.get_default_dtype())
         self.add(Table(step.name, grid.axes(known=True), entries))

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from daguerre.joint import Factor, Joint, as_joint
 from daguerre.objectives.estimators import Estimator, Pathwise
+from daguerre.objectives.evidence import MarginalLikelihood, is_marginal
 from daguerre.objectives.kl_plan import Entry, KLPlan, choose, cross_entropy_plan, kl_plan
 from daguerre.objectives.kl_words import kl_latex, kl_ledger
 from daguerre.objectives.latents import Drawn, Latents, shared_keys
@@ -43,7 +44,8 @@ def KL(  # noqa: N802 - the field's name
     r"""Return $\mathrm{KL}(a \Vert b)$ as an objective: draws of a, densities of both.
 
     With data on the left, `KL(data, p)` is maximum likelihood and `KL(data * q, p)` the negative
-    ELBO, both up to the entropy of the data.
+    ELBO, both up to the entropy of the data. Where p has variables that the data lacks,
+    `KL(data, p["x"])`, exact inference integrates them out if it can.
 
     Args:
         a: The side that is drawn from.
@@ -66,8 +68,10 @@ def KL(  # noqa: N802 - the field's name
         >>> round(KL(a, b).losses(1)["model"].item(), 6)
         0.376766
     """
-    plan = kl_plan(as_joint(a), as_joint(b), choose(gradients))
-    return Objective(((1.0, KullbackLeibler(plan)),))
+    one, other, choices = as_joint(a), as_joint(b), choose(gradients)
+    if is_marginal(one, other):
+        return Objective(((1.0, MarginalLikelihood(one, other)),))
+    return Objective(((1.0, KullbackLeibler(kl_plan(one, other, choices))),))
 
 
 def cross_entropy(

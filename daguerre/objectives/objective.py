@@ -80,6 +80,8 @@ class Divergence(ABC):
         players: Who plays, and with which modules.
         critic: The auxiliary network that estimates the divergence, if any.
         partial: Variables that a batch may lack in some rows: NaN, or below 0 for integers.
+        piecewise: Whether a row may lack some components of such a variable and hold others.
+        eager: Why a step on this term cannot be compiled; empty where it can.
     """
 
     a: Joint
@@ -89,6 +91,8 @@ class Divergence(ABC):
     players: tuple[Player, ...]
     critic: nn.Module | None = None
     partial: tuple[str, ...] = ()
+    piecewise: bool = False
+    eager: str = ""
 
     @abstractmethod
     def loss(self, player: str, at: Round) -> Tensor:
@@ -163,6 +167,11 @@ class Objective:
     def given(self) -> tuple[str, ...]:
         """The variables that a batch must hold."""
         return tuple(dict.fromkeys(n for _, part in self.parts for n in part.given))
+
+    @cached_property
+    def eager(self) -> str:
+        """Why a step on it cannot be compiled; empty where it can."""
+        return next((part.eager for _, part in self.parts if part.eager), "")
 
     def losses(
         self, batch: Batch, *, players: Iterable[str] | None = None, step: int = 0

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from daguerre.objectives.latents import filled
 from daguerre.objectives.objective import Divergence, Objective, as_objective
-from daguerre.rows import is_missing
+from daguerre.rows import unknown
 
 __all__ = ["Data", "read_data"]
 
@@ -41,9 +41,14 @@ def read_data(objective: Objective, data: Data) -> dict[str, Tensor]:
         )
     if n == 0:
         raise ValueError(f"the data is empty: {', '.join(given)} has no rows")
-    partial = {name for _, part in objective.parts for name in part.partial}
+    parts = [part for _, part in objective.parts]
+    partial = {name for part in parts for name in part.partial}
+    whole = {name for part in parts if not part.piecewise for name in part.given}
     for name, values in given.items():
-        _check_finite(name, filled(values) if name in partial else values)
+        known = filled(values) if name in partial else values
+        if name in partial - whole:
+            known = values.masked_fill(unknown(values), 0)
+        _check_finite(name, known)
     for _, part in objective.parts:
         _check_support(part, given)
     return given
@@ -68,8 +73,8 @@ def _check_support(part: Divergence, given: Mapping[str, Tensor]) -> None:
         for first in range(0, len(given[step.name]), ROWS):
             values = given[step.name][first : first + ROWS]
             inside = shape.support.check(values)
-            if step.name in part.partial:
-                inside[is_missing(values)] = True
+            if step.name in part.partial:  # a constraint may look at several components at once
+                inside |= unknown(values).unsqueeze(-1).flatten(inside.dim()).any(-1)
             if not inside.all():
                 at = (~inside).nonzero()[0].tolist()
                 family = shape.cpd.__name__ if shape.cpd is not None else "CPD"

@@ -67,7 +67,7 @@ def fit(  # noqa: PLR0913 - options of one loop, all optional and by keyword
         optimizer: How players move, for all or by player: `dg.Adam()` by default.
         updates: How often a player moves in a step, by player; once by default.
         compile: Whether each player's step is compiled into one graph; by default where the
-            number of updates makes it worth while.
+            number of updates makes it worth while and the objective allows it.
         seed: Of the order of the data and of all draws; the global generator is left alone.
         progress: Whether to show a bar with the losses, where there is a terminal.
 
@@ -106,7 +106,8 @@ def fit(  # noqa: PLR0913 - options of one loop, all optional and by keyword
     for count in moves.values():
         _check_positive(updates=count)
     rules = {n: _rule(n, names, optimizer, lr) for n in names}
-    wanted = total * sum(moves.values()) >= WORTH_COMPILING if compile is None else compile
+    long = total * sum(moves.values()) >= WORTH_COMPILING and not objective.eager
+    wanted = long if compile is None else compile
     turns = [Turn(Step(objective, n, optimizer=rules[n], compile=wanted), moves[n]) for n in names]
     modules = [m for p in objective.players for m in p.modules]
     with mode(modules, training=True), torch.random.fork_rng(devices=_cuda(given)):

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from daguerre.devices import on_device_of
+from daguerre.graph import InadmissibleError
 from daguerre.locate import located
 from daguerre.objectives.objective import Batch, Objective, Player, Round, as_objective
 from daguerre.program import validation
@@ -91,7 +92,11 @@ class Step:
         objective: The game.
         player: Who moves; the only player by default.
         optimizer: How.
-        compile: Whether to compile; without a C++ compiler the step says so and runs eagerly.
+        compile: Whether to compile, by default where the objective allows it; without a C++
+            compiler the step says so and runs eagerly.
+
+    Raises:
+        InadmissibleError: The step is to be compiled, but the objective cannot be; says why.
 
     Example:
         >>> import daguerre as dg
@@ -110,9 +115,15 @@ class Step:
         player: str | None = None,
         *,
         optimizer: Optimizer | None = None,
-        compile: bool = True,  # noqa: A002 - torch's word for it
+        compile: bool | None = None,  # noqa: A002 - torch's word for it
     ) -> None:
         self.objective = as_objective(objective)
+        if compile and objective.eager:
+            raise InadmissibleError(
+                f"a step on {objective} runs eagerly only, for {objective.eager}; leave"
+                " compile=True out"
+            )
+        compile = not objective.eager if compile is None else compile  # noqa: A001
         self.player = _player(objective, player)
         self.optimizer: Optimizer = optimizer or Adam()
         self.parameters: list[Tensor] = [*self.player.parameters()]

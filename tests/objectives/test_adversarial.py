@@ -266,7 +266,9 @@ def test_a_critic_one_column_off_is_found_before_any_data():
     assert "x has shape [n, 1]" in message
 
 
-@pytest.mark.parametrize("critic", [nn.Linear, len, 3, lambda x: x], ids=str)
+@pytest.mark.parametrize(
+    "critic", [nn.Linear, len, 3, lambda x: x], ids=["class", "function", "number", "lambda"]
+)
 def test_a_critic_that_is_no_module_is_refused(critic):
     with pytest.raises(TypeError, match=r"critic must be an nn\.Module"):
         dg.gan(Moved(), critic)

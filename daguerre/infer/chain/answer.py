@@ -3,103 +3,221 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, NamedTuple, final
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, MultivariateNormal, constraints
+from torch.distributions import Distribution
 
+from daguerre.devices import on_device_of
 from daguerre.graph import GraphError, InadmissibleError
-from daguerre.infer.answer import Answer
-from daguerre.infer.chain.affine import GaussianChain, gaussian_chain
-from daguerre.infer.chain.grid import FiniteChain, finite_chain, supports
-from daguerre.infer.chain.hmm import log_evidence as finite_evidence
-from daguerre.infer.chain.hmm import smoothed
-from daguerre.infer.chain.paths import draw_paths, viterbi
-from daguerre.infer.chain.reading import read
-from daguerre.infer.chain.states import draw_states, smoothed_states, state_evidence
-from daguerre.infer.distributions import Finite
-from daguerre.joint import Factor, Joint
+from daguerre.infer.answer import Answer, Most
+from daguerre.infer.chain.determined import determine
+from daguerre.infer.chain.evidence import ends, read_values
+from daguerre.infer.chain.finite import FiniteChain
+from daguerre.infer.chain.gaussian import GaussianChain
+from daguerre.infer.chain.grid import finite_chain, supports
+from daguerre.infer.chain.linear import gaussian_chain
+from daguerre.infer.chain.reading import Reading, read
+from daguerre.infer.evidence import Given
+from daguerre.infer.plan import Part, Plan
+from daguerre.infer.product import Factors
+from daguerre.joint import Factor, Joint, as_joint
+from daguerre.locate import located
+from daguerre.model import Model
 from daguerre.program import validation
+from daguerre.structure.names import Names, read_names
 
-__all__ = [
-    "GaussianMarginal",
-    "MostProbable",
-    "answer",
-    "log_evidence",
-    "most_probable",
-    "recognise",
-]
+__all__ = ["ChainQuestion", "recognise"]
 
+MEMORY = 2.0**32  # bytes, unless max_memory says otherwise
+Chain = FiniteChain | GaussianChain
 
-@final
-class GaussianMarginal(Distribution):
-    """Gaussians given by means and covariances, which may be singular.
-
-    Args:
-        mean: `[*batch, *event]`.
-        covariance: `[*batch, e, e]` with e the size of the event.
-    """
-
-    arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {}  # type: ignore[override]
-
-    def __init__(self, mean: Tensor, covariance: Tensor) -> None:
-        self.loc, self.covariance = mean, covariance
-        batch = covariance.shape[:-2]
-        super().__init__(batch, mean.shape[len(batch) :], validate_args=False)
-
-    @property
-    def mean(self) -> Tensor:
-        """Means, `[*batch, *event]`."""
-        return self.loc
-
-    @property
-    def variance(self) -> Tensor:
-        """Variances of each component, `[*batch, *event]`."""
-        return self.covariance.diagonal(dim1=-2, dim2=-1).clamp(min=0).reshape(self.loc.shape)
-
-    def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:  # type: ignore[override]
-        """Draw."""
-        values, vectors = torch.linalg.eigh(self.covariance)
-        root = vectors * values.clamp(min=0).sqrt().unsqueeze(-2)
-        shape = torch.Size(sample_shape)
-        noise = torch.randn(*shape, *root.shape[:-1], dtype=root.dtype, device=root.device)
-        return self.loc + (root @ noise.unsqueeze(-1)).reshape(*shape, *self.loc.shape)
-
-    def log_prob(self, value: Tensor) -> Tensor:
-        """Return the log-density, `[*batch]`; it needs covariances that are not singular."""
-        inner = len(self.event_shape)
-        flat = self.loc.reshape(self.covariance.shape[:-1])
-        at = value.flatten(value.dim() - inner) if inner else value.unsqueeze(-1)
-        return MultivariateNormal(flat, self.covariance, validate_args=False).log_prob(at)
+STEPS = 1000  # of a chain that is planned without data
 
 
-class MostProbable(NamedTuple):
-    """The most probable values of all hidden variables together.
+@dataclass(frozen=True, eq=False)
+class ChainQuestion:
+    """What is asked of a model with lags.
 
     Attributes:
-        values: Per hidden variable, `[B, T, *event]`.
-        log_prob: The log-probability or -density of the evidence with them in nats, `[B]`; None
-            for Gaussians, whose hidden variables may be functions of one another.
+        joint: The model, or a product of some.
+        targets: The variables asked for; none for the evidence alone.
+        values: Values `[B, T, *event]` of observed variables and inputs.
+        lengths: The number of steps of each sequence, `[B]`; what lies beyond is not looked at.
+            None if all are full.
+        max_memory: Bytes above which it is refused.
+        is_single: Whether one target was named by a string.
     """
 
-    values: dict[str, Tensor]
-    log_prob: Tensor | None
+    joint: Joint
+    targets: tuple[str, ...]
+    values: Mapping[str, Tensor]
+    lengths: Tensor | None = None
+    max_memory: float = MEMORY
+    is_single: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        p: Factor | Joint | Factors,
+        targets: Names,
+        given: Given | Names | None,
+        soft: Mapping[str, Tensor] | None = None,
+        max_memory: float | None = None,
+    ) -> ChainQuestion | None:
+        """Read a question to a model with lags; None if it has none.
+
+        Args:
+            p: What is asked.
+            targets: A hidden variable, or several.
+            given: Evidence, see `read_values`; or names alone, whose values are then drawn.
+            soft: Refused.
+            max_memory: Bytes above which it is refused, 4 GiB if None.
+
+        Raises:
+            GraphError: Unknown names or states, values of the wrong shape.
+            InadmissibleError: Soft evidence.
+        """
+        joint = None if isinstance(p, Factors) else as_joint(p)
+        if joint is None or not any(variable.lags for variable in joint.graph.variables):
+            return None
+        if soft:
+            raise InadmissibleError(
+                f"soft evidence on {', '.join(soft)}: chains take none; observe a child of it"
+                " whose CPD gives these likelihoods"
+            )
+        names = read_names(joint.graph, targets, "targets")
+        if both := [name for name in names if name in (given or {})]:
+            raise GraphError(f"{', '.join(both)} is a target and given; ask for what is unknown")
+        given = given or {}
+        if isinstance(given, Mapping):
+            values = read_values(joint, given)
+        else:
+            values = _drawn(joint, read_names(joint.graph, given, "given"))
+        limit = MEMORY if max_memory is None else max_memory
+        return cls(joint, names, values, max_memory=limit, is_single=isinstance(targets, str))
+
+    def posterior(self) -> Answer:
+        """Return the exact posterior of the targets at each step.
+
+        Raises:
+            InadmissibleError: The chain is neither finite nor linear Gaussian.
+            GraphError: No target, or evidence of probability zero.
+        """
+        if not self.targets:
+            raise GraphError("targets is empty: name at least one variable")
+        chain = self._chain()
+        for name in self.targets:
+            if name not in chain.targets:
+                raise InadmissibleError(
+                    f"{name} is no hidden variable of the chain, nor a function of those of its"
+                    f" slice; ask for {', '.join(chain.targets)}"
+                )
+        found = chain.solve(self.targets)
+        self._check_possible(found.log_evidence)
+        return Answer(
+            self.targets,
+            found.marginals,
+            found.log_evidence,
+            method=str(chain.plan),
+            exact=True,
+            draw=found.draw,
+            density=lambda values: self._density(values, found.log_evidence),
+            is_single=self.is_single,
+        )
+
+    def log_evidence(self) -> Tensor:
+        """Return the log-probability or -density of the observed in nats, `[B]`, with gradients.
+
+        Steps beyond the last observed one sum to one, so that they are left out.
+
+        Raises:
+            InadmissibleError: The chain is neither finite nor linear Gaussian.
+        """
+        given = [v for name, v in self.values.items() if name not in self.joint.graph.inputs]
+        return replace(self, lengths=ends(given))._chain().log_evidence()
+
+    def most_probable(self) -> Most:
+        """Return the most probable values of all hidden variables together.
+
+        For a finite chain that is the Viterbi path, for a Gaussian one the smoothed means.
+
+        Raises:
+            InadmissibleError: The chain is neither finite nor linear Gaussian; targets leave some
+                of the hidden variables out.
+        """
+        chain = self._chain()
+        values = dict(chain.most_probable())
+        if left := values.keys() - {*self.targets} if self.targets else None:
+            raise InadmissibleError(
+                f"{', '.join(sorted(left))} would be summed out before others are maximised, which"
+                " chains do not do; ask for all hidden variables, without targets"
+            )
+        graph = self.joint.graph
+        prescribed = {n: v for n, v in values.items() if graph[n].map == "stochastic"}
+        log_prob = replace(self, targets=(), values={**self.values, **prescribed}).log_evidence()
+        self._check_possible(log_prob)
+        return Most(values, log_prob)
+
+    def explain(self) -> Plan:
+        """Say how it would be answered."""
+        known, reading = tuple(self.values), self._read()
+        pruned = tuple(
+            n for n in self.joint.graph.names if n not in {*reading.steps, *self.values}
+        )
+        try:
+            chain = self._chain()
+        except InadmissibleError as error:
+            return Plan(self.targets, known, pruned, (Part("none", reading.hidden, str(error)),))
+        (work, memory), rows = chain.cost, reading.size[0]
+        part = Part(str(chain.plan), reading.hidden, chain.words)
+        return Plan(
+            self.targets,
+            known,
+            pruned,
+            (part,),
+            is_exact=True,
+            work=work / rows,
+            memory=memory / rows,
+        )
+
+    def _read(self) -> Reading:
+        return determine(read(self.joint, self.targets, self.values, self.lengths))
+
+    def _chain(self) -> Chain:
+        with located(), validation(enabled=False), on_device_of(self.joint.modules):
+            chain = recognise(self._read(), self.lengths)
+        if (needed := chain.cost[1]) > self.max_memory:
+            raise InadmissibleError(
+                f"an exact answer would take about {needed:.3g} bytes, more than max_memory"
+                f" ({self.max_memory:.3g}); ask for fewer or shorter sequences, or allow it"
+            )
+        return chain
+
+    def _density(self, values: Mapping[str, Tensor], log_total: Tensor) -> Tensor:
+        if {*values} != {*self.targets}:
+            raise GraphError(
+                f"the density is that of {', '.join(self.targets)}, not of"
+                f" {', '.join(values) or 'nothing'}"
+            )
+        both = replace(self, targets=(), values={**self.values, **values})
+        return both.log_evidence() - log_total
+
+    def _check_possible(self, log_total: Tensor) -> None:
+        impossible = log_total == -torch.inf
+        if bool(impossible.any()):
+            row = int(impossible.nonzero()[0])
+            raise GraphError(
+                f"sequence {row} of the evidence has probability zero, so nothing follows from it"
+            )
 
 
-def recognise(
-    joint: Joint | Factor,
-    targets: Sequence[str],
-    observed: Mapping[str, Tensor],
-    *,
-    lengths: Tensor | None = None,
-) -> FiniteChain | GaussianChain:
+def recognise(reading: Reading, lengths: Tensor | None = None) -> Chain:
     """Find the chain that a joint with lags is, given what is observed.
 
     Args:
-        joint: A model with lags, or a product of some.
-        targets: The variables asked for; what bears neither on them nor on evidence is left out.
-        observed: Values `[B, T, *event]` of observed variables and inputs; NaN where missing.
+        reading: The joint with its observations.
         lengths: The number of steps of each sequence, `[B]`.
 
     Returns:
@@ -108,170 +226,39 @@ def recognise(
 
     Raises:
         InadmissibleError: It is neither; the message says what would make it exact.
-        GraphError: Unknown names, or values of the wrong shape.
+        GraphError: Values of the wrong shape.
     """
-    with validation(enabled=False):
-        reading = read(joint, targets, observed)
-        finite, other = supports(reading)
-        if not other and (finite or not reading.hidden):
-            return finite_chain(reading, finite, lengths)
-        if finite:
-            raise InadmissibleError(
-                f"the hidden {', '.join(finite)} are finite and {', '.join(other)} are not: a"
-                " chain that switches has no exact posterior; observe one kind, or ask for draws"
-                " by SMC"
-            )
-        return gaussian_chain(reading, lengths)
+    finite, other = supports(reading)
+    if not other and (finite or not reading.hidden):
+        return finite_chain(reading, finite, lengths)
+    if finite:
+        lost = [name for name in other if name in reading.pinned]
+        why = f"; {', '.join(lost)} is hidden where it is missing (NaN)" if lost else ""
+        raise InadmissibleError(
+            f"the hidden {', '.join(finite)} are finite and {', '.join(other)} are not{why}: a"
+            " chain that switches has no exact posterior; observe one kind, or ask for draws by"
+            " SMC"
+        )
+    return gaussian_chain(reading, lengths)
 
 
-def answer(
-    joint: Joint | Factor,
-    targets: str | Sequence[str],
-    observed: Mapping[str, Tensor],
-    *,
-    lengths: Tensor | None = None,
-) -> Answer:
-    """Return the exact posterior of hidden variables of a chain at each step.
-
-    Args:
-        joint: A model with lags, or a product of some.
-        targets: Hidden variables; one by its name, several as a list.
-        observed: Values `[B, T, *event]` of observed variables and inputs; NaN where missing.
-        lengths: The number of steps of each sequence, `[B]`.
-
-    Returns:
-        An answer of which the marginals have the batch shape `[B, T]`.
-
-    Raises:
-        InadmissibleError: The chain is neither finite nor linear-Gaussian.
-        GraphError: Unknown names, or values of the wrong shape.
-
-    Example:
-        >>> import daguerre as dg
-        >>> from torch.distributions import Normal
-        >>> walk = dg.model(
-        ...     z=lambda last=dg.lag("z", init=Normal(0.0, 1.0)): Normal(last, 1.0),
-        ...     x=lambda z: Normal(z, 1.0),
-        ... )
-        >>> answer(walk, "z", {"x": torch.ones(1, 2)}).mean
-        tensor([[0.6000, 0.8000]])
-    """
-    names = (targets,) if isinstance(targets, str) else tuple(targets)
-    chain = recognise(joint, names, observed, lengths=lengths)
-    known = chain.states if isinstance(chain, FiniteChain) else chain.events
-    for name in names:
-        if name not in known:
-            raise GraphError(
-                f"{name} is no hidden variable of the chain; those are {', '.join(known)}"
-            )
-    single = isinstance(targets, str)
-    if isinstance(chain, FiniteChain):
-        return _finite_answer(chain, names, is_single=single)
-    return _gaussian_answer(chain, names, is_single=single)
-
-
-def log_evidence(
-    joint: Joint | Factor, observed: Mapping[str, Tensor], *, lengths: Tensor | None = None
-) -> Tensor:
-    """Return the log-probability or -density of the observed in nats, `[B]`, with gradients.
-
-    Args:
-        joint: A model with lags, or a product of some.
-        observed: Values `[B, T, *event]` of observed variables and inputs; NaN where missing.
-        lengths: The number of steps of each sequence, `[B]`.
-
-    Raises:
-        InadmissibleError: The chain is neither finite nor linear-Gaussian.
-    """
-    chain = recognise(joint, (), observed, lengths=lengths)
-    return (
-        finite_evidence(chain.hmm)
-        if isinstance(chain, FiniteChain)
-        else state_evidence(chain.model)
-    )
-
-
-def most_probable(
-    joint: Joint | Factor, observed: Mapping[str, Tensor], *, lengths: Tensor | None = None
-) -> MostProbable:
-    """Return the most probable values of all hidden variables together.
-
-    For a finite chain that is the Viterbi path, for a Gaussian one the smoothed means.
-
-    Args:
-        joint: A model with lags, or a product of some.
-        observed: Values `[B, T, *event]` of observed variables and inputs; NaN where missing.
-        lengths: The number of steps of each sequence, `[B]`.
-
-    Raises:
-        InadmissibleError: The chain is neither finite nor linear-Gaussian.
-    """
-    chain = recognise(joint, (), observed, lengths=lengths)
-    if isinstance(chain, FiniteChain):
-        path = viterbi(chain.hmm)
-        return MostProbable(_named(chain, path.states), path.log_prob)
-    mean = smoothed_states(chain.model).mean
-    return MostProbable(_parts(chain, mean), None)
-
-
-def _finite_answer(chain: FiniteChain, names: tuple[str, ...], *, is_single: bool) -> Answer:
-    found = smoothed(chain.hmm)
-    table = found.probs.unflatten(-1, chain.counts)
-    marginals = {}
-    for name in names:
-        others = [i + 2 for i, n in enumerate(chain.states) if n != name]
-        probs = table.sum(others) if others else table
-        marginals[name] = Finite(probs, chain.states[name])
-
-    def draw(n: int) -> dict[str, Tensor]:
-        drawn = _named(chain, draw_paths(chain.hmm, n, plan=found.plan))
-        return {name: drawn[name] for name in names}
-
-    return Answer(
-        names,
-        marginals,
-        found.log_evidence,
-        method=str(found.plan),
-        exact=True,
-        draw=draw,
-        is_single=is_single,
-    )
-
-
-def _gaussian_answer(chain: GaussianChain, names: tuple[str, ...], *, is_single: bool) -> Answer:
-    found = smoothed_states(chain.model)
-    means = _parts(chain, found.mean)
-    marginals = {
-        name: GaussianMarginal(means[name], found.covariance[..., part, part])
-        for name in names
-        for part in (chain.part(name),)
+def _drawn(joint: Joint, names: Sequence[str]) -> dict[str, Tensor]:
+    """Draw one slice of some variables, and repeat it over time; inputs are zero."""
+    data = {
+        name: torch.zeros(1, STEPS, *(shape.shape or ()), dtype=shape.dtype)
+        for model in joint.modules
+        if isinstance(model, Model)
+        for name, shape in model.inputs().items()
+        if name in joint.graph.inputs
     }
-
-    def draw(n: int) -> dict[str, Tensor]:
-        drawn = _parts(chain, draw_states(chain.model, n, plan=found.plan))
-        return {name: drawn[name] for name in names}
-
-    return Answer(
-        names,
-        marginals,
-        found.log_evidence,
-        method=str(found.plan),
-        exact=True,
-        draw=draw,
-        is_single=is_single,
-    )
-
-
-def _named(chain: FiniteChain, states: Tensor) -> dict[str, Tensor]:
-    """Return the values of each variable for numbers of product states."""
-    indices = torch.unravel_index(states, chain.counts)
-    pairs = zip(chain.states.items(), indices, strict=True)
-    return {name: values[index] for (name, values), index in pairs}
-
-
-def _parts(chain: GaussianChain, states: Tensor) -> dict[str, Tensor]:
-    """Return the part of each variable of state vectors `[..., d]`."""
-    return {
-        name: states[..., chain.part(name)].reshape(*states.shape[:-1], *event)
-        for name, event in chain.events.items()
+    steps = {s.name: s for f in joint.factors for s in f.steps() if s.cpd is not None}
+    reading = Reading(steps, data, {}, (1, STEPS), torch.zeros(()))
+    known: dict[str, Tensor] = {}
+    with torch.random.fork_rng(devices=[]), torch.no_grad(), validation(enabled=False):
+        for name in (n for n in joint.graph.order if n in steps):
+            found = reading.example(name, known)
+            known[name] = found.sample() if isinstance(found, Distribution) else found  # type: ignore[assignment]
+    drawn = {
+        n: known[n].unsqueeze(1).expand(1, STEPS, *known[n].shape[1:]) for n in names if n in known
     }
+    return drawn | data

@@ -16,55 +16,14 @@ from torch.distributions import Distribution
 
 from daguerre.discrete import state_count, states
 from daguerre.graph import GraphError, InadmissibleError
+from daguerre.infer.chain.finite import FiniteChain
 from daguerre.infer.chain.hmm import HMM
 from daguerre.infer.chain.reading import Reading
 from daguerre.lags import Lagged
-from daguerre.program import Outcome, misfit
 
-__all__ = ["MOST_STATES", "FiniteChain", "finite_chain", "supports"]
+__all__ = ["MOST_STATES", "finite_chain", "supports"]
 
 MOST_STATES = 1024  # of the product of all hidden variables
-
-
-@dataclass(frozen=True, eq=False)
-class FiniteChain:
-    """A hidden Markov model with the names of its states.
-
-    Attributes:
-        hmm: The model and its observations.
-        states: Per hidden variable its values, `[k, *event]`; a state of the model is a tuple of
-            those, the last variable counting fastest.
-    """
-
-    hmm: HMM
-    states: dict[str, Tensor]
-
-    @property
-    def counts(self) -> tuple[int, ...]:
-        """The number of states of each variable."""
-        return tuple(len(s) for s in self.states.values())
-
-
-def example(reading: Reading, name: str, known: dict[str, Tensor]) -> Outcome:
-    """Call the CPD of a hidden variable on one row of parents.
-
-    Args:
-        reading: The chain.
-        name: The variable.
-        known: A value `[1, *event]` of each hidden variable before it.
-    """
-    arguments = [
-        known[parent] if parent in known else reading.now(parent, first=True)[:1]
-        for parent in reading.steps[name].arguments
-    ]
-    for lagged in reading.lags(name):
-        if lagged.variable in reading.data:
-            arguments.append(reading.before(name, lagged, first=True)[:1])
-        else:
-            start = reading.start(name, lagged)
-            start = start.sample() if isinstance(start, Distribution) else start
-            arguments.append(start.unsqueeze(0))
-    return reading.call(name, arguments, 1)
 
 
 def supports(reading: Reading) -> tuple[dict[str, Tensor], tuple[str, ...]]:
@@ -82,7 +41,7 @@ def supports(reading: Reading) -> tuple[dict[str, Tensor], tuple[str, ...]]:
         elif any(p not in known and p not in reading.data for p in reading.steps[name].arguments):
             listed = None  # below a variable that is not finite
         else:
-            found = example(reading, name, known)
+            found = reading.example(name, known)
             if isinstance(found, Tensor):
                 known[name] = found
                 continue
@@ -103,8 +62,6 @@ def finite_chain(
     Raises:
         InadmissibleError: Too many states, a hidden variable with a lag above 1.
     """
-    if not values:
-        raise InadmissibleError("no hidden variable bears on the question, so there is no chain")
     count = prod(len(s) for s in values.values())
     if count > MOST_STATES:
         each = " x ".join(f"{len(s)} of {name}" for name, s in values.items())
@@ -114,9 +71,10 @@ def finite_chain(
         )
     grid = _Grid(reading, values)
     batch, steps = reading.size
-    start = torch.stack(torch.broadcast_tensors(*(grid.score(n, first=True) for n in grid.scored)))
-    start = start.sum(0)[:, 0].expand(batch, count)
+    start = sum((grid.score(n, first=True) for n in grid.scored), reading.like.new_zeros(1, 1, 1))
+    start = start[:, 0].expand(batch, count)
     later = [grid.score(n, first=False) for n in grid.scored] if steps > 1 else []
+    pins = grid.pins()
     moves = start.new_zeros(1, count, count)
     sights = start.new_zeros(1, 1, count)
     for scores in later:
@@ -125,8 +83,8 @@ def finite_chain(
         )
     moves = moves[0] if len(moves) == 1 else moves.unflatten(0, (batch, steps - 1))
     seen = sights[:, 0].expand(batch * (steps - 1), count).unflatten(0, (batch, steps - 1))
-    likelihood = torch.cat([torch.zeros_like(start).unsqueeze(1), seen], 1)
-    return FiniteChain(HMM(start, moves, likelihood, lengths), values)
+    likelihood = pins + torch.cat([torch.zeros_like(start).unsqueeze(1), seen], 1)
+    return FiniteChain(HMM(start, moves, likelihood, lengths), values, grid.functions())
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,15 +100,43 @@ class _Grid:
         maps = {n: s.variable.map for n, s in self.reading.steps.items()}
         return tuple(n for n, m in maps.items() if m == "stochastic")
 
+    @property
+    def count(self) -> int:
+        """The number of states of all hidden variables together."""
+        return prod(len(s) for s in self.values.values())
+
     @cached_property
     def states(self) -> dict[str, Tensor]:
         """The value of each hidden variable in each state, `[count, *event]`."""
         sizes = [len(s) for s in self.values.values()]
-        index = torch.cartesian_prod(*[torch.arange(k) for k in sizes]).reshape(-1, len(sizes))
-        return {
-            name: values[index[:, i].to(values.device)]
-            for i, (name, values) in enumerate(self.values.items())
-        }
+        index = torch.unravel_index(torch.arange(prod(sizes)), sizes) if sizes else ()
+        pairs = zip(self.values.items(), index, strict=True)
+        return {name: values[i.to(values.device)] for (name, values), i in pairs}
+
+    def pins(self) -> Tensor:
+        """Return 0 where a state agrees with what is known of hidden variables, and else -inf."""
+        total = self.reading.like.new_zeros(1, 1, 1)
+        for name, known in self.reading.pinned.items():
+            value, known = self.states[name], known.unsqueeze(2)  # [B, T, 1, *event]
+            lacks = known.isnan() if known.is_floating_point() else known < 0
+            agrees = (known == value) | lacks
+            agrees = agrees.flatten(3).all(3) if agrees.dim() > 3 else agrees
+            total = total + torch.zeros_like(agrees, dtype=total.dtype).masked_fill(
+                ~agrees, -torch.inf
+            )
+        return total
+
+    def functions(self) -> dict[str, Tensor]:
+        """Return the values of deterministic variables of the states alone, `[count, *event]`."""
+        found = {}
+        for name, step in self.reading.steps.items():
+            known = {*found, *self.states}
+            if step.variable.map == "stochastic" or self.reading.lags(name):
+                continue
+            if known.issuperset(step.arguments):
+                value = self._now(name, first=True)[0, 0]
+                found[name] = value.expand(self.count, *value.shape[1:])
+        return found
 
     def score(self, name: str, *, first: bool) -> Tensor:
         """Return the log-probabilities of a variable, `[rows, before, now]`."""
@@ -159,24 +145,20 @@ class _Grid:
             law = law.expand(torch.Size((1, *law.batch_shape)))
             sizes = (1, 1, 1)
         else:
-            law, sizes = self._law(name, first=first)
+            law, sizes = self._outcome(name, first=first)
+            assert isinstance(law, Distribution)
         return _log_prob(self.reading, name, law, sizes, self._now(name, first=first))
 
-    def _law(self, name: str, *, first: bool) -> tuple[Distribution, tuple[int, int, int]]:
-        found, sizes = self._outcome(name, first=first)
-        if not isinstance(found, Distribution):
-            step = self.reading.steps[name]
-            raise TypeError(f"{step}: {misfit(step, found)}")
-        return found, sizes
-
-    def _outcome(self, name: str, *, first: bool) -> tuple[object, tuple[int, int, int]]:
+    def _outcome(
+        self, name: str, *, first: bool
+    ) -> tuple[Distribution | Tensor, tuple[int, int, int]]:
         step = self.reading.steps[name]
         arguments = [self._now(parent, first=first) for parent in step.arguments]
         arguments += [self._before(name, lag, first=first) for lag in self.reading.lags(name)]
         sizes = torch.broadcast_shapes(*(a.shape[:3] for a in arguments), (1, 1, 1))
         flat = [a.expand(*sizes, *a.shape[3:]).flatten(0, 2) for a in arguments]
         rows, before, now = sizes
-        return self.reading.call(name, flat, 1), (rows, before, now)
+        return self.reading.call(name, flat), (rows, before, now)  # type: ignore[return-value]
 
     def _now(self, name: str, *, first: bool) -> Tensor:
         if name in self.reading.data:
@@ -184,9 +166,7 @@ class _Grid:
         if name in self.states:
             return self.states[name][None, None]
         found, sizes = self._outcome(name, first=first)
-        if not isinstance(found, Tensor):
-            step = self.reading.steps[name]
-            raise TypeError(f"{step}: {misfit(step, found)}")
+        assert isinstance(found, Tensor)
         return found.unflatten(0, sizes)
 
     def _before(self, name: str, lagged: Lagged, *, first: bool) -> Tensor:
@@ -232,7 +212,7 @@ def _log_prob(
             f"{reading.steps[name]}: the values are [B, T, *event] with the event {list(event)},"
             f" but the CPD is a {type(law).__name__} with the event {list(shape[1:])}"
         )
-    gone = spread.isnan() if spread.is_floating_point() else torch.zeros_like(spread).bool()
+    gone = spread.isnan() if spread.is_floating_point() else spread < 0
     if gone.any():
         there = spread[~gone]
         spread = torch.where(gone, there[0] if len(there) else torch.ones_like(spread), spread)

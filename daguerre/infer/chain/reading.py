@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -12,9 +11,10 @@ from torch.distributions import Distribution
 
 from daguerre.compose import lags_of_cpd, start_of
 from daguerre.graph import Graph, GraphError, InadmissibleError
-from daguerre.joint import Factor, Joint, as_joint
+from daguerre.infer.chain.evidence import missing_steps
+from daguerre.joint import Joint
 from daguerre.lags import Lagged
-from daguerre.program import Outcome, Step
+from daguerre.program import Outcome, Step, misfit
 
 __all__ = ["Reading", "read"]
 
@@ -24,38 +24,35 @@ class Reading:
     """A chain with its observations.
 
     Attributes:
-        graph: The graph of one slice, with lags.
         steps: The CPDs of what bears on the question, parents first.
-        data: Observed variables and inputs, `[B, T, *event]`.
-        hidden: All others that bear on the question, parents first.
+        data: Observed variables, inputs and functions of both, `[B, T, *event]`.
+        pinned: Hidden variables that are known at some steps, `[B, T, *event]`: observed ones
+            that others depend on, and that are missing elsewhere.
+        size: The number of sequences B and of steps T.
+        like: A tensor of the type and device of continuous values.
+        hidden: All that bears on the question and is not data, parents first.
     """
 
-    graph: Graph
     steps: dict[str, Step]
     data: dict[str, Tensor]
+    pinned: dict[str, Tensor]
+    size: tuple[int, int]
+    like: Tensor
     hidden: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
         hidden = tuple(name for name in self.steps if name not in self.data)
         object.__setattr__(self, "hidden", hidden)
 
-    @cached_property
-    def size(self) -> tuple[int, int]:
-        """The number of sequences B and of steps T."""
-        batch, steps = next(iter(self.data.values())).shape[:2]
-        return batch, steps
-
     @property
-    def like(self) -> Tensor:
-        """A tensor of the type and device of the observations."""
-        floats = [x for x in self.data.values() if x.is_floating_point()]
-        any_ = next(iter(self.data.values()))
-        return floats[0] if floats else torch.zeros((), device=any_.device)
+    def observed(self) -> tuple[str, ...]:
+        """Observed variables that have a density, parents first."""
+        maps = {n: s.variable.map for n, s in self.steps.items()}
+        return tuple(n for n, m in maps.items() if n in self.data and m == "stochastic")
 
     def lags(self, name: str) -> tuple[Lagged, ...]:
         """Return the lagged parents of a variable."""
-        cpd = self.steps[name].cpd
-        return () if cpd is None else lags_of_cpd(cpd)
+        return _lags(self.steps[name])
 
     def start(self, name: str, lagged: Lagged) -> Tensor | Distribution:
         """Return what stands in for a lagged parent at the beginning.
@@ -81,8 +78,7 @@ class Reading:
 
     def now(self, name: str, *, first: bool) -> Tensor:
         """Return data of the first slice, `[B, *event]`, or of the others, `[B (T-1), *event]`."""
-        values = self.data[name]
-        return values[:, 0] if first else values[:, 1:].flatten(0, 1)
+        return _rows(self.data[name], first=first)
 
     def before(self, name: str, lagged: Lagged, *, first: bool) -> Tensor:
         """Return data of an earlier slice, in the same way; `init` where there is none."""
@@ -91,78 +87,125 @@ class Reading:
             start = torch.zeros((), dtype=values.dtype)  # not looked at: the law holds at t = 0
         event = values.shape[2:]
         ahead = start.to(values).expand(values.shape[0], lagged.steps, *event)
-        shifted = torch.cat([ahead, values], 1)[:, : values.shape[1]]
-        return shifted[:, 0] if first else shifted[:, 1:].flatten(0, 1)
+        return _rows(torch.cat([ahead, values], 1)[:, : values.shape[1]], first=first)
 
-    def call(self, name: str, arguments: list[Tensor], rows: int) -> Outcome:
+    def call(self, name: str, arguments: list[Tensor]) -> Outcome:
         """Call a CPD on rows of its parents; that of a root is repeated to one row.
 
         Raises:
-            InadmissibleError: A parent is missing.
+            TypeError: It returns something else than it is declared to.
         """
         step = self.steps[name]
         assert step.cpd is not None
-        for value in arguments:
-            if value.is_floating_point() and bool(value.isnan().any()):
-                raise InadmissibleError(
-                    f"{step}: a parent of {name} is observed and missing (NaN) in some step, so"
-                    f" p({name} | parents) cannot be read there; give its value, or leave the"
-                    " variable out of what is observed"
-                )
         found = step.cpd(*arguments)
+        kind = Distribution if step.variable.map == "stochastic" else Tensor
+        if not isinstance(found, kind):
+            raise TypeError(f"{step}: {misfit(step, found)}")
         if arguments:
             return found
         if isinstance(found, Distribution):
-            return found.expand(torch.Size((rows, *found.batch_shape)))
-        return found.expand(rows, *found.shape) if isinstance(found, Tensor) else found
+            return found.expand(torch.Size((1, *found.batch_shape)))
+        return found.unsqueeze(0)  # type: ignore[union-attr]
+
+    def example(self, name: str, known: Mapping[str, Tensor]) -> Outcome:
+        """Call the CPD of a variable on one row of parents, as they are at t = 0.
+
+        Args:
+            name: The variable.
+            known: A value `[1, *event]` of each parent in the slice that is not data.
+        """
+        arguments = [
+            known[parent] if parent in known else self.now(parent, first=True)[:1]
+            for parent in self.steps[name].arguments
+        ]
+        for lagged in self.lags(name):
+            if lagged.variable in self.data:
+                arguments.append(self.before(name, lagged, first=True)[:1])
+            else:
+                start = self.start(name, lagged)
+                start = start.sample() if isinstance(start, Distribution) else start
+                arguments.append(start.unsqueeze(0))
+        return self.call(name, arguments)
 
 
-def read(joint: Joint | Factor, targets: Iterable[str], observed: Mapping[str, Tensor]) -> Reading:
+def read(
+    joint: Joint, targets: Iterable[str], values: Mapping[str, Tensor], lengths: Tensor | None
+) -> Reading:
     """Read a chain, leaving out what does not bear on the targets and the observed.
 
     Args:
         joint: A model with lags, or a product of some.
         targets: The variables asked for.
-        observed: Values `[B, T, *event]` of observed variables and of inputs.
+        values: Values `[B, T, *event]` of observed variables and of inputs.
+        lengths: The number of steps of each sequence, `[B]`.
 
     Raises:
-        GraphError: Unknown names, values of different sizes, an input without values.
+        GraphError: An input without values.
         InadmissibleError: A bijection or plates, or an observed deterministic variable.
     """
-    joint = as_joint(joint)
-    graph, targets = joint.graph, tuple(targets)
-    for name in (*targets, *observed):
-        _ = graph[name]
+    graph = joint.graph
     steps = {s.name: s for f in joint.factors for s in f.steps() if s.cpd is not None}
-    _check_sizes(observed)
-    reached = _bearing(graph, (*targets, *observed))
-    missing = [n for n in reached if n not in steps and n not in observed]
-    if missing:
+    reached = _bearing(graph, (*targets, *values))
+    if unknown := [n for n in graph.order if n in reached and n not in (*steps, *values)]:
         raise GraphError(
-            f"{', '.join(missing)} must be given as [B, T, *event]: it has no CPD of its own"
+            f"{', '.join(unknown)} must be given as [B, T, *event]: it has no CPD of its own"
         )
     for name in reached:
-        variable = graph[name]
-        if variable.inverts or variable.plates:
-            what = "a bijection" if variable.inverts else "in a plate"
-            raise InadmissibleError(f"{name} is {what}, which chains do not take yet")
-        if variable.map == "deterministic" and name in observed:
-            raise InadmissibleError(
-                f"{name} is observed and deterministic, so it has no density; return a"
-                " distribution around it with @dg.rv"
-            )
-    data = {name: value for name, value in observed.items() if name in reached}
-    return Reading(graph, {n: steps[n] for n in graph.order if n in reached and n in steps}, data)
+        _check(graph, name, name in values)
+    steps = {n: steps[n] for n in graph.order if n in reached and n in steps}
+    data = {name: _padded(value, lengths) for name, value in values.items()}
+    parents = {
+        p
+        for step in steps.values()
+        for p in (*step.arguments, *(lagged.variable for lagged in _lags(step)))
+    }
+    pinned = {n: data.pop(n) for n in steps if n in data and n in parents and _has_gaps(data[n])}
+    for name in graph.inputs:
+        if name in data and data[name].is_floating_point() and bool(data[name].isnan().any()):
+            raise GraphError(f"{name} is an input, which has a value at every step, but holds NaN")
+    first = next(iter(values.values()))
+    return Reading(steps, data, pinned, (first.shape[0], first.shape[1]), _like(joint, values))
 
 
-def _check_sizes(observed: Mapping[str, Tensor]) -> None:
-    if not observed:
-        raise GraphError("a chain is as long as what is observed or given of it; nothing is")
-    shapes = {name: list(value.shape) for name, value in observed.items()}
-    if any(len(s) < 2 or 0 in s[:2] for s in shapes.values()) or (
-        len({tuple(s[:2]) for s in shapes.values()}) > 1
-    ):
-        raise GraphError(f"observed values are [B, T, *event] with one B and T, not {shapes}")
+def _check(graph: Graph, name: str, is_observed: bool) -> None:  # noqa: FBT001 - private
+    variable = graph[name]
+    if variable.inverts or variable.plates:
+        what = "a bijection" if variable.inverts else "in a plate"
+        raise InadmissibleError(f"{name} is {what}, which chains do not take yet")
+    if variable.map == "deterministic" and is_observed:
+        raise InadmissibleError(
+            f"{name} is observed and deterministic, so it has no density; return a distribution"
+            " around it with @dg.rv"
+        )
+
+
+def _like(joint: Joint, values: Mapping[str, Tensor]) -> Tensor:
+    """Return a float of the observations, else of the parameters."""
+    parameters = (p.detach() for module in joint.modules for p in module.parameters())
+    floats = (x for x in (*values.values(), *parameters) if x.is_floating_point())
+    device = next(iter(values.values())).device
+    return next(floats, torch.zeros((), device=device)).new_zeros((), device=device)
+
+
+def _lags(step: Step) -> tuple[Lagged, ...]:
+    return () if step.cpd is None else lags_of_cpd(step.cpd)
+
+
+def _rows(values: Tensor, *, first: bool) -> Tensor:
+    return values[:, 0] if first else values[:, 1:].flatten(0, 1)
+
+
+def _has_gaps(values: Tensor) -> bool:
+    return bool(missing_steps(values).any())
+
+
+def _padded(values: Tensor, lengths: Tensor | None) -> Tensor:
+    """Fill what lies beyond the end of a sequence with what it begins with."""
+    if lengths is None:
+        return values
+    time = torch.arange(values.shape[1], device=values.device)
+    inside = time < lengths.to(values.device)[:, None]
+    return torch.where(inside[(..., *[None] * (values.dim() - 2))], values, values[:, :1])
 
 
 def _bearing(graph: Graph, names: Iterable[str]) -> frozenset[str]:

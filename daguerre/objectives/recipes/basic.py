@@ -13,6 +13,7 @@ from daguerre.model import Model
 from daguerre.objectives.adversarial import JS
 from daguerre.objectives.density import KL, KullbackLeibler
 from daguerre.objectives.estimators import Estimator
+from daguerre.objectives.evidence import MarginalLikelihood
 from daguerre.objectives.games import NON_SATURATING, GameLoss
 from daguerre.objectives.importance import ImportanceWeighted, Particles
 from daguerre.objectives.kl_plan import Choices, KLPlan, check_rates, choose, kl_plan
@@ -150,30 +151,49 @@ def iwae(  # noqa: PLR0913 - one bound, each choice by keyword
     return Objective(((1.0, ImportanceWeighted(plan, drawn)),))
 
 
-def nll(p: Model, *, observed: Iterable[str] | None = None) -> Objective:
+def nll(
+    p: Model, *, observed: Iterable[str] | None = None, partial: str | Iterable[str] = ()
+) -> Objective:
     r"""Return the negative log-likelihood, `KL(data, p)` up to the entropy of the data.
 
+    Random variables that are not observed are summed and integrated out by exact inference: so
+    it trains mixtures, factor analysers and Bayesian networks with hidden variables. Steps on
+    such a cost run eagerly; `dg.infer.em` has closed-form steps for tables and linear Gaussians.
+
+    $$-\log p(x) = -\log \sum_k \int p(x, k, z)\, \mathrm{d}z$$
+
     Args:
-        p: A model all of whose random variables are observed, or recovered from what is observed
-            by declared bijections.
+        p: A model whose variables are observed, recovered from what is observed by declared
+            bijections, or hidden and taken by an exact engine: finite ones, and linear Gaussian
+            ones below finite ones.
         observed: Variables that the data holds; by default all that nothing else determines.
+        partial: Those of them that the data holds for some rows: NaN, or a negative integer,
+            marks a row, or a component, where it does not.
 
     Raises:
-        InadmissibleError: A variable is implicit, or latent and must be integrated out.
+        InadmissibleError: A variable is implicit, or hidden and no exact engine takes it.
+        GraphError: A name in `partial` that is not observed.
+
+    References:
+        Dempster, Laird and Rubin (1977) for what is maximised; Darwiche (2003), *A differential
+        approach to inference in Bayesian networks*, for its gradient.
 
     Example:
         >>> import torch, daguerre as dg
-        >>> from torch.distributions import ExpTransform, Normal
-        >>> p = dg.model(z=Normal(0.0, 1.0), x=dg.bijection("z", ExpTransform()))
-        >>> round(nll(p).losses(torch.tensor([2.0]))["model"].item(), 6)
-        1.852312
+        >>> from torch.distributions import Categorical, Normal
+        >>> p = dg.model(k=Categorical(torch.ones(2)), x=lambda k: Normal(4.0 * k, 1.0))
+        >>> nll(p, observed=["x"]).losses(torch.tensor([0.0, 2.0]))["model"]
+        tensor(2.2653)
     """
     check_models(p=p)
     graph = p.graph
     recovered = {v.inverts for v in graph.variables if v.inverts}
     default = [n for n in graph.names if n not in recovered and _is_output(graph, n)]
     names = tuple(graph[n].name for n in (default if observed is None else observed))
-    return KL(Empirical((*names, *graph.inputs)), p[(*names, *graph.inputs)])
+    data, model = Empirical((*names, *graph.inputs)), p[(*names, *graph.inputs)]
+    if some := (partial,) if isinstance(partial, str) else tuple(partial):
+        return Objective(((1.0, MarginalLikelihood(as_joint(data), model, some)),))
+    return KL(data, model)
 
 
 def gan(

@@ -10,7 +10,6 @@ from torch.distributions import Bernoulli, Categorical, Exponential, Multivariat
 
 import daguerre as dg
 from daguerre.cpds import LinearGaussian, Tabular
-from daguerre.infer.chain.answer import answer, log_evidence, most_probable
 from daguerre.infer.chain.hmm import HMM, smoothed
 from daguerre.infer.chain.paths import viterbi
 from daguerre.infer.distributions import Finite
@@ -63,36 +62,51 @@ def by_hand(model: Weather, *, y: bool) -> HMM:
 def test_a_hidden_markov_model_is_recognised():
     model = Weather()
     for observed, y in (({"x": X}, False), ({"x": X, "y": Y}, True)):
-        found, expected = answer(model, "z", observed), smoothed(by_hand(model, y=y))
+        found, expected = dg.posterior(model, "z", given=observed), smoothed(by_hand(model, y=y))
         marginal = found["z"]
         assert isinstance(marginal, Finite)
         close(marginal.probs, expected.probs)
         assert found.log_evidence is not None
         close(found.log_evidence, expected.log_evidence)
-        close(log_evidence(model, observed), expected.log_evidence)
+        close(dg.log_evidence(model, observed), expected.log_evidence)
         assert found.exact
         assert "scan over 4 steps" in found.method
         assert marginal.batch_shape == (2, 5)
-        best = most_probable(model, observed)
+        best = dg.most_probable(model, given=observed)
         assert torch.equal(best.values["z"], viterbi(by_hand(model, y=y)).states)
         draws = found.sample(7)
         assert isinstance(draws, Tensor)
         assert draws.shape == (7, 2, 5)
 
 
-def test_ragged_sequences():
+def test_ragged_sequences_end_in_missing_steps():
     lengths = torch.tensor([5, 2])
     hmm = by_hand(Weather(), y=True)
     expected = smoothed(HMM(hmm.log_start, hmm.log_transition, hmm.log_likelihood, lengths))
-    found = answer(Weather(), "z", {"x": X, "y": Y}, lengths=lengths)
-    assert isinstance(found.probs, Tensor)
+    inside = torch.arange(5) < lengths[:, None]
+    observed = {"x": torch.where(inside, X, -1), "y": torch.where(inside, Y, math.nan)}
+    found = dg.posterior(Weather(), "z", given=observed)
     close(found.probs[1, :2], expected.probs[1, :2])
-    close(log_evidence(Weather(), {"x": X, "y": Y}, lengths=lengths), expected.log_evidence)
+    close(found.probs[1, 3], found.probs[1, 2] @ MOVE)  # a forecast
+    close(found.log_evidence, expected.log_evidence)
+    close(dg.log_evidence(Weather(), observed), expected.log_evidence)
+
+
+def test_ragged_autoregression():
+    model = dg.model(
+        z=lambda last=dg.lag("z", init=FIRST): Categorical(MOVE[last]),
+        x=lambda z, last=dg.lag("x", init=0.5): Normal(0.8 * last + z, 1.0),
+    )
+    whole = torch.randn(2, 4, generator=torch.Generator().manual_seed(0)).double()
+    ragged = whole.clone()
+    ragged[1, 2:] = math.nan
+    expected = [dg.log_evidence(model, {"x": x}) for x in (whole[:1], whole[1:, :2])]
+    close(dg.log_evidence(model, {"x": ragged}), torch.cat(expected))
 
 
 def test_the_evidence_trains_the_model():
     model = Weather()
-    log_evidence(model, {"x": X, "y": Y}).sum().backward()
+    dg.log_evidence(model, {"x": X, "y": Y}).sum().backward()
     for parameter in model.parameters():
         assert parameter.grad is not None
         assert parameter.grad.isfinite().all()
@@ -102,7 +116,7 @@ def test_the_evidence_trains_the_model():
         moved = Weather()
         with torch.no_grad():
             moved.mean[1] += sign * step
-        ends.append(log_evidence(moved, {"x": X, "y": Y}).sum().item())
+        ends.append(dg.log_evidence(moved, {"x": X, "y": Y}).sum().item())
     assert model.mean.grad is not None
     assert model.mean.grad[1].item() == pytest.approx((ends[1] - ends[0]) / 2 / step, rel=1e-6)
 
@@ -146,8 +160,8 @@ def test_coupled_variables_inputs_and_autoregression_by_enumeration():
             score = score + Normal(h + 0.5 * past, double(0.7)).log_prob(V[0, t])
         scores.append(score)
     total = torch.stack(scores)
-    close(log_evidence(model, observed), total.logsumexp(0, keepdim=True))
-    found = answer(model, ["b", "a"], observed)
+    close(dg.log_evidence(model, observed), total.logsumexp(0, keepdim=True))
+    found = dg.posterior(model, ["b", "a"], given=observed)
     probs = total.softmax(0)
     for t, k in itertools.product(range(steps), range(3)):
         expected = sum(
@@ -155,7 +169,7 @@ def test_coupled_variables_inputs_and_autoregression_by_enumeration():
         )
         assert isinstance(found.probs, dict)
         close(found.probs["b"][0, t, k], expected)
-    best = most_probable(model, observed)
+    best = dg.most_probable(model, given=observed)
     assert best.log_prob is not None
     close(best.log_prob[0], total.max())
     path = cells[int(total.argmax())]
@@ -197,7 +211,7 @@ def test_a_linear_gaussian_model_is_recognised():
     g = torch.Generator().manual_seed(2)
     u, x, y = (torch.randn(1, steps, *e, generator=g).double() for e in ((), (2,), ()))
     y[0, 1] = math.nan
-    found = answer(model, ["speed", "position"], {"u": u, "x": x, "y": y})
+    found = dg.posterior(model, ["speed", "position"], given={"u": u, "x": x, "y": y})
     one = model.move.weights[0].detach()
     noise = double([0.09, 0.16])
     mean, speed_cov = [model.first.detach()], torch.zeros(3, 2, 3, 2).double()  # of all speeds
@@ -244,9 +258,12 @@ def test_a_linear_gaussian_model_is_recognised():
     assert draws["position"].shape == (3, 1, 3)
     moved = draws["position"][:, :, 1:] - draws["position"][:, :, :-1]
     close(moved, 0.5 * draws["speed"][:, :, 1:, 0])
-    log_evidence(model, {"u": u, "x": x, "y": y}).sum().backward()
+    dg.log_evidence(model, {"u": u, "x": x, "y": y}).sum().backward()
     assert model.first.grad is not None
-    close(most_probable(model, {"u": u, "x": x, "y": y}).values["speed"], found["speed"].mean)
+    close(
+        dg.most_probable(model, given={"u": u, "x": x, "y": y}).values["speed"],
+        found["speed"].mean,
+    )
 
 
 def test_what_bears_on_nothing_is_left_out():
@@ -255,9 +272,169 @@ def test_what_bears_on_nothing_is_left_out():
         x=lambda z: Categorical(SEE[z]),
         w=lambda x, z: Exponential(1.0 + x + z),
     )
-    found = answer(model, "z", {"x": X}).probs
+    found = dg.posterior(model, "z", given={"x": X}).probs
     assert isinstance(found, Tensor)
     close(found, smoothed(HMM(START.log(), MOVE.log(), SEE.log().T[X])).probs)
+
+
+def test_functions_of_the_states_are_targets():
+    observed = {"u": U, "w": W, "v": V}
+    states = dg.posterior(coupled(), ["a", "b"], given=observed)
+    found = dg.posterior(coupled(), "h", given=observed)
+    assert found["h"].states.tolist() == [-1.0, -0.5, 0.0, 0.5, 1.0]
+    close(found.mean, states.mean["a"] - 0.5 * states.mean["b"])
+    draws = found.sample(5)
+    assert draws.shape == (5, 1, 4)
+    assert set(draws.flatten().tolist()) <= set(found["h"].states.tolist())
+
+
+def test_the_density_of_a_path():
+    model, observed = coupled(), {"u": U, "w": W, "v": V}
+    found, best = (
+        dg.posterior(model, ["a", "b"], given=observed),
+        dg.most_probable(model, given=observed),
+    )
+    close(found.log_prob(best.values), best.log_prob - found.log_evidence)
+    one = dg.posterior(model, "a", given=observed)
+    total = torch.zeros(1, dtype=torch.float64)
+    for path in itertools.product((0.0, 1.0), repeat=4):
+        total = total + one.log_prob(double([path])).exp()
+    close(total, torch.ones(1, dtype=torch.float64))
+
+
+def test_the_density_of_a_gaussian_path():
+    model = walk()
+    y = torch.randn(2, 4, generator=torch.Generator().manual_seed(1)).double()
+    found = dg.posterior(model, "z", given={"x": y})
+    draws = found.sample(2)
+    t = torch.arange(4).double()
+    prior = 1.0 + 0.5 * torch.minimum(t[:, None], t[None])
+    joint = torch.cat(
+        [torch.cat([prior, prior], 1), torch.cat([prior, prior + 0.3 * torch.eye(4).double()], 1)]
+    )
+    dense = MultivariateNormal(torch.zeros(8).double(), joint)
+    expected = dense.log_prob(torch.cat([draws[0], y], -1)) - found.log_evidence
+    close(found.log_prob(draws[0]), expected)
+    best = dg.most_probable(model, given={"x": y})
+    close(best.values["z"], found.mean)
+    close(best.log_prob, dense.log_prob(torch.cat([found.mean, y], -1)))
+
+
+def walk() -> dg.Model:
+    start = Normal(double(0.0), 1.0)
+    return dg.model(
+        z=lambda last=dg.lag("z", init=start): Normal(last, 0.5**0.5),
+        x=lambda z: Normal(z, 0.3**0.5),
+    )
+
+
+def test_states_that_are_known_now_and_then():
+    known = torch.tensor([[-1, 2, -1, -1, 0], [-1] * 5])
+    found = dg.posterior(Weather(), "x", given={"z": known})
+    filled = smoothed(HMM(START.log(), MOVE.log(), pinned(known)))
+    close(found.probs, filled.probs @ SEE)
+    close(found.log_evidence, filled.log_evidence)
+    close(found.log_evidence[1], double(0.0))
+
+
+def pinned(known: Tensor) -> Tensor:
+    agrees = (known.unsqueeze(-1) == torch.arange(3)) | (known < 0).unsqueeze(-1)
+    return torch.zeros(2, 5, 3).double().masked_fill(~agrees, -math.inf)
+
+
+def test_gaussian_states_that_are_known_now_and_then():
+    z = double([[0.3, math.nan, -0.4, math.nan]])
+    found = dg.posterior(walk(), "x", given={"z": z})
+    close(found.mean, double([[0.3, -0.05, -0.4, -0.4]]))
+    close(found.variance, double([[0.3, 0.55, 0.3, 0.8]]))
+    first, last = Normal(double(0.0), 1.0), Normal(double(0.3), 1.0)
+    close(found.log_evidence, (first.log_prob(z[:, 0]) + last.log_prob(z[:, 2])))
+
+
+def test_a_recurrent_net_over_observed_values():
+    model = dg.model(
+        h=dg.deterministic(
+            lambda last=dg.lag("h", init=0.2), x=dg.lag("x", init=0.0): (last - x).tanh()
+        ),
+        x=lambda h: Normal(2 * h, 0.5),
+    )
+    x = torch.randn(2, 3, generator=torch.Generator().manual_seed(3)).double()
+    h, total = torch.full((2,), 0.2).double(), 0.0
+    for t in range(3):
+        h = (h - (x[:, t - 1] if t else 0.0)).tanh()
+        total = total + Normal(2 * h, 0.5).log_prob(x[:, t])
+    assert isinstance(total, Tensor)
+    close(dg.log_evidence(model, {"x": x}), total)
+
+
+def test_names_of_states():
+    see = Tabular(SEE, "z", states=["dry", "wet"])
+    model = dg.model(z=lambda last=dg.lag("z", init=FIRST): Categorical(MOVE[last]), x=see)
+    named = {"x": [["dry", "wet", None], ["wet", "dry"]]}
+    numbers = {"x": torch.tensor([[0, 1, -1], [1, 0, -1]])}
+    close(
+        dg.posterior(model, "z", given=named).probs, dg.posterior(model, "z", given=numbers).probs
+    )
+    masked = {"x": (numbers["x"].abs(), numbers["x"] >= 0)}
+    close(dg.log_evidence(model, named), dg.log_evidence(model, masked))
+    alike = dg.log_evidence(model, {"x": "wet", "z": torch.zeros(1, 2).long()})
+    close(alike, START[:1].log() + MOVE[0, 0].log() + 2 * SEE[0, 1].log())
+    with pytest.raises(dg.GraphError, match="x has no state 'wett'; did you mean 'wet'"):
+        dg.posterior(model, "z", given={"x": [["wett"]]})
+
+
+def test_contradictions():
+    stay = torch.eye(2).double()
+    first = Categorical(double([0.5, 0.5]))
+    model = dg.model(
+        z=lambda last=dg.lag("z", init=first): Categorical(logits=stay[last].log()),
+        x=lambda z: Categorical(logits=stay[z].log()),
+    )
+    x = torch.tensor([[0, 0], [0, 1]])
+    close(dg.log_evidence(model, {"x": x}), double([0.5, 0.0]).log())
+    text = "sequence 1 of the evidence has probability zero"
+    with pytest.raises(dg.GraphError, match=text):
+        dg.posterior(model, "z", given={"x": x})
+    with pytest.raises(dg.GraphError, match=text):
+        dg.sample_posterior(model, "z", 2, given={"x": x})
+    with pytest.raises(dg.GraphError, match=text):
+        dg.most_probable(model, given={"x": x})
+
+
+def test_a_plan_is_explained():
+    plan = dg.explain(Track(), "speed", given=["x"])
+    assert plan.is_exact
+    assert plan.pruned == ("y",)
+    assert plan.given == ("x", "u")
+    (part,) = plan.parts
+    assert part.engine.startswith("blocked scan over 999 steps")
+    assert part.variables == ("speed", "position")
+    assert "Kalman smoother: 1 sequences of 1000 steps, 3 hidden and 2 observed" in part.why
+    real = dg.explain(coupled(), "b", given={"u": U, "w": W, "v": V})
+    assert "hidden Markov model: 1 sequences of 4 steps, 6 states" in real.parts[0].why
+    assert real.work > 4 * 36
+    assert real.memory > 0
+    wild = dg.model(
+        z=lambda last=dg.lag("z", init=GAUSS): Normal(last.sin(), 1.0), x=lambda z: Normal(z, 1.0)
+    )
+    refused = dg.explain(wild, "z", given="x")
+    assert not refused.is_exact
+    assert "sin of a parent" in refused.parts[0].why
+
+
+def test_memory_and_what_else_is_refused():
+    with pytest.raises(dg.InadmissibleError, match="more than max_memory"):
+        dg.posterior(Weather(), "z", given={"x": X}, max_memory=100)
+    with pytest.raises(dg.InadmissibleError, match="soft evidence on x: chains take none"):
+        dg.posterior(Weather(), "z", given={"y": Y}, soft={"x": torch.ones(5, 2)})
+    with pytest.raises(dg.InadmissibleError, match="b would be summed out"):
+        dg.most_probable(coupled(), "a", given={"u": U, "w": W, "v": V})
+    with pytest.raises(dg.GraphError, match="u is an input, which has a value at every step"):
+        dg.posterior(coupled(), "a", given={"u": U * math.nan, "w": W})
+    with pytest.raises(dg.GraphError, match="u must be given"):
+        dg.posterior(coupled(), "a", given={"w": W})
+    with pytest.raises(dg.GraphError, match=r"event \[2\], but the CPD has the event \[1\]"):
+        dg.posterior(walk(), "z", given={"x": torch.ones(1, 3, 2)})
 
 
 GAUSS = Normal(0.0, 1.0)
@@ -274,22 +451,22 @@ ELEVEN = torch.zeros(11)
                 x=lambda z: Normal(z, 1.0),
             ),
             {"x": ONES},
-            "not a Gaussian with a mean affine in the hidden z",
+            "not linear Gaussian in the hidden z: sin of a parent",
         ),
         (
             dg.model(
-                z=lambda last=dg.lag("z", init=GAUSS): Normal(last, last.exp()),
+                z=lambda last=dg.lag("z", init=GAUSS): Normal(last, 1.0 + last),
                 x=lambda z: Normal(z, 1.0),
             ),
             {"x": ONES},
-            "constant covariance",
+            "the scale depends on the parents",
         ),
         (
             dg.model(
                 z=lambda last=dg.lag("z", init=1.0): Exponential(last), x=lambda z: Normal(z, 1.0)
             ),
             {"x": ONES},
-            "z is Exponential, neither finite nor Gaussian",
+            "Exponential is not Gaussian",
         ),
         (
             dg.model(
@@ -299,6 +476,22 @@ ELEVEN = torch.zeros(11)
             ),
             {"x": ONES},
             "s are finite and z are not",
+        ),
+        (
+            dg.model(
+                z=lambda last=dg.lag("z", init=GAUSS): Normal(last.clamp(max=1e9), 1.0),
+                x=lambda z: Normal(z, 1.0),
+            ),
+            {"x": ONES},
+            "clamp of a parent is not affine",
+        ),
+        (
+            dg.model(
+                z=lambda last=dg.lag("z", init=GAUSS): Normal(last, 1.0),
+                x=lambda z: Normal((z + 1e6).relu(), 1.0),
+            ),
+            {"x": ONES},
+            r"x \(z -> x\), CPD at .*relu of a parent is not affine",
         ),
         (
             dg.model(
@@ -324,7 +517,7 @@ ELEVEN = torch.zeros(11)
                 x=lambda z: Normal(z, 1.0),
             ),
             {"x": torch.tensor([[1.0, math.nan, 2.0]])},
-            "observed and missing",
+            r"x is hidden where it is missing \(NaN\)",
         ),
         (
             dg.model(
@@ -338,7 +531,7 @@ ELEVEN = torch.zeros(11)
 )
 def test_what_is_not_exact_is_refused(model, observed, text):
     with pytest.raises(dg.InadmissibleError, match=text):
-        answer(model, "z", observed)
+        dg.posterior(model, "z", given=observed)
 
 
 @pytest.mark.parametrize(
@@ -347,10 +540,15 @@ def test_what_is_not_exact_is_refused(model, observed, text):
         ("z", {"x": torch.ones(3)}, r"\[B, T, \*event\]"),
         ("z", {}, "nothing is"),
         ("zz", {"x": X}, "did you mean 'z'"),
-        ("x", {"x": X}, "x is no hidden variable of the chain"),
+        ("x", {"x": X}, "x is a target and given"),
+        ((), {"x": X}, "targets is empty"),
+        ("z", {"xx": X}, "did you mean 'x'"),
+        ("z", {"x": [["a"]]}, "its states have no names"),
+        ("z", {"x": X, "y": Y[:, :4]}, "one B and T"),
+        ("z", {"x": {}}, "or a list of names per sequence"),
         ("z", {"x": X, "y": torch.ones(2, 5, 1)}, r"event \[1\]"),
     ],
 )
 def test_wrong_questions_are_refused(targets, observed, text):
     with pytest.raises(dg.GraphError, match=text):
-        answer(Weather(), targets, observed)
+        dg.posterior(Weather(), targets, given=observed)
