@@ -81,9 +81,9 @@ def filter_chain(
     """
     names = (targets,) if isinstance(targets, str) else tuple(targets)
     joint = as_joint(joint)
-    reading = read(joint, names, observed)
+    reading = read(joint, names, observed, lengths)
     for name in names:
-        if name not in reading.hidden:
+        if name in observed:
             raise GraphError(f"{name} is observed; ask for {', '.join(reading.hidden)}")
     with torch.no_grad(), located(), validation(enabled=False), on_device_of(joint.modules):
         run = _Filter(reading, method.particles, names)
@@ -155,7 +155,8 @@ class _Filter:
         self._resample()
         values: dict[str, Tensor] = {}
         total = torch.zeros_like(self.log_weights).flatten()
-        for name, data in self.reading.data.items():
+        known = self.reading.data | self.reading.pinned
+        for name, data in known.items():
             values[name] = tile(data[:, t], len(total))
         for name, step in self.reading.steps.items():
             outcome = self._outcome(step, t, values)
@@ -165,7 +166,7 @@ class _Filter:
                 values[name] = outcome
             elif not isinstance(outcome, Distribution):
                 raise TypeError(f"{step}: {misfit(step, outcome)}")
-            elif name in self.reading.data:
+            elif name in known:
                 values[name], weight = weigh(
                     step, outcome, values[name], is_partial=True, is_random=True
                 )
@@ -201,7 +202,12 @@ class _Filter:
             if isinstance(start, Distribution):
                 return start.expand(torch.Size((rows, *start.batch_shape)))
             arguments.append(start.expand(rows, *start.shape))
-        return reading.call(step.name, arguments, rows)
+        found = reading.call(step.name, arguments)
+        if arguments:
+            return found
+        if isinstance(found, Distribution):
+            return found.expand(torch.Size((rows, *found.batch_shape[1:])))
+        return found.expand(rows, *found.shape[1:]) if isinstance(found, Tensor) else found
 
     def _weigh(self, t: int, weights: Tensor, inside: Tensor | None) -> None:
         weights = weights.double()
