@@ -10,6 +10,7 @@ from daguerre.infer.approximate.methods import SMC, How
 from daguerre.infer.approximate.smc import filter_chain
 from daguerre.infer.chain.answer import ChainQuestion
 from daguerre.infer.plan import Part, Plan
+from daguerre.infer.question import OpaqueError
 
 __all__ = ["answer_chain", "chain_log_evidence", "chain_plan"]
 
@@ -32,7 +33,7 @@ def answer_chain(chain: ChainQuestion, how: How) -> Answer:
     if method is None:
         try:
             return chain.posterior()
-        except InadmissibleError:
+        except OpaqueError:
             if how.get("exact"):
                 raise
     names = chain.targets[0] if chain.is_single else chain.targets
