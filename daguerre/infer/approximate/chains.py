@@ -10,6 +10,7 @@ from daguerre.infer.approximate.methods import SMC, How
 from daguerre.infer.approximate.smc import filter_chain
 from daguerre.infer.chain.answer import ChainQuestion
 from daguerre.infer.plan import Part, Plan
+from daguerre.infer.question import OpaqueError
 
 __all__ = ["answer_chain", "chain_log_evidence", "chain_plan"]
 
@@ -32,9 +33,11 @@ def answer_chain(chain: ChainQuestion, how: How) -> Answer:
     if method is None:
         try:
             return chain.posterior()
-        except InadmissibleError:
+        except OpaqueError as error:
             if how.get("exact"):
-                raise
+                raise InadmissibleError(
+                    f"{error}. Without exact=True the question is answered by dg.infer.SMC()"
+                ) from None
     names = chain.targets[0] if chain.is_single else chain.targets
     return filter_chain(chain.joint, names, chain.values, method or SMC())
 
@@ -63,7 +66,7 @@ def chain_plan(chain: ChainQuestion, how: How) -> Plan:
     if method is None:
         try:
             return chain.explain()
-        except InadmissibleError as error:
+        except OpaqueError as error:
             if how.get("exact"):
                 raise
             method, why = SMC(), str(error)

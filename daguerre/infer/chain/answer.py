@@ -22,6 +22,7 @@ from daguerre.infer.chain.reading import Reading, read
 from daguerre.infer.evidence import Given
 from daguerre.infer.plan import Part, Plan
 from daguerre.infer.product import Factors
+from daguerre.infer.question import OpaqueError
 from daguerre.joint import Factor, Joint, as_joint
 from daguerre.locate import located
 from daguerre.model import Model
@@ -187,7 +188,11 @@ class ChainQuestion:
 
     def _chain(self) -> Chain:
         with located(), validation(enabled=False), on_device_of(self.joint.modules):
-            chain = recognise(self._read(), self.lengths)
+            reading = self._read()
+            try:
+                chain = recognise(reading, self.lengths)
+            except InadmissibleError as error:
+                raise OpaqueError(str(error)) from error
         if (needed := chain.cost[1]) > self.max_memory:
             raise InadmissibleError(
                 f"an exact answer would take about {needed:.3g} bytes, more than max_memory"

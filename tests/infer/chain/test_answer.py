@@ -531,7 +531,7 @@ ELEVEN = torch.zeros(11)
 )
 def test_what_is_not_exact_is_refused(model, observed, text):
     with pytest.raises(dg.InadmissibleError, match=text):
-        dg.posterior(model, "z", given=observed)
+        dg.posterior(model, "z", given=observed, exact=True)
 
 
 @pytest.mark.parametrize(
