@@ -33,9 +33,11 @@ def answer_chain(chain: ChainQuestion, how: How) -> Answer:
     if method is None:
         try:
             return chain.posterior()
-        except OpaqueError:
+        except OpaqueError as error:
             if how.get("exact"):
-                raise
+                raise InadmissibleError(
+                    f"{error}. Without exact=True the question is answered by dg.infer.SMC()"
+                ) from None
     names = chain.targets[0] if chain.is_single else chain.targets
     return filter_chain(chain.joint, names, chain.values, method or SMC())
 
@@ -64,7 +66,7 @@ def chain_plan(chain: ChainQuestion, how: How) -> Plan:
     if method is None:
         try:
             return chain.explain()
-        except InadmissibleError as error:
+        except OpaqueError as error:
             if how.get("exact"):
                 raise
             method, why = SMC(), str(error)

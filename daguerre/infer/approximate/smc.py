@@ -126,6 +126,7 @@ class _Filter:
         parents: Per step, which particle of the step before each comes from, `[n, B]`.
         ess: Per step, `[B]`.
         listed: The states of finite targets.
+        known: What is observed, in some steps at least.
     """
 
     reading: Reading
@@ -138,11 +139,13 @@ class _Filter:
     parents: list[Tensor] = field(default_factory=list)
     ess: list[Tensor] = field(default_factory=list)
     listed: dict[str, Tensor] = field(default_factory=dict)
+    known: dict[str, Tensor] = field(init=False)
 
     def __post_init__(self) -> None:
         n, batch = self.particles, self.reading.size[0]
         device = self.reading.like.device
         shape, double = (n, batch), torch.float64
+        self.known = {**self.reading.data, **self.reading.pinned}
         self.log_weights = torch.full(shape, -math.log(n), dtype=double, device=device)
         self.log_evidence = torch.zeros(batch, dtype=double, device=device)
         self._memory = max(
@@ -155,8 +158,7 @@ class _Filter:
         self._resample()
         values: dict[str, Tensor] = {}
         total = torch.zeros_like(self.log_weights).flatten()
-        known = self.reading.data | self.reading.pinned
-        for name, data in known.items():
+        for name, data in self.known.items():
             values[name] = tile(data[:, t], len(total))
         for name, step in self.reading.steps.items():
             outcome = self._outcome(step, t, values)
@@ -166,7 +168,7 @@ class _Filter:
                 values[name] = outcome
             elif not isinstance(outcome, Distribution):
                 raise TypeError(f"{step}: {misfit(step, outcome)}")
-            elif name in known:
+            elif name in self.known:
                 values[name], weight = weigh(
                     step, outcome, values[name], is_partial=True, is_random=True
                 )
@@ -202,12 +204,13 @@ class _Filter:
             if isinstance(start, Distribution):
                 return start.expand(torch.Size((rows, *start.batch_shape)))
             arguments.append(start.expand(rows, *start.shape))
-        found = reading.call(step.name, arguments)
+        outcome = reading.call(step.name, arguments)
         if arguments:
-            return found
-        if isinstance(found, Distribution):
-            return found.expand(torch.Size((rows, *found.batch_shape[1:])))
-        return found.expand(rows, *found.shape[1:]) if isinstance(found, Tensor) else found
+            return outcome
+        if isinstance(outcome, Distribution):  # a root, of one row
+            return outcome.expand(torch.Size((rows, *outcome.batch_shape[1:])))
+        assert isinstance(outcome, Tensor)
+        return outcome.expand(rows, *outcome.shape[1:])
 
     def _weigh(self, t: int, weights: Tensor, inside: Tensor | None) -> None:
         weights = weights.double()

@@ -188,8 +188,9 @@ class ChainQuestion:
 
     def _chain(self) -> Chain:
         with located(), validation(enabled=False), on_device_of(self.joint.modules):
+            reading = self._read()
             try:
-                chain = recognise(self._read(), self.lengths)
+                chain = recognise(reading, self.lengths)
             except InadmissibleError as error:
                 raise OpaqueError(str(error)) from error
         if (needed := chain.cost[1]) > self.max_memory:
