@@ -36,6 +36,13 @@ class Factor(Protocol):
         ...
 
 
+@runtime_checkable
+class _Runs(Protocol):
+    """What tells a factor from other things: methods alone, which Python looks up once a class."""
+
+    def steps(self) -> tuple[Step, ...]: ...
+
+
 @dataclass(frozen=True)
 class Empirical:
     """The empirical distribution of some variables: a root that can only be sampled.
@@ -187,6 +194,6 @@ def as_joint(thing: Factor | Joint) -> Joint:
     """
     if isinstance(thing, Joint):
         return thing
-    if isinstance(thing, Factor) and not isinstance(thing, type):
+    if issubclass(type(thing), _Runs) and isinstance(thing.graph, Graph):
         return Joint((thing,), thing.graph.names)
     raise TypeError(f"expected a dg.Model, dg.data(...) or a product of them, not {thing!r}")
