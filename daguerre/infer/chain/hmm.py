@@ -113,8 +113,12 @@ class Smoothed(Filtered):
         return self.passes.pairs(summed=True).to(self.probs.dtype)
 
 
-def plan_of(hmm: HMM) -> Plan:
+def plan_of(hmm: HMM, *, ring: Semiring | None = None) -> Plan:
     """Return the plan of least predicted time for a forward and a backward pass.
+
+    Args:
+        hmm: The model and its observations.
+        ring: What sums and products are; those of probabilities if None.
 
     Example:
         >>> zeros = torch.zeros(3)
@@ -122,7 +126,7 @@ def plan_of(hmm: HMM) -> Plan:
         True
     """
     batch, steps, k = hmm.shape
-    is_scaled = isinstance(_ring(hmm.log_transition), Scaled)
+    is_scaled = isinstance(ring or _ring(hmm.log_transition), Scaled)
     factor = 2 if is_scaled else 30
     burn = BURN if is_scaled and hmm.log_transition.dim() == 2 else 0
     cost = Work(factor * k**2, factor * k**3, factor * k**3, 2, burn)
@@ -262,7 +266,7 @@ class Passes:
 def prepare(hmm: HMM, plan: Plan | None, ring: Semiring | None = None) -> tuple[Recursion, Tensor]:
     """Return the recursion, and what its logarithms were lowered by, `[B]`."""
     batch, steps, _ = hmm.shape
-    plan = plan or plan_of(hmm)
+    plan = plan or plan_of(hmm, ring=ring)
     if plan.steps != steps - 1:
         raise GraphError(f"the plan is for {plan.steps} steps, but there are {steps - 1}")
     likelihood, matrices = hmm.log_likelihood.double(), hmm.log_transition.double()

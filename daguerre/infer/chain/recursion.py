@@ -248,12 +248,12 @@ class Recursion:
 
     @cached_property
     def _steps(self) -> list[_Step]:
-        steps, shared = [], self.matrices.dim() == 2
+        steps, shared, rows = [], self.matrices.dim() == 2, self.layout.rows
         turned = self.matrices.transpose(-1, -2) if shared else self.matrices.transpose(1, 2)
         for s, (count, w) in enumerate(zip(self.layout.counts, self.weights, strict=True)):
             ahead = turned if shared else turned[s, ..., :count]
             back = self.matrices if shared else self.matrices[s, ..., :count]
-            steps.append(_Step(count, ahead, back, w if count == len(w[0]) else w[:, :count]))
+            steps.append(_Step(count, ahead, back, w if count == rows else w[:, :count]))
         return steps
 
     def _forward_pass(self, entering: Tensor, steps: Sequence[_Step] | None = None) -> _Pass:
@@ -283,7 +283,7 @@ class Recursion:
             if x.shape[-1] < count:
                 x = torch.cat([x, ends[:, x.shape[-1] : count]], -1)
             states.put(s, x)
-            place = states.places[s - 1] if s and len(w[0]) == steps[s - 1].rows else None
+            place = states.places[s - 1] if s and count == steps[s - 1].rows else None
             x = ring.step(ring.weigh(x, w), m, out=place)
             if ring.every and (s + 1) % ring.every == 0:
                 x, _ = ring.rescale(x, 0)
@@ -296,8 +296,9 @@ class Recursion:
         if self.has_gradient:
             return _States(None, [None] * len(steps), {})
         buffer = self.weights.new_empty(len(steps), *self.weights.shape[1:])
-        pairs = zip(buffer, steps, strict=True)
-        return _States(buffer, [x if n == len(x[0]) else x[:, :n] for x, (n, *_) in pairs], {})
+        pairs, rows = zip(buffer, steps, strict=True), self.layout.rows
+        places = [x if step.rows == rows else x[:, : step.rows] for x, step in pairs]
+        return _States(buffer, places, {})
 
 
 class _States(NamedTuple):
