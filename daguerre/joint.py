@@ -99,11 +99,16 @@ class Joint:
         return graph
 
     @cached_property
+    def by_name(self) -> dict[str, Step]:
+        """The step of each variable; of one slice, where there are lags."""
+        steps = [s for f in self.factors for s in f.steps()]
+        steps.sort(key=lambda step: step.variable.map != "input")  # which another factor may meet
+        return {step.name: step for step in steps}
+
+    @cached_property
     def program(self) -> Program:
         """The steps of all factors in one topological order."""
-        steps = [s for f in self.factors for s in f.steps()]
-        inputs = [s for s in steps if s.variable.map == "input"]
-        return Program.of(self.graph, [*inputs, *(s for s in steps if s not in inputs)])
+        return Program.of(self.graph, self.by_name.values())
 
     @cached_property
     def modules(self) -> tuple[nn.Module, ...]:
