@@ -297,6 +297,11 @@ REFUSED: dict[str, tuple[Callable[[], dg.Model], Callable[[], dict[str, Tensor]]
         lambda: {"x": r(2, 4)},
         "z is hidden and not finite, and over time EM sums out finite variables alone; use dg.nll",
     ),
+    "holes below others": (
+        Switching,
+        lambda: {"x": holed()[:, :, 1]},
+        "x is hidden where it is missing and not finite",
+    ),
     "holes in vectors": (
         Levels,
         lambda: {"x": holed(), "u": r(2, 4)},

@@ -91,9 +91,11 @@ class Sequences:
             reading = determine(read(joint, (), values, lengths))
             finite, other = supports(reading)
         if other:
+            lost = any(name in reading.pinned for name in other)
+            where = " where it is missing" if lost else ""
             raise InadmissibleError(
-                f"{', '.join(other)} is hidden and not finite, and over time EM sums out finite"
-                f" variables alone; {INSTEAD}"
+                f"{', '.join(other)} is hidden{where} and not finite, and over time EM sums out"
+                f" finite variables alone; {INSTEAD}"
             )
         return cls(reading, finite, lengths, joint.modules, cpds)
 
@@ -239,4 +241,4 @@ def _regress(
         number = number * size + states.long()
     for cell in range(len(cells)):
         here = number == cell
-        cells[cell] += torch.einsum("n,ni,nj->ij", weight[here], u[here], u[here])
+        cells[cell] += (weight[here, None] * u[here]).mT @ u[here]

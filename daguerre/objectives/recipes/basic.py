@@ -188,6 +188,12 @@ def nll(
         >>> p = dg.model(k=Categorical(torch.ones(2)), x=lambda k: Normal(4.0 * k, 1.0))
         >>> nll(p, observed=["x"]).losses(torch.tensor([0.0, 2.0]))["model"]
         tensor(2.2653)
+        >>> walk = dg.model(
+        ...     z=lambda z_prev=dg.lag("z", init=Normal(0.0, 1.0)): Normal(0.5 * z_prev, 1.0),
+        ...     x=lambda z: Normal(z, 1.0),
+        ... )
+        >>> nll(walk, observed=["x"]).losses(torch.zeros(10, 2))["model"]  # sequences of 2 steps
+        tensor(2.5613)
     """
     check_models(p=p)
     graph = p.graph
