@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+from daguerre.discrete import split_numbers
 from daguerre.infer.chain.hmm import HMM, log_evidence, plan_of, smoothed
 from daguerre.infer.chain.paths import draw_paths, viterbi
 from daguerre.infer.chain.plan import Plan
@@ -97,7 +97,7 @@ class FiniteChain:
 
     def _named(self, states: Tensor) -> dict[str, Tensor]:
         """Return the values of each variable for numbers of product states."""
-        indices = torch.unravel_index(states, self._counts) if self.states else ()
+        indices = split_numbers(states, self._counts)
         pairs = zip(self.states.items(), indices, strict=True)
         named = {name: values[index] for (name, values), index in pairs}
         return named | {name: values[states] for name, values in self.functions.items()}

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from daguerre.discrete import state_count, states
+from daguerre.discrete import split_numbers, state_count, states
 from daguerre.graph import GraphError, InadmissibleError
 from daguerre.infer.chain.finite import FiniteChain
 from daguerre.infer.chain.hmm import HMM
@@ -130,7 +130,7 @@ class Grid:
     def states(self) -> dict[str, Tensor]:
         """The value of each hidden variable in each state, `[count, *event]`."""
         sizes = [len(s) for s in self.values.values()]
-        index = torch.unravel_index(torch.arange(prod(sizes)), sizes) if sizes else ()
+        index = split_numbers(torch.arange(prod(sizes)), sizes)
         pairs = zip(self.values.items(), index, strict=True)
         return {name: values[i.to(values.device)] for (name, values), i in pairs}
 

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from daguerre.discrete import split_numbers
 from daguerre.infer.discrete.contraction import Axes, Contraction, Kernel, Side, contract
 from daguerre.infer.discrete.plan import Sum, bind
 from daguerre.infer.discrete.run import Factor, largest
@@ -138,9 +139,7 @@ class _Chosen:
             weights = weights * self._weights(slot, gone, wanted)
         sizes = [self.plan.sizes[a] for a in wanted]
         number = choose(weights.reshape(len(self.row), prod(sizes)))
-        for axis, size in zip(reversed(wanted), reversed(sizes), strict=True):
-            self.states[axis] = number % size
-            number = number // size
+        self.states |= zip(wanted, split_numbers(number, sizes), strict=True)
 
     def _weights(self, slot: int, gone: Axes, wanted: Axes) -> Tensor:
         """Return a slot at the states chosen so far, `[copies * rows, *wanted]`."""

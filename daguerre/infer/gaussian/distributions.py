@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, constraints
 
+from daguerre.discrete import split_numbers
 from daguerre.graph import GraphError
 from daguerre.infer.gaussian.evidence import atoms_win, condition
 
@@ -168,7 +169,7 @@ class GaussianMixture(Distribution):
             shape, k = torch.Size(sample_shape), self.weights.shape[-1]
             drawn = torch.multinomial(self.weights.reshape(-1, k), shape.numel(), replacement=True)
             rows = torch.arange(len(drawn), device=drawn.device)
-            place = (*torch.unravel_index(rows, self.batch_shape), drawn.T)  # [draws, rows]
+            place = (*split_numbers(rows, self.batch_shape), drawn.T)  # [draws, rows]
             means = self.components.loc[place]
             factors = self.components.factor.expand(*self.weights.shape, -1, -1)[place]
             noise = means.new_empty(*factors.shape[:-1], 1).normal_()
