@@ -63,18 +63,18 @@ def run_sum(plan: Sum, factors: Sequence[Factor], rows: int, *, is_network: bool
         rows: Rows of evidence.
         is_network: Whether the factors are the CPDs of a network, sliced by evidence.
     """
-    scale = sum((f.log_scale for f in factors if f.log_scale is not None), torch.zeros(()))
+    scales = [factor.log_scale for factor in factors if factor.log_scale is not None]
     if is_network and not torch.compiler.is_compiling():
         tables = [factor.table for factor in factors]
         found = _small(plan, tables, rows) if _is_small(plan, tables) else None
         found = _plain(plan, tables, rows) if found is None else found
         if found is not None:
-            return Totals(_each(found.log_total + scale, rows), found.marginals)
+            return Totals(_each(sum(scales, found.log_total), rows), found.marginals)
     slots, logs = _scaled(plan, factors, rows)
     for root in plan.tree.roots:  # each on its own: the product of many may underflow
         logs = logs + slots[root].log()
     marginals = [_normal(slots[m.slot], m) for m in plan.marginals]
-    return Totals(_each(logs + scale, rows), marginals)
+    return Totals(_each(sum(scales, logs), rows), marginals)
 
 
 def _each(value: Tensor, rows: int) -> Tensor:
