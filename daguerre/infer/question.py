@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -64,6 +64,8 @@ class Question:
         """Read a question as a user writes it."""
         subject = p if isinstance(p, Factors) else as_joint(p)
         several = (targets,) if isinstance(targets, str) else targets
+        if not isinstance(several, Iterable):
+            raise TypeError(f"targets are names of variables, not {targets!r}")
         names = tuple(dict.fromkeys(several))
         labels = {
             name: labels_of(subject, name) for name in (*names, *(given or ()), *(soft or ()))
@@ -85,7 +87,11 @@ class Question:
         asked = {*self.targets, *self.evidence.values, *self.evidence.soft}
         if isinstance(self.subject, Factors):
             return {*self.subject.sizes}
-        return {*asked, *self.subject.graph.ancestors(asked)}
+        called = {n for n in self.evidence.marked if not isinstance(self._cpd(n), Tabular)}
+        return {*asked, *called, *self.subject.graph.ancestors({*asked, *called})}
+
+    def _cpd(self, name: str) -> object:
+        return self.subject.program.by_name[name].cpd if isinstance(self.subject, Joint) else None
 
     def requisite(self) -> set[str]:
         """Return what the posterior of the targets alone hangs on; without any, the evidence."""
@@ -95,13 +101,31 @@ class Question:
         found = requisite(self.subject.graph, self.targets, given=known)
         return {*found.cpds, *found.observations, *self.targets}
 
+    def cpds(self) -> set[str]:
+        """Return the variables whose CPDs the posterior of the targets hangs on."""
+        known = [n for n in self.evidence.values if n not in self.evidence.missing]
+        assert isinstance(self.subject, Joint)
+        return {*requisite(self.subject.graph, self.targets, given=known).cpds}
+
     def read(self, needed: set[str]) -> Network:
         """Call the CPDs that are needed."""
         if isinstance(self.subject, Factors):
             return read_factors(self.subject, self.evidence)
         joint, limit = self.subject, self.max_memory / 8
         with located(), validation(enabled=False), on_device_of(joint.modules):
-            return read_network(joint.program, self.evidence, needed, max_entries=limit)
+            network = read_network(joint.program, self.evidence, needed, max_entries=limit)
+        for name in self.evidence.soft:
+            if name not in network.states and name not in network.opaque and name in needed:
+                raise InadmissibleError(
+                    f"soft evidence on {name}: it gives likelihoods of states, but {name} is"
+                    " continuous, or determined by what is given"
+                )
+        return network
+
+    def said(self, name: str, row: int) -> object:
+        """Return what a row says of a variable: the name of its state, if it has one."""
+        value, labels = self.evidence.values[name][row], labels_of(self.subject, name)
+        return labels[int(value)] if labels and bool(value >= 0) else value.tolist()
 
     def rows(self, chosen: Tensor) -> Question:
         """Return the question for some rows of the evidence."""
@@ -152,8 +176,8 @@ def pieces(question: Question, rows: Tensor | None = None) -> Iterator[Piece]:
         yield from _split(question, rows, patterns)
         return
     if network.opaque and question.targets:
-        part = question.read(question.requisite())
-        network = network if part.opaque else part
+        part = question.read(question.cpds())
+        network = network if part.opaque else replace(part, is_whole=False)
     yield Piece(rows, question, network)
 
 

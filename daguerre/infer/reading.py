@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Distribution, Transform
+from torch.distributions import Bernoulli, Distribution, Independent, Transform, constraints
 from torch.nn.functional import one_hot
 
 from daguerre.cpds import Affine, LinearGaussian, Tabular
@@ -182,6 +182,9 @@ class _Reader(Tables):
     def _distribution(self, step: Step, outcome: Distribution, grid: Grid) -> None:
         name, network = step.name, self.network
         if name in network.values:
+            is_finite = state_count(outcome, is_root=False) is not None
+            self._check_marks(name, None if is_finite else support(outcome))
+            network.values[name] = _as_drawn(network.values[name], outcome)
             scores = self._scores(step, outcome, grid)
             self.add(Table(name, grid.axes(known=True), scores, is_log=True))
         elif (count := state_count(outcome, is_root=False)) is not None:
@@ -238,6 +241,7 @@ class _Reader(Tables):
                 raise RowByRowError(step.name)
             network.opaque[step.name] = f"neither finite nor linear Gaussian ({found})"
             return
+        self._check_marks(step.name, constraints.real)
         given = [p for p in step.arguments if p in options["states"]]
         fixed = [i for i, p in enumerate(given) if p in network.values and p not in network.states]
         network.linear[step.name] = LinearVariable(
@@ -245,7 +249,21 @@ class _Reader(Tables):
             _without(found, fixed),
             tuple(p for i, p in enumerate(given) if i not in fixed),
         )
-        network.events[step.name] = self._event(step, options["states"])
+        network.events[step.name] = event = self._event(step, options["states"])
+        seen = self.evidence.values.get(step.name)
+        if seen is not None and seen.shape[1:] != event:
+            raise _misshaped(step, seen, event)
+        is_called = not isinstance(step.cpd, LinearGaussian)
+        if is_called and (found.scale.diagonal(dim1=-2, dim2=-1) < 0).any():
+            raise GraphError(f"{step}: the CPD returned a Gaussian with a negative scale")
+
+    def _check_marks(self, name: str, allowed: constraints.Constraint | None) -> None:
+        """Refuse to take negative integers for what is missing of a continuous variable."""
+        if name in self.evidence.marked and allowed is not None and not allowed.is_discrete:
+            raise GraphError(
+                f"{name} is continuous, but its evidence holds negative integers, which mark what"
+                " is missing; give floats, NaN where a row lacks it"
+            )
 
     def _arguments(self, step: Step) -> dict[str, Any]:
         """Say which parents are followed, and which are given state by state.
@@ -320,6 +338,24 @@ def _without(affine: Affine, fixed: Sequence[int]) -> Affine:
 
 def _sum_event(scores: Tensor, lead: int) -> Tensor:
     return scores.flatten(lead).sum(lead) if scores.dim() > lead else scores
+
+
+def _as_drawn(seen: Tensor, outcome: Distribution) -> Tensor:
+    """Return values in the type that draws have: a Bernoulli's are floats, and so are densities'.
+
+    A yes is True, 1 or 1.0.
+    """
+    while isinstance(outcome, Independent):
+        outcome = outcome.base_dist
+    allowed = support(outcome)
+    takes_floats = isinstance(outcome, Bernoulli) or (
+        allowed is not None and not allowed.is_discrete
+    )
+    if seen.is_floating_point() or not takes_floats:
+        return seen
+    arguments = (v for v in vars(outcome).values() if isinstance(v, Tensor))
+    types = [v.dtype for v in arguments if v.is_floating_point()]
+    return seen.to(types[0] if types else torch.get_default_dtype())
 
 
 def _misshaped(step: Step, seen: Tensor, event: Sequence[int]) -> GraphError:
