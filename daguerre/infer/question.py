@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from daguerre.cpds import Tabular
+from daguerre.cpds import Conditional, Tabular
 from daguerre.devices import on_device_of
 from daguerre.graph import GraphError, InadmissibleError, did_you_mean
 from daguerre.infer.evidence import Evidence, Given, read_evidence
@@ -19,6 +20,7 @@ from daguerre.infer.product import Factors
 from daguerre.infer.reading import RowByRowError, read_network
 from daguerre.joint import Factor, Joint, as_joint
 from daguerre.locate import located
+from daguerre.model import Input, Model
 from daguerre.program import validation
 from daguerre.structure.bayes_ball import requisite
 from daguerre.structure.names import Names
@@ -28,6 +30,8 @@ __all__ = [
     "Piece",
     "Planned",
     "Question",
+    "evaluating",
+    "inputs_of",
     "labels_of",
     "pieces",
     "planned",
@@ -73,6 +77,8 @@ class Question:
         evidence = read_evidence(labels, given, soft)
         if both := [name for name in names if name in evidence.values]:
             raise GraphError(f"{', '.join(both)} is a target and given; ask for what is unknown")
+        if isinstance(subject, Joint):
+            _check_inputs(subject, evidence)
         return cls(subject, names, evidence, MEMORY if max_memory is None else max_memory)
 
     @property
@@ -130,6 +136,53 @@ class Question:
     def rows(self, chosen: Tensor) -> Question:
         """Return the question for some rows of the evidence."""
         return replace(self, evidence=self.evidence[chosen])
+
+
+def inputs_of(joint: Joint) -> dict[str, Input]:
+    """Return what is declared of the inputs of a joint, where a model declares them."""
+    models = [m for m in joint.modules if isinstance(m, Model)]
+    declared = {name: one for model in models for name, one in model.inputs().items()}
+    return {name: declared[name] for name in joint.graph.inputs if name in declared}
+
+
+def _check_inputs(joint: Joint, evidence: Evidence) -> None:
+    """Refuse inputs of another shape than is declared, and rows that lack one."""
+    for name, declared in inputs_of(joint).items():
+        shape = evidence.values[name].shape if name in evidence.values else None
+        if shape and declared.shape and shape[1:] != declared.shape:
+            raise GraphError(
+                f"{name} has the shape {[*shape]}, but is declared dg.Input("
+                f"{', '.join(map(str, declared.shape))}): give [rows, *event]"
+            )
+    for name in joint.graph.inputs:
+        if name in evidence.missing:
+            row = int(evidence.missing[name].nonzero()[0])
+            raise GraphError(
+                f"{name} is an input, which no row may lack, but row {row} holds NaN or a negative"
+                " integer"
+            )
+
+
+@contextmanager
+def evaluating(p: Factor | Joint | Factors) -> Iterator[None]:
+    """Put a model in evaluation mode for a while: an answer is no step of training.
+
+    Tables and linear Gaussians, of which a network has many, know no modes and are passed over.
+    """
+    modules = () if isinstance(p, Factors) else as_joint(p).modules
+    found = [
+        m
+        for module in modules
+        for m in module.modules()
+        if m.training and not isinstance(m, Conditional)
+    ]
+    for m in found:
+        m.training = False
+    try:
+        yield
+    finally:
+        for m in found:
+            m.training = True
 
 
 def labels_of(subject: Joint | Factors, name: str) -> tuple[str, ...] | None:

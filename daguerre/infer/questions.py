@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Unpack
 
@@ -26,10 +25,16 @@ from daguerre.infer.exact import Result
 from daguerre.infer.joined import join_results, join_rows
 from daguerre.infer.plan import Plan
 from daguerre.infer.product import Factors
-from daguerre.infer.question import OpaqueError, Question, pieces, planned, plans
+from daguerre.infer.question import (
+    OpaqueError,
+    Question,
+    evaluating,
+    inputs_of,
+    pieces,
+    planned,
+    plans,
+)
 from daguerre.joint import Factor, Joint, as_joint
-from daguerre.model import Model
-from daguerre.modes import mode
 from daguerre.structure.names import Names
 
 __all__ = ["explain", "log_evidence", "most_probable", "posterior", "sample_posterior"]
@@ -84,18 +89,13 @@ def posterior(
     """
     check_how(how)
     limit = how.get("max_memory")
-    with _evaluating(p):
+    with evaluating(p):
         if (chain := ChainQuestion.of(p, targets, given, soft, limit)) is not None:
             return answer_chain(chain, how)
         question = Question.of(p, targets, given, soft, limit)
         if not question.targets:
             raise GraphError("targets is empty: name at least one variable")
         return replace(_answer(question, how), is_single=isinstance(targets, str))
-
-
-def _evaluating(p: Factor | Joint | Factors) -> AbstractContextManager[None]:
-    """Put the modules of a model in evaluation mode: an answer is no step of training."""
-    return mode(() if isinstance(p, Factors) else as_joint(p).modules, training=False)
 
 
 def _answer(question: Question, how: How) -> Answer:
@@ -173,7 +173,7 @@ def _density(question: Question, log_total: Tensor) -> Callable[[Mapping[str, Te
         both = Question.of(
             question.subject, (), known, dict(question.evidence.soft), question.max_memory
         )
-        with _evaluating(question.subject):
+        with evaluating(question.subject):
             return _log_evidence(both) - log_total
 
     return density
@@ -262,7 +262,7 @@ def most_probable(
         >>> most_probable(p, given={"wet": 1}).values
         {'rain': tensor([1])}
     """
-    with _evaluating(p):
+    with evaluating(p):
         if (chain := ChainQuestion.of(p, targets, given, soft, max_memory)) is not None:
             return chain.most_probable()
         return _most_probable(Question.of(p, targets, given, soft, max_memory))
@@ -342,7 +342,7 @@ def explain(
     check_how(how)
     limit = how.get("max_memory")
     known = (given,) if isinstance(given, str) else tuple(given)
-    with _evaluating(p):
+    with evaluating(p):
         if (chain := ChainQuestion.of(p, targets, given, None, limit)) is not None:
             return chain_plan(chain, how)
         return _explain(Question.of(p, targets, _drawn(p, known), None, limit), known, how)
@@ -371,13 +371,10 @@ def _drawn(p: Factor | Joint | Factors, names: Sequence[str]) -> dict[str, Tenso
     joint = as_joint(p)
     for name in names:
         joint.graph[name]
-    inputs = {
+    given = {
         name: torch.zeros(1, *(shape.shape or ()), dtype=shape.dtype)
-        for model in joint.modules
-        if isinstance(model, Model)
-        for name, shape in model.inputs().items()
+        for name, shape in inputs_of(joint).items()
     }
-    given = {name: inputs[name] for name in joint.graph.inputs}
     with torch.random.fork_rng(devices=[]):
         drawn = joint.sample(1, given)
     return {**{name: drawn[name] for name in names}, **given}

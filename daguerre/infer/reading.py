@@ -239,7 +239,13 @@ class _Reader(Tables):
         if isinstance(found, str):
             if network.rows > 1 and any(p in network.values for p in step.arguments):
                 raise RowByRowError(step.name)
-            network.opaque[step.name] = f"neither finite nor linear Gaussian ({found})"
+            above = [p for p in step.variable.parents if p in network.linear]
+            network.opaque[step.name] = (
+                f"a child of {above[0]}, which is continuous and not known, but no linear Gaussian"
+                f" ({found})"
+                if found.endswith("is not Gaussian") and above
+                else f"neither finite nor linear Gaussian ({found})"
+            )
             return
         self._check_marks(step.name, constraints.real)
         given = [p for p in step.arguments if p in options["states"]]

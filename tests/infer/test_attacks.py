@@ -254,3 +254,32 @@ def test_long_chains_and_wide_stars():
     p = dg.model(c=dg.Tabular([0.5, 0.5]), **star)
     log = dg.log_evidence(p, {f"v{i}": 1 for i in range(400)}).item()
     assert log == pytest.approx(math.log(0.5) + 400 * math.log(0.8), rel=1e-6)
+
+
+class Classifier(dg.Model):
+    """p(y | x)."""
+
+    x = dg.Input(2)
+
+    @dg.rv
+    def y(self, x):
+        return Categorical(logits=x)
+
+
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (torch.zeros(3, 5), r"x has the shape \[3, 5\], but is declared dg.Input\(2\)"),
+        (torch.zeros(2), r"x has the shape \[2\], but is declared"),
+        (torch.tensor([[0.0, 1.0], [NAN, 1.0]]), "no row may lack, but row 1 holds NaN"),
+    ],
+)
+def test_inputs_are_as_declared(x, message):
+    with pytest.raises(dg.GraphError, match=message):
+        dg.posterior(Classifier(), "y", given={"x": x})
+
+
+def test_a_finite_child_of_what_is_continuous_is_told_why():
+    p = dg.model(z=Normal(0.0, 1.0), y=lambda z: Bernoulli(logits=3 * z))
+    with pytest.raises(dg.InadmissibleError, match="y is a child of z, which is continuous"):
+        dg.posterior(p, "z", given={"y": 1}, exact=True)
