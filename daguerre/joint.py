@@ -36,6 +36,13 @@ class Factor(Protocol):
         ...
 
 
+@runtime_checkable
+class _Runs(Protocol):
+    """What tells a factor from other things: methods alone, which Python looks up once a class."""
+
+    def steps(self) -> tuple[Step, ...]: ...
+
+
 @dataclass(frozen=True)
 class Empirical:
     """The empirical distribution of some variables: a root that can only be sampled.
@@ -92,11 +99,16 @@ class Joint:
         return graph
 
     @cached_property
+    def by_name(self) -> dict[str, Step]:
+        """The step of each variable; of one slice, where there are lags."""
+        steps = [s for f in self.factors for s in f.steps()]
+        steps.sort(key=lambda step: step.variable.map != "input")  # which another factor may meet
+        return {step.name: step for step in steps}
+
+    @cached_property
     def program(self) -> Program:
         """The steps of all factors in one topological order."""
-        steps = [s for f in self.factors for s in f.steps()]
-        inputs = [s for s in steps if s.variable.map == "input"]
-        return Program.of(self.graph, [*inputs, *(s for s in steps if s not in inputs)])
+        return Program.of(self.graph, self.by_name.values())
 
     @cached_property
     def modules(self) -> tuple[nn.Module, ...]:
@@ -187,6 +199,6 @@ def as_joint(thing: Factor | Joint) -> Joint:
     """
     if isinstance(thing, Joint):
         return thing
-    if isinstance(thing, Factor) and not isinstance(thing, type):
+    if issubclass(type(thing), _Runs) and isinstance(thing.graph, Graph):
         return Joint((thing,), thing.graph.names)
     raise TypeError(f"expected a dg.Model, dg.data(...) or a product of them, not {thing!r}")

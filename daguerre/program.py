@@ -106,9 +106,12 @@ class Program:
         for variable in graph.variables:
             if variable.lags or variable.plates:
                 what = "a lagged parent" if variable.lags else "a plate"
+                ask = "; dg.nll, dg.posterior and dg.log_evidence take chains as they are"
                 raise InadmissibleError(
                     f"{variable.name} has {what}: the graph holds it, but chains and plates beyond"
                     " the batch cannot be run yet; unroll the chain into variables of its own"
+                    + ask
+                    * bool(variable.lags)
                 )
         by_name = {step.name: step for step in steps}
         return cls(graph, tuple(by_name[name] for name in graph.order), by_name)

@@ -6,13 +6,17 @@ counts, or a weighted regression. No step lowers the likelihood.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from daguerre.cpds import LinearGaussian, Tabular
 from daguerre.graph import GraphError, InadmissibleError
+from daguerre.infer.chain.answer import ChainQuestion
+from daguerre.infer.chain.learning import Sequences
 from daguerre.infer.evidence import Given
 from daguerre.infer.question import Question, plans
 from daguerre.infer.statistics import Statistics
@@ -69,10 +73,13 @@ def em(
     parameters that require no gradient, stay as they are; so do probabilities and standard
     deviations of zero. A module that is the CPD of several variables learns from all of them.
 
+    With lags it is the algorithm of Baum and Welch: hidden variables are finite, and the modules
+    that learn are those whose distributions the CPDs return as they are.
+
     Args:
         p: The model; `dg.Tabular` and `dg.LinearGaussian` CPDs learn.
         data: `{name: values [rows, *event]}` as the evidence of `dg.posterior`: NaN, or a negative
-            integer, marks what a row lacks.
+            integer, marks what a row lacks. With lags, values `[sequences, T, *event]`.
         steps: At most so many.
         tolerance: Stop when a step gains less than this, in nats a row.
         prior: Pseudo-counts that are added to each count of a table, but for those of zeros: the
@@ -84,13 +91,14 @@ def em(
 
     Raises:
         InadmissibleError: A CPD that learns is of another kind, or no exact engine takes the
-            model.
+            model; with lags, a hidden variable is not finite.
         GraphError: Unknown names, wrong shapes, a row of probability zero, an option out of range.
 
     References:
         Dempster, Laird and Rubin (1977), *Maximum likelihood from incomplete data via the EM
         algorithm*; Lauritzen (1995), *The EM algorithm for graphical association models with
-        missing data*.
+        missing data*; Baum, Petrie, Soules and Weiss (1970), *A maximization technique occurring
+        in the statistical analysis of probabilistic functions of Markov chains*.
 
     Example:
         >>> from daguerre.compose import model
@@ -105,18 +113,14 @@ def em(
         tensor([0.6000, 0.4000])
     """
     _check_options(steps, tolerance, prior, floor)
-    joint = as_joint(p)
-    cpds = _learners(joint)
-    question = Question.of(joint, (), data)
-    if not question.evidence.rows:
-        raise GraphError("the data is empty: it has no rows")
+    rows, expect = _expectation(as_joint(p), data)
     trace: list[tuple[float, float]] = []
     converged = False
     for step in range(steps + 1):
-        found = _expect(question, cpds)
+        found = expect()
         log_evidence = torch.cat(found.log_evidence).double()
         log_prior = prior * sum(_log_table(cpd) for cpd in found.counts)
-        trace.append((log_evidence.mean().item(), log_prior / question.evidence.rows))
+        trace.append((log_evidence.mean().item(), log_prior / rows))
         converged = step > 0 and sum(trace[-1]) - sum(trace[-2]) < tolerance
         if converged or step == steps:
             break
@@ -133,17 +137,39 @@ def _check_options(steps: int, tolerance: float, prior: float, floor: float) -> 
             raise GraphError(f"{name} is a number, 0 or more, not {value!r}")
 
 
-def _learners(joint: Joint) -> dict[str, Tabular | LinearGaussian]:
-    """Return the CPDs that learn, by variable; refuse whatever else would have to.
+def _expectation(joint: Joint, data: Given) -> tuple[int, Callable[[], Statistics]]:
+    """Read the data; return how many rows or sequences there are, and the E-step."""
+    if (chain := ChainQuestion.of(joint, (), data)) is not None:
+        sequences = Sequences.of(chain, _learners(joint, _modules(joint)))
+        return sequences.rows, sequences.expect
+    cpds, question = _learners(joint, _cpds(joint)), Question.of(joint, (), data)
+    if not question.evidence.rows:
+        raise GraphError("the data is empty: it has no rows")
+    return question.evidence.rows, partial(_expect, question, cpds)
+
+
+def _cpds(joint: Joint) -> dict[str, nn.Module]:
+    """Return the modules that are CPDs, by variable."""
+    cpds = {step.name: step.cpd for step in joint.program.steps}
+    return {name: cpd for name, cpd in cpds.items() if isinstance(cpd, nn.Module)}
+
+
+def _modules(joint: Joint) -> dict[str, nn.Module]:
+    """Return all modules, by where they are."""
+    return {n: m for factor in joint.modules for n, m in factor.named_modules()}
+
+
+def _learners(joint: Joint, modules: dict[str, nn.Module]) -> dict[str, Tabular | LinearGaussian]:
+    """Return the modules that learn, by name; refuse whatever else would have to.
 
     Raises:
         InadmissibleError: A parameter of another CPD, or a regression of which a part is fixed.
     """
     found = {
-        step.name: step.cpd
-        for step in joint.program.steps
-        if isinstance(step.cpd, Tabular | LinearGaussian)
-        and any(q.requires_grad for q in step.cpd.parameters())
+        name: module
+        for name, module in modules.items()
+        if isinstance(module, Tabular | LinearGaussian)
+        and any(q.requires_grad for q in module.parameters())
     }
     known = {id(q) for cpd in found.values() for q in cpd.parameters()}
     for module in joint.modules:

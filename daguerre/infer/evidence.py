@@ -60,7 +60,7 @@ class Evidence:
         lacks = torch.stack(
             [partly.int() + is_missing(self.values[n]) for n, partly in self.missing.items()], 1
         )
-        _, pattern = lacks.unique(dim=0, return_inverse=True)
+        pattern = lacks.unique(dim=0, return_inverse=True)[1].cpu()
         return [(pattern == i).nonzero().squeeze(1) for i in range(int(pattern.max()) + 1)]
 
 

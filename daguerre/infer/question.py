@@ -40,6 +40,7 @@ __all__ = [
 
 MEMORY = 2.0**32  # bytes, unless max_memory says otherwise
 CLOSE = 2**25  # bytes that are worked on at once: beyond it, rows of evidence take turns
+PATTERN = 2e7  # multiplications that a pattern of missing values costs beside its own: planning it
 FEW = 8  # so many patterns of missing values are taken one by one
 
 
@@ -253,6 +254,12 @@ def plans(question: Question, held: frozenset[str] = frozenset()) -> Iterator[Pl
         InadmissibleError: No exact engine takes a variable, or it would take too much memory.
     """
     for rows, part, network in pieces(question):
+        patterns = part.evidence.patterns()
+        if len(patterns) > 1 and _is_costly(part, network, held, len(patterns)):
+            for pattern in patterns:
+                found = plans(part.rows(pattern), held)
+                yield from (Planned(rows[pattern][some], plan) for some, plan in found)
+            continue
         plan = planned(question, network, held)
         common, each = plan.memory
         most = max(1, int((CLOSE - common) // max(each, 1)), int(CLOSE // (4 * max(each, 1))))
@@ -262,6 +269,14 @@ def plans(question: Question, held: frozenset[str] = frozenset()) -> Iterator[Pl
         for chunk in torch.arange(len(rows)).split(most):
             few = part.rows(chunk)
             yield Planned(rows[chunk], planned(question, few.read(few.needed()), held))
+
+
+def _is_costly(question: Question, network: Network, held: frozenset[str], patterns: int) -> bool:
+    """Whether summing out what only some rows lack costs more than a plan for each pattern."""
+    if network.opaque:
+        return False
+    plan = plan_exact(network, question.targets, held=held)
+    return plan.sum.work > PATTERN * patterns or sum(plan.memory) > question.max_memory
 
 
 def planned(question: Question, network: Network, held: frozenset[str]) -> Exact:

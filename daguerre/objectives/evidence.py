@@ -2,13 +2,14 @@ r"""Maximum likelihood with hidden variables: exact inference sums and integrate
 
 $$\mathbb{E}_{x \sim \mathrm{data}}\left[-\log \sum_k \int p(x, k, z)\, \mathrm{d}z\right]$$
 
-Its gradient is exact, too. What no exact engine takes is refused, with the reason.
+Its gradient is exact, too. What no exact engine takes is refused, with the reason. Of a model with
+lags, a row of data is a sequence, and its density that of all its steps together.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from math import prod
+from math import inf, prod
 from typing import final
 
 import torch
@@ -18,17 +19,20 @@ from daguerre.cpds import Conditional
 from daguerre.draw.labels import label
 from daguerre.graph import GraphError, InadmissibleError, did_you_mean
 from daguerre.infer import explain, log_evidence
+from daguerre.infer.chain.reading import bearing
 from daguerre.infer.plan import Plan
 from daguerre.joint import Joint
 from daguerre.modes import mode
 from daguerre.objectives.objective import Divergence, Player, Round, Term
 from daguerre.objectives.sides import (
+    PairShapes,
     conditional,
     expectation,
     modules_of,
     pair_shapes,
     shared_names,
 )
+from daguerre.objectives.slices import density_over_time, is_chain, over_time, slice_shapes
 from daguerre.scoring import moves_from, obstacle
 
 __all__ = ["MarginalLikelihood", "hidden_names", "is_marginal"]
@@ -47,7 +51,7 @@ def hidden_names(p: Joint) -> tuple[str, ...]:
         (('z',), ('x',))
     """
     graph = p.graph
-    relevant = {*p.names, *graph.ancestors(p.names)}
+    relevant = {*bearing(graph, p.names)}
     known = {*p.names, *(n for n in relevant if n in graph.inputs)}
     while move := next(moves_from(graph, relevant, known), None):
         known.add(move[0])
@@ -56,9 +60,10 @@ def hidden_names(p: Joint) -> tuple[str, ...]:
 
 
 def is_marginal(a: Joint, b: Joint) -> bool:
-    """Whether a is data, and the density of b at data an integral over what b hides."""
+    """Whether a is data, and the density of b at it is over time, or hides something."""
     plain = {*a.graph.names} == {*a.data} and not b.data
-    return plain and {*b.names} <= {*a.names, *b.graph.inputs} and bool(hidden_names(b))
+    covered = {*b.names} <= {*a.names, *b.graph.inputs}
+    return plain and covered and (is_chain(b) or bool(hidden_names(b)))
 
 
 @final
@@ -83,7 +88,10 @@ class MarginalLikelihood(Divergence):
 
     def __init__(self, a: Joint, b: Joint, partial: Iterable[str] = ()) -> None:
         self.a, self.b = a, b
-        self.names, self.shapes = shared_names(a, b, "KL"), pair_shapes(a, b, pathwise=())
+        self.names, self.over_time = shared_names(a, b, "KL"), is_chain(b)
+        self.shapes = (
+            PairShapes({}, slice_shapes(b)) if self.over_time else pair_shapes(a, b, pathwise=())
+        )
         self.hidden, self.partial = hidden_names(b), tuple(partial)
         self.players = (Player("model", modules_of(b, a)),)
         for name in self.partial:
@@ -104,7 +112,24 @@ class MarginalLikelihood(Divergence):
 
     def ledger(self) -> tuple[Term, ...]:
         """Say which engine integrates out what."""
-        term = f"-log p({', '.join(self.names)}{self._bar(' | ', str)})"
+        write = over_time if self.over_time else str
+        term = f"-log p({', '.join(map(write, self.names))}{self._bar(' | ', write)})"
+        estimator, why = self._scanned() if self.over_time else self._eliminated()
+        if self.partial:
+            what = "sequences may lack steps of" if self.over_time else "rows may lack"
+            why += f"; {what} {', '.join(self.partial)}"
+        return (Term("model", term, f"exact, by {estimator}", why),)
+
+    def _scanned(self) -> tuple[str, str]:
+        """Say how a chain is taken, and why so."""
+        of = f" of {', '.join(self.hidden)}" if self.hidden else ""
+        if self.plan is None:
+            return f"a scan over the steps{of}", "planned when there are data"
+        chain = self.plan.parts[0].why.partition(":")[0]  # without the sizes of what was drawn
+        return f"a scan over the steps{of}", chain if self.hidden else "nothing is hidden"
+
+    def _eliminated(self) -> tuple[str, str]:
+        """Say which engines take the hidden variables of a static model, and why these."""
         free = {*self.hidden, *self.partial}
         done = self.plan.parts if self.plan is not None else ()
         ways = [
@@ -113,24 +138,29 @@ class MarginalLikelihood(Divergence):
             if (names := [n for n in part.variables if n in free])
         ]
         why = "; ".join(part.why for part in done) or "planned when there are data"
-        if self.partial:
-            why += f"; rows may lack {', '.join(self.partial)}"
-        return (Term("model", term, f"exact, by {' and '.join(ways) or 'inference'}", why),)
+        return " and ".join(ways) or "inference", why
 
     def latex(self) -> dict[str, str]:
         """Return the expectation that is minimised."""
         data = expectation(self.a, self.shapes.a, "q")
+        if self.over_time:
+            data = rf"p_{{\mathrm{{data}}}}({', '.join(map(self._label, self.a.data))})"
         body = self._marginal() if self.partial else self._integral()
         return {"model": rf"\mathbb{{E}}_{{{data}}}\left[-\log {body}\right]"}
 
+    def _label(self, name: str) -> str:
+        return label(name, ["1:T"] if self.over_time else ())
+
     def _marginal(self) -> str:
-        bar = self._bar(r" \mid ", label)
-        return rf"p_\theta({', '.join(map(label, self.names))}{bar})"
+        bar = self._bar(r" \mid ", self._label)
+        return rf"p_\theta({', '.join(map(self._label, self.names))}{bar})"
 
     def _integral(self) -> str:
         graph, shapes = self.b.graph, self.shapes.b
-        relevant = {*self.names, *graph.ancestors(self.names)}
+        relevant = bearing(graph, self.names)
         scored = [n for n in graph.order if n in relevant and graph[n].map == "stochastic"]
+        if self.over_time:
+            return density_over_time(graph, scored, self.hidden, shapes)
         body = r"\, ".join(conditional(self.b, n, shapes, "p") for n in scored)
         finite = [n for n in self.hidden if n in shapes and shapes[n].states]
         if others := [label(n) for n in self.hidden if n not in finite]:
@@ -143,13 +173,13 @@ class MarginalLikelihood(Divergence):
 
     def _planned(self) -> Plan | None:
         """Plan the integral, on drawn values; None where inputs have no shape to draw in."""
-        for name in self.names:
+        for name in () if self.over_time else self.names:
             if self.b.graph.kind(name) == "implicit" and not self._is_finite(name):
                 raise InadmissibleError(obstacle(self.b.graph, name))
         if any(name not in self.shapes.b for name in self.b.graph.inputs):
             return None
         plan = self._explained(self.names, self.hidden)
-        for name in self.partial:
+        for name in () if self.over_time else self.partial:  # a sequence may lack its end alone
             if not self._is_easy(name):
                 self._explained([n for n in self.names if n != name], (*self.hidden, name))
         return plan
@@ -158,13 +188,20 @@ class MarginalLikelihood(Divergence):
         """Return the plan of the integral over some variables, or say why there is none."""
         try:
             self._check_sizes(hidden)
+            given = (*known, *self.b.graph.inputs)
+            limit = inf if self.over_time else None  # data may be shorter than what is drawn
             with mode(self.b.modules, training=False), torch.no_grad():
-                plan = explain(self.b, (), given=(*known, *self.b.graph.inputs))
+                plan = explain(self.b, (), given=given, max_memory=limit, exact=True)
             if plan.is_exact:
                 return plan
-            reason = f"{plan.parts[0].variables[0]} is {plan.parts[0].why}"
+            reason = plan.parts[0].why
         except InadmissibleError as error:
-            reason = str(error)
+            reason = str(error).removeprefix("no exact answer: ")
+        if self.over_time:
+            raise InadmissibleError(
+                f"the density of {', '.join(known)} over time is not exact: {reason}. dg.nll"
+                " learns chains whose hidden variables are all finite, or all linear Gaussian"
+            )
         of, over = ", ".join(known), ", ".join(hidden)
         raise InadmissibleError(
             f"the density of {of} needs an integral over {over}, which is latent, and no exact"

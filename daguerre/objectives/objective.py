@@ -82,6 +82,7 @@ class Divergence(ABC):
         partial: Variables that a batch may lack in some rows: NaN, or below 0 for integers.
         piecewise: Whether a row may lack some components of such a variable and hold others.
         eager: Why a step on this term cannot be compiled; empty where it can.
+        over_time: Whether values are sequences, `[n, T, *event]`.
     """
 
     a: Joint
@@ -93,6 +94,7 @@ class Divergence(ABC):
     partial: tuple[str, ...] = ()
     piecewise: bool = False
     eager: str = ""
+    over_time: bool = False
 
     @abstractmethod
     def loss(self, player: str, at: Round) -> Tensor:
@@ -337,10 +339,12 @@ def _check_shapes(part: Divergence, given: Mapping[str, Tensor]) -> None:
         shape = part.shapes.b.get(name) or part.shapes.a.get(name)
         if shape is None:
             continue
-        if tuple(value.shape[1:]) != shape.event:
+        event = value.shape[2:] if part.over_time else value.shape[1:]
+        if tuple(event) != shape.event or value.dim() < 1 + part.over_time:
+            steps = f" after rows and steps, in all {list(value.shape)}" if part.over_time else ""
             raise GraphError(
                 f"{_step(part, name)}: the model gives {name} the event shape"
-                f" {list(shape.event)}, but the data has {list(value.shape[1:])}; nothing is"
+                f" {list(shape.event)}, but the data has {list(event)}{steps}; nothing is"
                 " broadcast: change the CPD or the data"
             )
         if shape.dtype.is_floating_point and not value.is_floating_point():
@@ -351,4 +355,4 @@ def _check_shapes(part: Divergence, given: Mapping[str, Tensor]) -> None:
 
 
 def _step(part: Divergence, name: str) -> Step:
-    return part.b.program.by_name.get(name) or part.a.program.by_name[name]
+    return part.b.by_name.get(name) or part.a.by_name[name]

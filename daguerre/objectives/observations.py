@@ -48,25 +48,26 @@ def read_data(objective: Objective, data: Data) -> dict[str, Tensor]:
         known = filled(values) if name in partial else values
         if name in partial - whole:
             known = values.masked_fill(unknown(values), 0)
-        _check_finite(name, known)
+        _check_finite(name, known, may_lack=name not in whole)
     for _, part in objective.parts:
         _check_support(part, given)
     return given
 
 
-def _check_finite(name: str, values: Tensor) -> None:
+def _check_finite(name: str, values: Tensor, *, may_lack: bool) -> None:
     if not values.is_floating_point() or all(bound.isfinite() for bound in values.aminmax()):
         return  # one pass without temporaries: NaN comes through it
     rows = [i for i, row in enumerate(values) if not row.isfinite().all()]
+    mark = f", or, if NaN marks what is missing, say partial=[{name!r}]" if may_lack else ""
     raise ValueError(
         f"{name} has NaN or infinite values in {len(rows)} of {len(values)} rows, the first at"
-        f" row {rows[0]}; drop these rows or fill them in"
+        f" row {rows[0]}; drop these rows or fill them in{mark}"
     )
 
 
 def _check_support(part: Divergence, given: Mapping[str, Tensor]) -> None:
     """Check every observed variable that has a density against the support of its CPD."""
-    for step in part.b.program.steps:
+    for step in part.b.by_name.values():
         shape = part.shapes.b.get(step.name)
         if step.name not in given or shape is None or shape.support is None:
             continue

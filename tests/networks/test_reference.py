@@ -14,7 +14,7 @@ import pytest
 import torch
 from gaussian_json import read_gaussian_network
 
-from daguerre.formats import read_bif, read_uai, read_uai_evidence
+from daguerre.formats import Factors, read_bif, read_uai, read_uai_evidence
 from daguerre.infer import log_evidence, most_probable, posterior
 
 FOLDER = Path(os.environ.get("DAGUERRE_DATA", "")) / "networks"
@@ -99,6 +99,7 @@ def marginals(file: Path) -> list[torch.Tensor]:
 def test_products_of_tables_of_the_uai_competition(record):
     file = FOLDER / "uai" / record["file"]
     p = read_uai(file)
+    assert isinstance(p, Factors)
     given = read_uai_evidence(file.with_name(f"{file.name}.evid"))
     total = log_evidence(p, given, max_memory=2**34).item() / math.log(10)
     assert total == pytest.approx(record["log10_Z_own_numpy_VE"], rel=1e-9)

@@ -72,7 +72,7 @@ class FiniteChain:
 
     def solve(self, targets: Sequence[str]) -> Solved:
         """Return the posterior of some targets."""
-        found = smoothed(self.hmm)
+        found = smoothed(self.hmm, plan=self.plan)
         marginals = {name: self._marginal(found.probs, name) for name in targets}
 
         def draw(n: int) -> dict[str, Tensor]:

@@ -65,7 +65,7 @@ class GaussianChain:
 
     def solve(self, targets: Sequence[str]) -> Solved:
         """Return the posterior of some targets."""
-        found = smoothed_states(self.model)
+        found = smoothed_states(self.model, plan=self.plan)
         means, cov = self._parts(found.mean), found.covariance
         marginals = {}
         for name in targets:

@@ -6,6 +6,7 @@ the product of their states.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -21,7 +22,7 @@ from daguerre.infer.chain.hmm import HMM
 from daguerre.infer.chain.reading import Reading
 from daguerre.lags import Lagged
 
-__all__ = ["MOST_STATES", "finite_chain", "supports"]
+__all__ = ["MOST_STATES", "Grid", "finite_chain", "joined", "supports"]
 
 MOST_STATES = 1024  # of the product of all hidden variables
 
@@ -69,11 +70,26 @@ def finite_chain(
             f"the hidden variables have {count} states together ({each}), above {MOST_STATES};"
             " observe some of them, or ask for draws by SMC"
         )
-    grid = _Grid(reading, values)
-    batch, steps = reading.size
-    start = sum((grid.score(n, first=True) for n in grid.scored), reading.like.new_zeros(1, 1, 1))
+    grid = Grid(reading, values)
+    later = [grid.score(n, first=False) for n in grid.scored] if reading.size[1] > 1 else []
+    hmm = joined(grid, [grid.score(n, first=True) for n in grid.scored], later, lengths)
+    return FiniteChain(hmm, values, grid.functions())
+
+
+def joined(
+    grid: Grid, first: Sequence[Tensor], later: Sequence[Tensor], lengths: Tensor | None
+) -> HMM:
+    """Add up the scores of all variables.
+
+    Args:
+        grid: Where they were scored.
+        first: Log-probabilities at t = 0, `[B or 1, 1, states]` each.
+        later: Those after it, `[B (T - 1) or 1, states before or 1, states now]` each.
+        lengths: The number of steps of each sequence, `[B]`.
+    """
+    (batch, steps), count = grid.reading.size, grid.count
+    start = sum(first, grid.reading.like.new_zeros(1, 1, 1))
     start = start[:, 0].expand(batch, count)
-    later = [grid.score(n, first=False) for n in grid.scored] if steps > 1 else []
     pins = grid.pins()
     moves = start.new_zeros(1, count, count)
     sights = start.new_zeros(1, 1, count)
@@ -84,12 +100,17 @@ def finite_chain(
     moves = moves[0] if len(moves) == 1 else moves.unflatten(0, (batch, steps - 1))
     seen = sights[:, 0].expand(batch * (steps - 1), count).unflatten(0, (batch, steps - 1))
     likelihood = pins + torch.cat([torch.zeros_like(start).unsqueeze(1), seen], 1)
-    return FiniteChain(HMM(start, moves, likelihood, lengths), values, grid.functions())
+    return HMM(start, moves, likelihood, lengths)
 
 
 @dataclass(frozen=True, eq=False)
-class _Grid:
-    """Values and scores with the dimensions [rows, states before, states now, *event]."""
+class Grid:
+    """Values and scores with the dimensions [rows, states before, states now, *event].
+
+    Attributes:
+        reading: The chain with its observations.
+        values: The values of each hidden variable, `[k, *event]`.
+    """
 
     reading: Reading
     values: dict[str, Tensor]
@@ -134,7 +155,7 @@ class _Grid:
             if step.variable.map == "stochastic" or self.reading.lags(name):
                 continue
             if known.issuperset(step.arguments):
-                value = self._now(name, first=True)[0, 0]
+                value = self.now(name, first=True)[0, 0]
                 found[name] = value.expand(self.count, *value.shape[1:])
         return found
 
@@ -147,20 +168,26 @@ class _Grid:
         else:
             law, sizes = self._outcome(name, first=first)
             assert isinstance(law, Distribution)
-        return _log_prob(self.reading, name, law, sizes, self._now(name, first=first))
+        return _log_prob(self.reading, name, law, sizes, self.now(name, first=first))
 
     def _outcome(
         self, name: str, *, first: bool
     ) -> tuple[Distribution | Tensor, tuple[int, int, int]]:
+        arguments, sizes = self.arguments(name, first=first)
+        return self.reading.call(name, arguments), sizes  # type: ignore[return-value]
+
+    def arguments(self, name: str, *, first: bool) -> tuple[list[Tensor], tuple[int, int, int]]:
+        """Return what a CPD is called with, `[rows * before * now, *event]`, and these sizes."""
         step = self.reading.steps[name]
-        arguments = [self._now(parent, first=first) for parent in step.arguments]
+        arguments = [self.now(parent, first=first) for parent in step.arguments]
         arguments += [self._before(name, lag, first=first) for lag in self.reading.lags(name)]
         sizes = torch.broadcast_shapes(*(a.shape[:3] for a in arguments), (1, 1, 1))
         flat = [a.expand(*sizes, *a.shape[3:]).flatten(0, 2) for a in arguments]
         rows, before, now = sizes
-        return self.reading.call(name, flat), (rows, before, now)  # type: ignore[return-value]
+        return flat, (rows, before, now)
 
-    def _now(self, name: str, *, first: bool) -> Tensor:
+    def now(self, name: str, *, first: bool) -> Tensor:
+        """Return the values of a variable, `[rows, 1, states or 1, *event]`."""
         if name in self.reading.data:
             return self.reading.now(name, first=first)[:, None, None]
         if name in self.states:
@@ -183,7 +210,7 @@ class _Grid:
             assert isinstance(start, Tensor)
             return start[None, None, None]
         has_past = parent not in self.states and bool(self.reading.lags(parent))
-        value = None if has_past else self._now(parent, first=False)
+        value = None if has_past else self.now(parent, first=False)
         if value is None or value.shape[0] > 1:
             raise InadmissibleError(
                 f"{name} depends on the earlier {parent}, which is computed from more than the"

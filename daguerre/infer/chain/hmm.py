@@ -12,7 +12,7 @@ from torch import Tensor
 from daguerre.graph import GraphError
 from daguerre.infer.chain.layout import Layout
 from daguerre.infer.chain.plan import Plan, Work, choose
-from daguerre.infer.chain.recursion import Recursion
+from daguerre.infer.chain.recursion import BURN, Recursion
 from daguerre.infer.chain.semiring import SMALLEST, Logarithms, Scaled, Semiring, guarded
 
 __all__ = ["HMM", "Filtered", "Smoothed", "filtered", "log_evidence", "plan_of", "smoothed"]
@@ -113,17 +113,23 @@ class Smoothed(Filtered):
         return self.passes.pairs(summed=True).to(self.probs.dtype)
 
 
-def plan_of(hmm: HMM) -> Plan:
+def plan_of(hmm: HMM, *, ring: Semiring | None = None) -> Plan:
     """Return the plan of least predicted time for a forward and a backward pass.
+
+    Args:
+        hmm: The model and its observations.
+        ring: What sums and products are; those of probabilities if None.
 
     Example:
         >>> zeros = torch.zeros(3)
-        >>> str(plan_of(HMM(zeros, zeros.expand(3, 3), zeros.expand(1, 1025, 3))))
-        'blocked scan over 1024 steps, 64 blocks'
+        >>> plan_of(HMM(zeros, zeros.expand(3, 3), zeros.expand(1, 1025, 3))).blocks > 20
+        True
     """
     batch, steps, k = hmm.shape
-    factor = 2 if isinstance(_ring(hmm.log_transition), Scaled) else 30
-    cost = Work(factor * k**2, factor * k**3, factor * k**3, 2)
+    is_scaled = isinstance(ring or _ring(hmm.log_transition), Scaled)
+    factor = 2 if is_scaled else 30
+    burn = BURN if is_scaled and hmm.log_transition.dim() == 2 else 0
+    cost = Work(factor * k**2, factor * k**3, factor * k**3, 2, burn)
     return choose(steps - 1, batch, cost, hmm.log_likelihood.device)
 
 
@@ -206,9 +212,7 @@ class Passes:
     def of(cls, hmm: HMM, plan: Plan | None) -> Passes:
         """Run the forward pass."""
         recursion, offset = prepare(hmm, plan)
-        bounds = recursion.forward()
-        evidence = recursion.semiring.total(bounds.last) + bounds.log_scale + offset
-        return cls(recursion, recursion.forward_pass(bounds.vectors), evidence)
+        return cls(recursion, recursion.forward.states, recursion.forward.log_total + offset)
 
     @property
     def plan(self) -> Plan:
@@ -220,15 +224,11 @@ class Passes:
         """The forward vectors up to scale, `[B, T, K]`."""
         return self.recursion.layout.unpack(self.forward, after=self.recursion.start)
 
-    @cached_property
-    def backward(self) -> tuple[Tensor, Tensor]:
-        """What the later steps say of the state after each step, and of the first."""
-        return self.recursion.backward_pass(self.recursion.backward())
-
     def marginals(self) -> Tensor:
         """Return the smoothed probabilities, `[B, T, K]`."""
-        ring, (behind, first) = self.recursion.semiring, self.backward
-        later = ring.normalised(ring.weigh(self.forward, behind), 1)
+        ring, (behind, first) = self.recursion.semiring, self.recursion.backward()
+        free = None if self.recursion.has_gradient else behind  # may be written to
+        later = ring.normalised(ring.weigh(self.forward, behind, out=free), 1, out=free)
         first = ring.normalised(ring.weigh(self.recursion.start, first), -1)
         return self.recursion.layout.unpack(later, after=first)
 
@@ -236,7 +236,7 @@ class Passes:
         """Return the probabilities of pairs, `[B, T - 1, K, K]`, or their sums, `[B, K, K]`."""
         recursion, ring, layout = self.recursion, self.recursion.semiring, self.recursion.layout
         before = self.ahead[:, :-1]
-        after = layout.unpack(ring.weigh(recursion.weights, self.backward[0]))
+        after = layout.unpack(ring.weigh(recursion.weights, recursion.backward().states))
         m = recursion.matrices
         m = m if m.dim() == 2 else layout.unpack(m)
         if isinstance(ring, Scaled) and summed and m.dim() == 2:
@@ -266,14 +266,16 @@ class Passes:
 def prepare(hmm: HMM, plan: Plan | None, ring: Semiring | None = None) -> tuple[Recursion, Tensor]:
     """Return the recursion, and what its logarithms were lowered by, `[B]`."""
     batch, steps, _ = hmm.shape
-    plan = plan or plan_of(hmm)
+    plan = plan or plan_of(hmm, ring=ring)
     if plan.steps != steps - 1:
         raise GraphError(f"the plan is for {plan.steps} steps, but there are {steps - 1}")
     likelihood, matrices = hmm.log_likelihood.double(), hmm.log_transition.double()
     ring = ring or _ring(matrices)
     transitions = None if hmm.lengths is None else hmm.lengths.to(likelihood.device) - 1
     layout = Layout.of(plan, batch, transitions)
-    weights, tops = _lowered(layout.pack(likelihood[:, 1:]), 1)
+    packed = layout.pack(likelihood[:, 1:])
+    free = None if packed.requires_grad else packed  # may be written to
+    weights, tops = _lowered(packed, 1, out=free)
     if layout.ragged is not None:
         tops = tops * layout.ragged.active
     first, top = _lowered(hmm.log_start.double() + likelihood[:, 0], -1)
@@ -285,13 +287,14 @@ def prepare(hmm: HMM, plan: Plan | None, ring: Semiring | None = None) -> tuple[
     matrices = ring.encode(matrices - most)
     if matrices.dim() > 2:
         matrices = layout.pack(matrices.expand(batch, *matrices.shape[-3:]))
-    return Recursion(ring, layout, ring.encode(first), matrices, ring.encode(weights)), offset
+    weights = ring.encode(weights, out=free)
+    return Recursion(ring, layout, ring.encode(first), matrices, weights), offset
 
 
-def _lowered(logs: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+def _lowered(logs: Tensor, dim: int, *, out: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Return logarithms with maximum 0 along a dimension, and the maxima."""
     top = guarded(logs.detach().amax(dim, keepdim=True))
-    return logs - top, top.squeeze(dim)
+    return torch.sub(logs, top, out=out), top.squeeze(dim)
 
 
 def _ring(log_transition: Tensor) -> Semiring:
@@ -307,9 +310,7 @@ class _LogEvidence(torch.autograd.Function):
         start, transition, likelihood, lengths, ctx.plan = tensors
         ctx.save_for_backward(start, transition, likelihood, lengths)
         recursion, offset = prepare(HMM(start, transition, likelihood, lengths), ctx.plan)
-        bounds = recursion.forward()
-        total = recursion.semiring.total(bounds.last)
-        return (total + bounds.log_scale + offset).to(likelihood.dtype)
+        return (recursion.log_total + offset).to(likelihood.dtype)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:

@@ -5,8 +5,8 @@ The rows come last, so that small matrices lie far apart and whole rows are adde
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from math import prod
 
 import torch
 from torch import Tensor
@@ -94,13 +94,23 @@ class Layout:
         if self.ragged is not None:
             flat = values.flatten(0, 1).index_select(0, self.ragged.source.flatten())
             return flat.unflatten(0, (self.plan.width, self.rows)).movedim(1, -1).contiguous()
-        n, width, inner = self.plan.blocks, self.plan.width, values.shape[2:]
-        more = n * width - self.plan.steps
-        if more:
-            values = pad(values, (*[0, 0] * len(inner), 0, more))
-        flat = values.reshape(self.batch, n, width, prod(inner))
-        flat = flat.permute(2, 3, 1, 0).contiguous()
-        return flat.reshape(width, *inner, self.rows)
+        inner = values.shape[2:]
+        packed = values.new_empty(self.plan.width, *inner, self.plan.blocks, self.batch)
+        for place, part in self._pairs(packed, values):
+            place[: len(part)] = part
+            place[len(part) :] = 0
+        return packed.flatten(-2)
+
+    def _pairs(self, packed: Tensor, values: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Pair the parts of `[width, ..., n, B]` with the steps `[s, ..., n, B]` of `[B, steps]`.
+
+        The last block, which may be shorter, comes apart from the others.
+        """
+        n, width = self.plan.blocks, self.plan.width
+        whole = values[:, : (n - 1) * width].view(self.batch, n - 1, width, *values.shape[2:])
+        last = values[:, None, (n - 1) * width :]
+        for place, part in ((slice(n - 1), whole), (slice(n - 1, n), last)):
+            yield packed[..., place, :], part.permute(2, *range(3, part.dim()), 1, 0)
 
     def stack(self, found: list[Tensor]) -> Tensor:
         """Stack the active rows of all steps, `[..., counts[s]]` each, as `[width, ..., rows]`."""
@@ -115,24 +125,22 @@ class Layout:
             packed: The values of transitions; beyond the end of a sequence its last counts on.
             after: What comes before the first transition, `[B, ...]`, to be put in front.
         """
-        values = self._unpack(packed)
-        if after is None:
-            return values
-        first = after.unsqueeze(1)
-        if self.ragged is not None and self.plan.steps:
-            some = self.ragged.inside[:, :1]  # a sequence of one step has no transition
-            values = torch.where(some[(..., *[None] * (values.dim() - 2))], values, first)
-        return torch.cat([first, values], 1)
-
-    def _unpack(self, packed: Tensor) -> Tensor:
-        inner = packed.shape[1:-1]
-        if self.ragged is not None:
-            flat = packed.movedim(-1, 1).flatten(0, 1)
-            target = self.ragged.target
-            return flat.index_select(0, target.flatten()).unflatten(0, target.shape)
-        n, width = self.plan.blocks, self.plan.width
-        flat = packed.reshape(width, prod(inner), n, self.batch).permute(3, 2, 0, 1)
-        return flat.reshape(self.batch, n * width, *inner)[:, : self.plan.steps]
+        lead = 0 if after is None else 1
+        found = packed.new_empty(self.batch, lead + self.plan.steps, *packed.shape[1:-1])
+        if after is not None:
+            found[:, 0] = after
+        if self.ragged is None:
+            spread = packed.unflatten(-1, (self.plan.blocks, self.batch))
+            for part, place in self._pairs(spread, found[:, lead:]):
+                place.copy_(part[: len(place)])
+        elif self.plan.steps:
+            flat, target = packed.movedim(-1, 1).flatten(0, 1), self.ragged.target
+            values = flat.index_select(0, target.flatten()).unflatten(0, target.shape)
+            if after is not None:  # a sequence of one step has no transition
+                some = self.ragged.inside[(..., *[None] * (values.dim() - 2))][:, :1]
+                values = torch.where(some, values, found[:, :1])
+            found[:, lead:] = values
+        return found
 
     def to_rows(self, values: Tensor) -> Tensor:
         """Arrange values `[n, B, ...]` of blocks as rows, `[..., rows]`."""

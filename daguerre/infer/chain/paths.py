@@ -52,17 +52,15 @@ def viterbi(hmm: HMM, *, plan: Plan | None = None) -> Path:
     """
     with torch.no_grad():
         recursion, offset = prepare(hmm, plan, Maxima())
-        bounds = recursion.forward()
-        later = recursion.forward_pass(bounds.vectors)
-        ahead = recursion.layout.unpack(later, after=recursion.start)
+        ahead = recursion.layout.unpack(recursion.forward.states, after=recursion.start)
         matrices = _matrices(recursion)
         pointers = [
             (before.unsqueeze(-1) + _part(matrices, part)).argmax(-2)
             for part, before in _parts(ahead[:, :-1])
         ]
         found = torch.cat(pointers, 1) if pointers else ahead[:, 1:].long()
-        states = _follow(recursion.layout, found, bounds.last.argmax(-1))
-        best = bounds.last.amax(-1) + bounds.log_scale + offset
+        states = _follow(recursion.layout, found, ahead[:, -1].argmax(-1))
+        best = recursion.forward.log_total + offset
     return Path(states, best.to(hmm.log_likelihood.dtype))
 
 

@@ -16,7 +16,7 @@ from daguerre.joint import Joint
 from daguerre.lags import Lagged
 from daguerre.program import Outcome, Step, misfit
 
-__all__ = ["Reading", "read"]
+__all__ = ["Reading", "bearing", "read"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,7 +145,7 @@ def read(
     """
     graph = joint.graph
     steps = {s.name: s for f in joint.factors for s in f.steps() if s.cpd is not None}
-    reached = _bearing(graph, (*targets, *values))
+    reached = bearing(graph, (*targets, *values))
     if unknown := [n for n in graph.order if n in reached and n not in (*steps, *values)]:
         raise GraphError(
             f"{', '.join(unknown)} must be given as [B, T, *event]: it has no CPD of its own"
@@ -208,7 +208,7 @@ def _padded(values: Tensor, lengths: Tensor | None) -> Tensor:
     return torch.where(inside[(..., *[None] * (values.dim() - 2))], values, values[:, :1])
 
 
-def _bearing(graph: Graph, names: Iterable[str]) -> frozenset[str]:
+def bearing(graph: Graph, names: Iterable[str]) -> frozenset[str]:
     """Return the names and all their ancestors, in earlier slices too."""
     found, frontier = set(names), list(names)
     while frontier:

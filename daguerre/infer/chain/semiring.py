@@ -27,20 +27,25 @@ class Semiring(ABC):
 
     Attributes:
         every: After how many steps to rescale; 0 for never.
+        least: The least transition, if it is above zero and the largest are about 1; else 0.
     """
 
     every: int
+    least: float = 0.0
 
     @abstractmethod
-    def encode(self, logs: Tensor) -> Tensor:
+    def encode(self, logs: Tensor, *, out: Tensor | None = None) -> Tensor:
         """Return what stands for numbers with these logarithms."""
 
     @abstractmethod
-    def step(self, x: Tensor, m: Tensor) -> Tensor:
-        r"""Return $x_j = \sum_i x_i m_{ij}$ for x `[K, ..., rows]`, m `[K, K]` or with rows."""
+    def step(self, x: Tensor, m: Tensor, *, out: Tensor | None = None) -> Tensor:
+        r"""Return $y_j = \sum_i m_{ji} x_i$ for x `[K, ..., rows]`, m `[K, K]` or with rows.
+
+        It may be written to `out`, and need not be.
+        """
 
     @abstractmethod
-    def weigh(self, x: Tensor, weights: Tensor) -> Tensor:
+    def weigh(self, x: Tensor, weights: Tensor, *, out: Tensor | None = None) -> Tensor:
         """Multiply by what broadcasts."""
 
     @abstractmethod
@@ -56,7 +61,7 @@ class Semiring(ABC):
         """Return the logarithm of the sum over states, `[..., K]` to `[...]`."""
 
     @abstractmethod
-    def normalised(self, x: Tensor, dim: int) -> Tensor:
+    def normalised(self, x: Tensor, dim: int, *, out: Tensor | None = None) -> Tensor:
         """Return probabilities along a dimension; zeros where all are zero."""
 
     def unit(self, like: Tensor) -> Tensor:
@@ -82,21 +87,22 @@ class Scaled(Semiring):
 
     def __init__(self, least: float) -> None:
         bits = torch.tensor([SMALLEST, least], dtype=torch.float64).log2().clamp(max=-1)
+        self.least = least
         self.every = max(1, min(64, int(bits[0] / bits[1])))
 
-    def encode(self, logs: Tensor) -> Tensor:
+    def encode(self, logs: Tensor, *, out: Tensor | None = None) -> Tensor:
         """Return the exponentials."""
-        return logs.exp()
+        return torch.exp(logs, out=out)
 
-    def step(self, x: Tensor, m: Tensor) -> Tensor:
+    def step(self, x: Tensor, m: Tensor, *, out: Tensor | None = None) -> Tensor:
         """Multiply matrices."""
         if m.dim() == 3:
-            return torch.einsum("i...n,ijn->j...n", x, m)
-        return m.mT @ x if x.dim() == 2 else (m.mT @ x.flatten(1)).view(x.shape)
+            return torch.einsum("i...n,jin->j...n", x, m)
+        return torch.mm(m, x, out=out) if x.dim() == 2 else (m @ x.flatten(1)).view(x.shape)
 
-    def weigh(self, x: Tensor, weights: Tensor) -> Tensor:
+    def weigh(self, x: Tensor, weights: Tensor, *, out: Tensor | None = None) -> Tensor:
         """Multiply."""
-        return x * weights
+        return torch.mul(x, weights, out=out)
 
     def join(self, x: Tensor, m: Tensor) -> Tensor:
         """Multiply matrices."""
@@ -112,10 +118,10 @@ class Scaled(Semiring):
         """Sum."""
         return x.sum(-1).log()
 
-    def normalised(self, x: Tensor, dim: int) -> Tensor:
+    def normalised(self, x: Tensor, dim: int, *, out: Tensor | None = None) -> Tensor:
         """Divide by the sum."""
         total = x.sum(dim, keepdim=True)
-        return x / total.masked_fill(total == 0, 1.0)
+        return torch.div(x, total.masked_fill(total == 0, 1.0), out=out)
 
 
 class _Logs(Semiring):
@@ -125,19 +131,19 @@ class _Logs(Semiring):
     def add(self, x: Tensor, dim: int) -> Tensor:
         """Add over one dimension."""
 
-    def encode(self, logs: Tensor) -> Tensor:
+    def encode(self, logs: Tensor, *, out: Tensor | None = None) -> Tensor:
         return logs
 
-    def step(self, x: Tensor, m: Tensor) -> Tensor:
+    def step(self, x: Tensor, m: Tensor, *, out: Tensor | None = None) -> Tensor:
         if m.dim() == 2:
             m = m.unsqueeze(-1)
-        return self.add(x.unsqueeze(1) + (m if x.dim() == 2 else m.unsqueeze(2)), 0)
+        return self.add(x.unsqueeze(0) + (m if x.dim() == 2 else m.unsqueeze(2)), 1)
 
     def join(self, x: Tensor, m: Tensor) -> Tensor:
         return self.add(x.unsqueeze(-1) + m.unsqueeze(-3), -2)
 
-    def weigh(self, x: Tensor, weights: Tensor) -> Tensor:
-        return x + weights
+    def weigh(self, x: Tensor, weights: Tensor, *, out: Tensor | None = None) -> Tensor:
+        return torch.add(x, weights, out=out)
 
     def rescale(self, x: Tensor, *dims: int) -> tuple[Tensor, Tensor]:
         return x, torch.zeros_like(x).amax(dims)
@@ -145,10 +151,10 @@ class _Logs(Semiring):
     def total(self, x: Tensor) -> Tensor:
         return self.add(x, -1)
 
-    def normalised(self, x: Tensor, dim: int) -> Tensor:
+    def normalised(self, x: Tensor, dim: int, *, out: Tensor | None = None) -> Tensor:
         probs = (x - guarded(x.detach().amax(dim, keepdim=True))).exp()
         total = probs.sum(dim, keepdim=True)
-        return probs / total.masked_fill(total == 0, 1.0)
+        return torch.div(probs, total.masked_fill(total == 0, 1.0), out=out)
 
 
 @final

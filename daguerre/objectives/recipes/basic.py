@@ -157,10 +157,13 @@ def nll(
     r"""Return the negative log-likelihood, `KL(data, p)` up to the entropy of the data.
 
     Random variables that are not observed are summed and integrated out by exact inference: so
-    it trains mixtures, factor analysers and Bayesian networks with hidden variables. Steps on
-    such a cost run eagerly; `dg.infer.em` has closed-form steps for tables and linear Gaussians.
+    it trains mixtures, factor analysers and Bayesian networks with hidden variables, and with
+    `dg.lag` hidden Markov models and linear state spaces. Steps on such a cost run eagerly;
+    `dg.em` has closed-form steps for tables and linear Gaussians.
 
     $$-\log p(x) = -\log \sum_k \int p(x, k, z)\, \mathrm{d}z$$
+
+    With lags a row of data is a sequence, `[N, T, *event]`, and the loss is in nats per sequence.
 
     Args:
         p: A model whose variables are observed, recovered from what is observed by declared
@@ -168,7 +171,8 @@ def nll(
             ones below finite ones.
         observed: Variables that the data holds; by default all that nothing else determines.
         partial: Those of them that the data holds for some rows: NaN, or a negative integer,
-            marks a row, or a component, where it does not.
+            marks a row, or a component, where it does not; with lags, a step. Sequences that are
+            shorter than others lack their last steps.
 
     Raises:
         InadmissibleError: A variable is implicit, or hidden and no exact engine takes it.
@@ -184,6 +188,12 @@ def nll(
         >>> p = dg.model(k=Categorical(torch.ones(2)), x=lambda k: Normal(4.0 * k, 1.0))
         >>> nll(p, observed=["x"]).losses(torch.tensor([0.0, 2.0]))["model"]
         tensor(2.2653)
+        >>> walk = dg.model(
+        ...     z=lambda z_prev=dg.lag("z", init=Normal(0.0, 1.0)): Normal(0.5 * z_prev, 1.0),
+        ...     x=lambda z: Normal(z, 1.0),
+        ... )
+        >>> nll(walk, observed=["x"]).losses(torch.zeros(10, 2))["model"]  # sequences of 2 steps
+        tensor(2.5613)
     """
     check_models(p=p)
     graph = p.graph
@@ -240,7 +250,8 @@ def check_models(**models: object) -> None:
 
 
 def _is_output(graph: Graph, name: str) -> bool:
-    return graph[name].map == "stochastic" or name in graph.leaves
+    leads_on = any(name == lag.variable for v in graph.variables for lag in v.lags)
+    return graph[name].map == "stochastic" or (name in graph.leaves and not leads_on)
 
 
 def observed_names(

@@ -54,7 +54,7 @@ def test_a_generator_is_inverted():
     assert "kernel conditioning" in found.method
     spread = p.sample(2000)["x"].std(0)
     again = net(found.sample(200)).detach()
-    assert (((again - x) / spread).square().mean((0, 2)).sqrt() < 0.1).all()
+    assert (((again - x) / spread).square().mean((0, 2)).sqrt() < 0.2).all()
     plan = explain(p, "z", given=["x"])
     assert not plan.is_exact
     assert plan.parts[0].engine == "kernel conditioning"

@@ -108,8 +108,9 @@ def test_a_wider_q_is_reliable(scale, family):
 
 
 def test_a_narrow_q_is_found_out():
+    """Of a q with a tenth of the scale the tail has k = 1 - 1/100: no variance, hardly a mean."""
     torch.manual_seed(0)
-    found = posterior(ppca(), "z", given={"x": X[:2]}, q=encoder(0.3))
+    found = posterior(ppca(), "z", given={"x": X[:2]}, q=encoder(0.1), method=Importance(100_000))
     assert (found.diagnostics["pareto_k"] > 0.7).all()
     assert not found.diagnostics["reliable"].any()
 
@@ -121,9 +122,9 @@ def test_the_estimate_of_the_evidence_is_unbiased():
     truth = log_evidence(ppca(), {"x": X[:1]}).exp()
     by_p = log_evidence(ppca(), {"x": x}, method=LikelihoodWeighting(50))
     by_q = log_evidence(ppca(), {"x": x}, q=encoder(1.5), method=Importance(50))
+    assert by_p.mean() < truth.log()  # by Jensen, and widely so for few draws from the prior
     for estimates in (by_p.exp(), by_q.exp()):
         assert abs(estimates.mean() - truth) < ERRORS * estimates.std() / 20
-        assert estimates.log().mean() < truth.log()
 
 
 def network():
@@ -254,18 +255,23 @@ def test_q_may_know_some_rows_more_than_others():
 
 
 def test_q_may_be_a_flow_over_what_p_does_not_know():
+    """r = exp(u), u of Student's t, so that small r are proposed often enough; by quadrature."""
     p = dg.model(r=Gamma(rows(2.0)[0], 1.0), x=lambda r: Normal(r, 1.0))
     q = dg.data("x") * dg.model(
         x=dg.Input(dtype=F64),
-        u=lambda x: Normal(0.3 * x, 0.8),
+        u=lambda x: StudentT(3.0, 0.3 * x, 0.6),
         r=dg.bijection("u", ExpTransform()),
     )
     torch.manual_seed(0)
     x = rows(1.0, 3.0)
-    by_q = posterior(p, "r", given={"x": x}, q=q, method=Importance(20_000))
-    by_p = posterior(p, "r", given={"x": x}, method=LikelihoodWeighting(20_000))
-    torch.testing.assert_close(by_q.mean, by_p.mean, atol=0.06, rtol=0)
-    torch.testing.assert_close(by_q.log_evidence, by_p.log_evidence, atol=0.05, rtol=0)
+    found = posterior(p, "r", given={"x": x}, q=q, method=Importance(20_000))
+    grid = torch.linspace(1e-4, 20, 20_001, dtype=F64)
+    logs = Gamma(rows(2.0)[0], 1.0).log_prob(grid) + Normal(grid, 1.0).log_prob(x.unsqueeze(1))
+    means = (logs.softmax(1) * grid).sum(1)
+    torch.testing.assert_close(found.mean, means, atol=0.06, rtol=0)
+    total = logs.logsumexp(1) + (grid[1] - grid[0]).log()
+    torch.testing.assert_close(found.log_evidence, total, atol=0.04, rtol=0)
+    assert found.diagnostics["reliable"].all()
 
 
 @pytest.mark.parametrize(

@@ -242,6 +242,37 @@ def test_long_chains_agree_however_they_are_scanned(dtype: torch.dtype) -> None:
             )
 
 
+def sticky(stay: float, steps: int = 400) -> HMM:
+    """Three states that are hardly left, seen through fog, in sequences of unequal length."""
+    g = torch.Generator().manual_seed(5)
+    move = torch.full((3, 3), (1 - stay) / 2, dtype=torch.float64).fill_diagonal_(stay)
+    start = torch.tensor([0.2, 0.3, 0.5], dtype=torch.float64)
+    fog = 0.05 * torch.randn(3, steps, 3, generator=g, dtype=torch.float64)
+    fog[0, 50, 1] = fog[0, 51, 0] = -INF
+    return HMM(start.log(), move.log(), fog, torch.tensor([steps, 205, 1]))
+
+
+@pytest.mark.parametrize(("stay", "is_proved"), [(0.5, True), (0.9, True), (0.9999, False)])
+def test_guesses_are_taken_where_they_are_proved(stay: float, *, is_proved: bool) -> None:
+    hmm = sticky(stay)
+    found, alone = smoothed(hmm, plan=Plan(399, 4)), smoothed(hmm, plan=Plan(399))
+    close(found.probs, alone.probs, atol=1e-10)
+    close(found.counts, alone.counts, atol=1e-9)
+    close(found.log_evidence, alone.log_evidence, atol=1e-9)
+    assert ("summaries" not in vars(found.passes.recursion)) is is_proved
+
+
+def test_a_guess_is_no_approximation() -> None:
+    """Without likelihoods what is left of a start is known, by the second eigenvalue."""
+    stay, steps = 0.75, 200
+    move = torch.tensor([[stay, 1 - stay], [1 - stay, stay]], dtype=torch.float64)
+    start = torch.tensor([1.0, 0.0], dtype=torch.float64)
+    flat = torch.zeros(1, steps, 2, dtype=torch.float64)
+    found = filtered(HMM(start.log(), move.log(), flat), plan=Plan(steps - 1, 6)).probs[0, :, 0]
+    expected = 0.5 + 0.5 * (2 * stay - 1) ** torch.arange(steps, dtype=torch.float64)
+    close(found, expected, atol=1e-12)
+
+
 def test_a_chain_of_one_step() -> None:
     hmm = HMM(
         torch.tensor([0.2, 0.8]).log(), torch.zeros(2, 2), torch.tensor([[[0.5, 0.25]]]).log()

@@ -1,0 +1,138 @@
+r"""Chains as one slice of them: the shapes of its variables, and the density in LaTeX.
+
+A slice is a static graph in which parents of earlier slices are given, so that what is known of
+static models without data is known of chains.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+import torch
+from torch.distributions import Distribution
+
+from daguerre.compose import lags_of_cpd, start_of
+from daguerre.draw.labels import label
+from daguerre.graph import Graph
+from daguerre.joint import Joint
+from daguerre.lags import Lagged
+from daguerre.model import Model
+from daguerre.program import Program, Step
+from daguerre.shapes import Shape, trace_shapes
+
+__all__ = ["density_over_time", "is_chain", "over_time", "slice_shapes"]
+
+
+def is_chain(joint: Joint) -> bool:
+    """Whether a joint has parents in earlier time slices."""
+    return any(variable.lags for variable in joint.graph.variables)
+
+
+def slice_shapes(joint: Joint) -> dict[str, Shape]:
+    """Find the shapes of the events of one slice, as far as they are known without data.
+
+    A number that stands in for a parent before the first step may stand for any event, so that
+    what follows from it alone stays unknown.
+
+    Args:
+        joint: A model with lags.
+
+    Returns:
+        The shapes of variables and inputs; their batch is that of rows and steps.
+
+    Raises:
+        GraphError: A CPD that fails on these shapes.
+
+    Example:
+        >>> import daguerre as dg
+        >>> from torch.distributions import Normal
+        >>> walk = dg.model(
+        ...     z=lambda z_prev=dg.lag("z", init=Normal(torch.zeros(2), 1.0)): Normal(z_prev, 1.0),
+        ...     x=lambda z: Normal(z.sum(1), 1.0),
+        ... )
+        >>> {name: shape.event for name, shape in slice_shapes(dg.data("u") * walk).items()}
+        {'z': (2,), 'x': ()}
+    """
+    steps = [s for n in joint.graph.order if (s := joint.by_name[n]).cpd is not None]
+    starts = {(s.name, key): lag for s in steps for key, lag in _lags(s).items()}
+    known = {
+        name: Shape(one.shape, one.dtype)
+        for model in joint.modules
+        if isinstance(model, Model)
+        for name, one in model.inputs().items()
+        if one.shape and name in joint.graph.inputs
+    }
+    for (name, key), lag in starts.items():
+        if (shape := _start(joint.by_name[name], lag)) is not None:
+            known[key] = shape
+    sliced = [_sliced(step) for step in steps]
+    program = Program(joint.graph, tuple(sliced), {s.name: s for s in sliced})
+    while True:
+        found = trace_shapes(program, known)
+        met = {k: found[lag.variable] for (_, k), lag in starts.items() if lag.variable in found}
+        if known.keys() >= met.keys():
+            return {name: shape for name, shape in found.items() if name in joint.graph}
+        known = met | known
+
+
+def _lags(step: Step) -> dict[str, Lagged]:
+    assert step.cpd is not None
+    return {over_time(lag.variable, f"t-{lag.steps}"): lag for lag in lags_of_cpd(step.cpd)}
+
+
+def _sliced(step: Step) -> Step:
+    """Return a step whose lagged parents are parents like others, after those."""
+    parents = (*step.variable.parents, *_lags(step))
+    return Step(replace(step.variable, parents=parents, lags=()), step.cpd, step.place)
+
+
+def _start(step: Step, lag: Lagged) -> Shape | None:
+    """Return the shape of what stands in for a parent; None if that is a number."""
+    assert step.cpd is not None
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        start = start_of(step.cpd, lag)
+        value = start.sample() if isinstance(start, Distribution) else torch.as_tensor(start)
+    is_number = not isinstance(start, Distribution) and not value.dim()
+    if is_number and value.is_floating_point():
+        return None
+    return Shape(tuple(value.shape), value.dtype)
+
+
+def over_time(name: str, steps: str = "1:T") -> str:
+    """Write a variable with its steps, as text: `x[1:T]`."""
+    return f"{name}[{steps}]"
+
+
+def density_over_time(
+    graph: Graph, scored: Iterable[str], hidden: Iterable[str], shapes: Mapping[str, Shape]
+) -> str:
+    r"""Write the density of what is observed of a chain.
+
+    Args:
+        graph: The graph.
+        scored: The variables that have a density, parents first.
+        hidden: Those of them that are summed or integrated out.
+        shapes: What is known of a slice.
+
+    Example:
+        >>> import daguerre as dg
+        >>> g = Graph.from_edges([("z", "x")], lagged=[("z", "z", 1)])
+        >>> print(density_over_time(g, ["z", "x"], ["z"], {"z": Shape((), states=2)}))
+        \sum_{z_{1:T}} \prod_{t=1}^{T} p_\theta(z_{t} \mid z_{t-1})\, p_\theta(x_{t} \mid z_{t})
+    """
+
+    def factor(name: str) -> str:
+        variable = graph[name]
+        given = [label(parent, ["t"]) for parent in variable.parents]
+        given += [label(lag.variable, [f"t-{lag.steps}"]) for lag in variable.lags]
+        bar = rf" \mid {', '.join(given)}" if given else ""
+        return rf"p_\theta({label(name, ['t'])}{bar})"
+
+    body = r"\prod_{t=1}^{T} " + r"\, ".join(map(factor, scored))
+    hidden = tuple(hidden)
+    finite = [n for n in hidden if n in shapes and shapes[n].states]
+    if others := [label(n, ["1:T"]) for n in hidden if n not in finite]:
+        body = rf"\int {body}\, " + r"\, ".join(rf"\mathrm{{d}}{n}" for n in others)
+    names = ", ".join(label(n, ["1:T"]) for n in finite)
+    return rf"\sum_{{{names}}} {body}" if finite else body
