@@ -32,6 +32,8 @@ from daguerre.scoring import moves_from
 
 __all__ = ["RowByRowError", "read_network"]
 
+MANY = 2**14  # rows of a call above which its size is looked at first
+
 
 class RowByRowError(Exception):
     """A linear Gaussian whose weights depend on the row of evidence: take one row at a time."""
@@ -143,6 +145,8 @@ class _Reader(Tables):
             states=network.states,
             max_entries=self.max_entries,
         )
+        if grid.size > MANY:
+            self._check_size(step, grid)
         outcome = step.outcome(grid.values)
         if step.variable.map == "deterministic":
             self._map(step, realise(step, outcome, grid.values, grid.size, pathwise=True), grid)
@@ -151,6 +155,17 @@ class _Reader(Tables):
         else:
             outcome = outcome.expand((1, *outcome.batch_shape)) if step.is_root else outcome
             self._distribution(step, outcome, grid)
+
+    def _check_size(self, step: Step, grid: Grid) -> None:
+        """Refuse a call that would return too much, after a call for two rows."""
+        few = step.outcome({name: value[:2] for name, value in grid.values.items()})
+        parts = vars(few).values() if isinstance(few, Distribution) else (few,)
+        most = max((p.numel() / 2 for p in parts if isinstance(p, Tensor)), default=0.0)
+        if most * grid.size > self.max_entries:
+            raise InadmissibleError(
+                f"{step.name} takes {most * grid.size:.3g} numbers for all states of"
+                f" {', '.join(grid.free)}: more than max_memory allows ({self.max_entries:.3g})"
+            )
 
     def _map(self, step: Step, value: Tensor, grid: Grid) -> None:
         network, name = self.network, step.name

@@ -283,3 +283,12 @@ def test_a_finite_child_of_what_is_continuous_is_told_why():
     p = dg.model(z=Normal(0.0, 1.0), y=lambda z: Bernoulli(logits=3 * z))
     with pytest.raises(dg.InadmissibleError, match="y is a child of z, which is continuous"):
         dg.posterior(p, "z", given={"y": 1}, exact=True)
+
+
+def test_a_call_that_would_take_too_much_memory_is_refused_before_it_is_made():
+    p = dg.model(
+        a=Categorical(torch.ones(100_000)),
+        b=lambda a: Categorical(logits=torch.zeros(len(a), 100_000)),  # 40 GB
+    )
+    with pytest.raises(dg.InadmissibleError, match="b takes 1e\\+10 numbers for all states of a"):
+        dg.posterior(p, "a", given={"b": 1})
