@@ -20,6 +20,7 @@ from daguerre.graph import did_you_mean, graph_of
 from daguerre.query import (
     answer_file,
     answer_table,
+    check_targets,
     parse_given,
     read_evidence_rows,
     read_file,
@@ -192,7 +193,9 @@ def query(
     targets: Annotated[list[str] | None, typer.Argument(help="Variables; else all.")] = None,
     given: Annotated[list[str] | None, typer.Option(help="NAME=STATE; once per variable.")] = None,
     rows: Annotated[Path | None, typer.Option(help="A CSV of evidence, one row each.")] = None,
-    out: Annotated[Path | None, typer.Option("-o", "--out", help="A CSV of posteriors.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="Default: posteriors.csv.")
+    ] = None,
     *,
     explain: Annotated[bool, typer.Option("--explain", help="Say how, and do not.")] = False,
 ) -> None:
@@ -201,7 +204,7 @@ def query(
     known = parse_given(p, given or [])
     if rows is not None:
         known = {**read_evidence_rows(p, rows), **known}
-    asked = targets or [name for name in variables(p) if name not in known]
+    asked = check_targets(p, targets) or [name for name in variables(p) if name not in known]
     if explain:
         typer.echo(dg.explain(p, asked, given=list(known)))
     elif rows is None and out is None:

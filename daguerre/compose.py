@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Transform
 
-from daguerre.cpds import Conditional
-from daguerre.graph import Graph, GraphError, Variable
+from daguerre.cpds import Conditional, Tabular
+from daguerre.graph import Graph, GraphError, Variable, did_you_mean
 from daguerre.lags import Lagged, Start, lags_of
 from daguerre.model import Input, Model, Node, check_names, place_of, variable_of
 from daguerre.program import Outcome, Step
@@ -218,15 +218,15 @@ def replace(model: Model, **cpds: CPD | Input) -> Model:
     return _composed(graph, read, model)
 
 
-def do(model: Model, **values: Tensor | float) -> Model:
+def do(model: Model, **values: Tensor | float | str) -> Model:
     """Return the model under an intervention: arrows into the variables are cut (Pearl's do).
 
     Args:
         model: The model; it stays as it is.
-        values: Per variable, the event `[*event]` it is set to.
+        values: Per variable, the event `[*event]` it is set to, or the name of its state.
 
     Raises:
-        GraphError: An unknown name.
+        GraphError: An unknown name, of a variable or of a state.
 
     Example:
         >>> from torch.distributions import Normal
@@ -234,9 +234,23 @@ def do(model: Model, **values: Tensor | float) -> Model:
         >>> p.sample(2)["x"], p.graph.edges
         (tensor([3., 3.]), ())
     """
-    constants = {name: torch.as_tensor(value) for name, value in values.items()}
+    graph = model.graph.do(values)
+    constants = {
+        name: torch.as_tensor(_state(model, name, value) if isinstance(value, str) else value)
+        for name, value in values.items()
+    }
     read = {name: read_cpd(name, value) for name, value in constants.items()}
-    return _composed(model.graph.do(values), read, model)
+    return _composed(graph, read, model)
+
+
+def _state(model: Model, name: str, state: str) -> int:
+    cpd = next(step.cpd for step in model.steps() if step.name == name)
+    states = cpd.states if isinstance(cpd, Tabular) else None
+    if states is None:
+        raise GraphError(f"do({name}={state!r}): its states have no names; give a number")
+    if state not in states:
+        raise GraphError(f"{name} has no state {state!r}{did_you_mean(state, states)}")
+    return states.index(state)
 
 
 Read = tuple[Variable, nn.Module | Input]

@@ -183,10 +183,10 @@ class LinearGaussian(Conditional):
 
     def __init__(
         self,
-        bias: Tensor | float,
-        scale: Tensor | float | None = None,
+        bias: Tensor | float | Sequence[object],
+        scale: Tensor | float | Sequence[object] | None = None,
         *,
-        weights: Mapping[str, Tensor | float] | None = None,
+        weights: Mapping[str, Tensor | float | Sequence[object]] | None = None,
         given: Sequence[str] = (),
         scale_tril: Tensor | None = None,
     ) -> None:

@@ -41,6 +41,9 @@ class InadmissibleError(GraphError):
     """A question that the graph cannot answer, such as the density of an implicit variable."""
 
 
+LISTED = 20  # names that an error spells out at most
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return `"; did you mean 'z'?"` when `name` resembles a known name, else list them."""
     names = list(known)
@@ -50,7 +53,8 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
         close = [n for n in names if n and (low.startswith(n.lower()) or n.startswith(name))]
     if close:
         return f"; did you mean {close[0]!r}?"
-    return f"; known: {', '.join(names)}" if names else "; there are none"
+    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return f"; known: {', '.join(names[:LISTED])}{more}" if names else "; there are none"
 
 
 @dataclass(frozen=True, slots=True)

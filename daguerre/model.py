@@ -139,11 +139,17 @@ def variable_of(name: str, function: Callable[..., object], what: str) -> Variab
             p.kind not in (p.POSITIONAL_OR_KEYWORD, p.POSITIONAL_ONLY) or p.default is not p.empty
         ):
             raise GraphError(
-                f"{what}: the parameters of a CPD are its parents, so `{p}` cannot be one;"
+                f"{what}: the parameters of a CPD are its parents, so `{_brief(p)}` cannot be one;"
                 " keep constants on self"
             )
     parents = tuple(p.name for p in parameters if p.default is p.empty)
     return Variable(name, parents, lags=tuple(lags))
+
+
+def _brief(parameter: inspect.Parameter) -> str:
+    """Return a parameter as it is written, on one short line."""
+    is_long = len(str(parameter)) > 60
+    return f"{parameter.name}=..." if is_long else str(parameter)
 
 
 def rv(function: Callable[Concatenate[Any, P], Distribution], **modules: nn.Module) -> Node[P]:

@@ -30,6 +30,7 @@ __all__ = [
     "answer_file",
     "answer_rows",
     "answer_table",
+    "check_targets",
     "header_of",
     "parse_given",
     "read_evidence_rows",
@@ -72,6 +73,15 @@ def parse_given(p: Subject, words: Sequence[str]) -> dict[str, Tensor]:
             raise GraphError(f"evidence is written NAME=VALUE, not {word!r}")
         given[_variable(p, name)] = _column(p, name, [value], "--given")
     return given
+
+
+def check_targets(p: Subject, names: Sequence[str] | None) -> list[str]:
+    """Return the names of variables, checked.
+
+    Raises:
+        GraphError: An unknown variable, or evidence without its option.
+    """
+    return [_variable(p, name) for name in names or ()]
 
 
 def read_evidence_rows(p: Subject, path: Path) -> dict[str, Tensor]:
@@ -184,6 +194,8 @@ def variables(p: Subject) -> tuple[str, ...]:
 
 
 def _variable(p: Subject, name: str) -> str:
+    if name not in variables(p) and "=" in name:
+        raise GraphError(f"{name} is evidence: write --given before each NAME=STATE")
     if name not in variables(p):
         raise GraphError(f"no variable {name!r} in the network{did_you_mean(name, variables(p))}")
     return name

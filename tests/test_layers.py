@@ -41,6 +41,7 @@ LAYERS = (  # low to high; a module may import from lower layers, and from its o
     {"query", "report", "runs"},
     {"demo"},
     {"cli"},
+    {"__main__"},
 )
 LEVEL = {unit: level for level, units in enumerate(LAYERS) for unit in units}
 

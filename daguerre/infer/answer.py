@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from torch import Tensor
 from torch.distributions import Distribution
@@ -17,7 +17,7 @@ __all__ = ["Answer", "Most", "PerTarget"]
 PerTarget = Any  # a Tensor, or a dict of them by target: so that a single one needs no cast
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Answer:
     """The posterior of some variables, for each row of the evidence.
 
@@ -29,7 +29,8 @@ class Answer:
         marginals: Per target, its posterior marginal; the batch shape is `[rows]` (for chains
             `[rows, T]`).
         log_evidence: The log-probability or -density of the evidence in nats, `[rows]`; an
-            estimate where `exact` is false; None where it is unknown.
+            estimate where `exact` is false; None where it is unknown, as when some evidence that
+            says nothing of the targets has no density that can be computed.
         method: What computed the answer, in words.
         exact: Whether the answer is exact up to rounding.
         draw: Draws n joint values of the targets, `{name: [n, rows, *event]}`.
@@ -43,10 +44,18 @@ class Answer:
     log_evidence: Any
     method: str
     exact: bool
-    draw: Callable[[int], dict[str, Tensor]] = field(repr=False)
+    draw: Callable[[int], dict[str, Tensor]]
     diagnostics: Mapping[str, Any] = field(default_factory=dict)
-    density: Callable[[Mapping[str, Tensor]], Tensor] | None = field(default=None, repr=False)
+    density: Callable[[Mapping[str, Tensor]], Tensor] | None = None
     is_single: bool = False
+
+    def __repr__(self) -> str:
+        families = ", ".join(f"{name}: {type(m).__name__}" for name, m in self.marginals.items())
+        how = f"{'exact' if self.exact else 'approximate'}, by {self.method}"
+        reliable = self.diagnostics.get("reliable")
+        if reliable is not None and not reliable.all():
+            how += f"; {int((~reliable).sum())} of {reliable.numel()} rows unreliable"
+        return f"Answer({families}; {how})"
 
     def __getitem__(self, name: str) -> Any:
         """Return the posterior marginal of one target."""
@@ -71,7 +80,14 @@ class Answer:
         Raises:
             InadmissibleError: A target is not finite.
         """
-        return self._each(_probs)
+        for name, marginal in self.marginals.items():
+            if not isinstance(marginal, Finite):
+                raise InadmissibleError(
+                    f"{name} is not finite, and its {type(marginal).__name__} posterior has no"
+                    f" table of probabilities; ask for .mean, .variance or .sample(n), and for the"
+                    " .probs of one target by answer[name].probs"
+                )
+        return self._each(lambda marginal: cast(Finite, marginal).probs)
 
     def sample(self, n: int) -> PerTarget:
         """Draw n times from the joint posterior of the targets, `[n, rows, *event]` each."""
@@ -105,12 +121,3 @@ class Most(NamedTuple):
 
     values: dict[str, Tensor]
     log_prob: Tensor
-
-
-def _probs(marginal: Distribution) -> Tensor:
-    if not isinstance(marginal, Finite):
-        raise InadmissibleError(
-            f"a {type(marginal).__name__} posterior has no table of probabilities, for the target"
-            " is not finite; ask for .mean, .variance or .sample(n)"
-        )
-    return marginal.probs

@@ -158,6 +158,6 @@ def _block(network: Network, names: Sequence[str], targets: Iterable[str]) -> Bl
     used = {p for name in names for p in network.linear[name].given}
     observed = tuple(name for name in names if name in network.seen)
     wanted = tuple(dict.fromkeys(t for t in targets if t in names))
-    rows = bool(observed) and network.rows > 1
+    rows = bool(observed) and network.rows != 1
     boundary = tuple(p for p in network.states if p in used)
     return Block(tuple(names), boundary, wanted, observed, rows)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,7 +15,8 @@ from daguerre.rows import is_missing
 __all__ = ["Evidence", "Given", "Value", "read_evidence"]
 
 Names = Sequence[str | None]
-Value = Tensor | float | str | Names | Sequence[Names] | tuple[Tensor, Tensor]
+Numbers = Sequence[float | None] | np.ndarray
+Value = Tensor | float | str | Names | Sequence[Names] | Numbers | tuple[Tensor, Tensor]
 Given = Mapping[str, Value]
 
 
@@ -29,12 +31,15 @@ class Evidence:
         missing: Of the variables that some rows lack, in some components at least, which rows do,
             bool `[rows]`.
         soft: Per variable the likelihood of each of its states, `[rows, states]`.
+        marked: The variables of which negative integers said that rows lack them: of states they
+            do, but of a continuous variable they would be values.
     """
 
     rows: int
     values: Mapping[str, Tensor]
     missing: Mapping[str, Tensor]
     soft: Mapping[str, Tensor]
+    marked: frozenset[str] = field(default_factory=frozenset)
 
     def __getitem__(self, rows: Tensor) -> Evidence:
         """Return some of the rows, without the variables of which they know no component."""
@@ -43,7 +48,7 @@ class Evidence:
         gone = {name for name in missing if bool(is_missing(values[name]).all())}
         values = {k: v for k, v in values.items() if k not in gone}
         missing = {k: v for k, v in missing.items() if k not in gone and bool(v.any())}
-        return Evidence(len(rows), values, missing, soft)
+        return Evidence(len(rows), values, missing, soft, self.marked)
 
     def patterns(self) -> list[Tensor]:
         """Return the numbers of the rows that lack the same variables, one tensor per pattern.
@@ -68,46 +73,76 @@ def read_evidence(
 
     Args:
         labels: Of all variables that may be named, the names of their states, if they have any.
-        given: Per variable, values `[rows, *event]`; or one number or name of a state for all
-            rows, or a list of names; or a pair (values, which rows have one). Rows that hold NaN,
-            a negative integer or None lack the value.
+        given: Per variable, values `[rows, *event]`, as a Tensor, an array or a list; or one
+            number or name of a state for all rows, or a list of names; or a pair (values, which
+            rows have one). Rows that hold NaN, a negative integer or None lack the value.
         soft: Per variable, likelihoods of its states `[rows, states]` or `[states]`, 0 or more.
 
     Raises:
         GraphError: An unknown state, a variable in both, sizes that differ, negative or NaN
             likelihoods.
+        TypeError: It is no mapping.
     """
+    for what, value in (("given", given), ("soft", soft)):
+        if not isinstance(value, Mapping | None):
+            raise TypeError(f"{what} maps names to values, as in {{'x': 1.0}}, not {value!r}")
     found = {name: _values(name, value, labels[name]) for name, value in (given or {}).items()}
     likely = {name: _likelihood(name, value) for name, value in (soft or {}).items()}
     if both := found.keys() & likely.keys():
         raise GraphError(f"{', '.join(sorted(both))} is both given and only likely; say which")
     rows = _rows({**found, **likely})
     values = {n: v if v.dim() and len(v) == rows else _repeat(v, rows) for n, v in found.items()}
-    words = {name for name, value in (given or {}).items() if isinstance(value, str)}
-    columns = {n: v for n, v in values.items() if n not in words}
+    whole = {name for name, value in (given or {}).items() if isinstance(value, str | int)}
+    columns = {n: v for n, v in values.items() if n not in whole}
     missing = {n: lacks for n, v in columns.items() if (lacks := is_missing(v, partly=True)).any()}
     likely = {n: v.expand(rows, v.shape[1]) for n, v in likely.items()}
-    return Evidence(rows, values, missing, likely)
+    marked = frozenset(n for n in missing if not values[n].is_floating_point())
+    return Evidence(rows, values, missing, likely, marked)
 
 
 def _values(name: str, value: Value, labels: tuple[str, ...] | None) -> Tensor:
     """Return values `[rows, *event]`, or `[]` for all rows."""
     match value:
         case Tensor():
-            return value
+            return _checked(name, value)
         case str():
             return torch.tensor(_state(name, value, labels))
         case bool() | int() | float():
             return torch.tensor(value)
         case (Tensor() as values, Tensor() as present):
             return _masked(name, values, present)
+        case [*names] if all(n is None for n in names):
+            return torch.full((len(names),), float("nan"))
         case [*names] if all(n is None or isinstance(n, str) for n in names):
             return torch.tensor(
-                [_state(name, n, labels) if isinstance(n, str) else -1 for n in names]
+                [_state(name, n, labels) if isinstance(n, str) else -1 for n in names],
+                dtype=torch.long,
             )
-    raise GraphError(
-        f"{name} must be a Tensor [rows, *event], a number, the name of a state or a list of"
-        f" names, not {value!r}"
+        case [*numbers]:
+            return _read(name, [float("nan") if n is None else n for n in numbers], value)
+        case np.ndarray() | np.generic():
+            return _read(name, value, value)
+    raise _no_evidence(name, value)
+
+
+def _read(name: str, numbers: object, value: object) -> Tensor:
+    try:
+        return _checked(name, torch.as_tensor(numbers))
+    except (TypeError, ValueError, RuntimeError):
+        raise _no_evidence(name, value) from None
+
+
+def _checked(name: str, value: Tensor) -> Tensor:
+    if value.is_complex() or value.is_meta:
+        what = "complex numbers" if value.is_complex() else "on the meta device, without values"
+        raise GraphError(f"the evidence on {name} is {what}; give real numbers")
+    return value
+
+
+def _no_evidence(name: str, value: object) -> GraphError:
+    return GraphError(
+        f"{name} must be a Tensor or list [rows, *event], a number, the name of a state or a list"
+        f" of names, not {value!r}"
     )
 
 

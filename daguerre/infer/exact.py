@@ -117,7 +117,8 @@ class Exact:
         network, rows = self.network, self.network.rows
         with torch.no_grad():
             chosen = sample_states(self.sum, self.factors, rows, n) if n else {}
-            numbers = {name: chosen[i] for name, i in self.number.items() if i in chosen}
+            nothing = torch.zeros(0, dtype=torch.long)
+            numbers = {name: chosen.get(i, nothing) for name, i in self.number.items()}
             drawn: dict[str, Tensor] = {}
             for block, moments in zip(self.blocks, self.moments, strict=True):
                 if block.targets:
@@ -126,8 +127,7 @@ class Exact:
                 if name in network.values:
                     drawn[name] = network.values[name].expand(n, *network.values[name].shape)
                 elif name in network.states:
-                    flat = numbers[name] if n else torch.zeros(0, dtype=torch.long)
-                    drawn[name] = network.states[name][flat.reshape(n, rows)]
+                    drawn[name] = network.states[name][numbers[name].reshape(n, rows)]
         return {name: drawn[name] for name in self.targets}
 
     def maximise(self) -> tuple[dict[str, Tensor], Tensor]:

@@ -49,6 +49,8 @@ class Network:
         events: Event shapes of the linear Gaussian variables.
         opaque: Why no exact engine takes a variable, for those that none does.
         is_normal: Whether the tables are CPDs, so that they sum to one without evidence.
+        is_whole: Whether all that the evidence hangs on is there; else only what the posterior of
+            the targets does.
     """
 
     rows: int
@@ -60,6 +62,7 @@ class Network:
     events: dict[str, torch.Size] = field(default_factory=dict)
     opaque: dict[str, str] = field(default_factory=dict)
     is_normal: bool = True
+    is_whole: bool = True
 
 
 class Tables:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from daguerre.cpds import Tabular
+from daguerre.cpds import Conditional, Tabular
 from daguerre.devices import on_device_of
 from daguerre.graph import GraphError, InadmissibleError, did_you_mean
 from daguerre.infer.evidence import Evidence, Given, read_evidence
@@ -19,6 +20,7 @@ from daguerre.infer.product import Factors
 from daguerre.infer.reading import RowByRowError, read_network
 from daguerre.joint import Factor, Joint, as_joint
 from daguerre.locate import located
+from daguerre.model import Input, Model
 from daguerre.program import validation
 from daguerre.structure.bayes_ball import requisite
 from daguerre.structure.names import Names
@@ -28,6 +30,8 @@ __all__ = [
     "Piece",
     "Planned",
     "Question",
+    "evaluating",
+    "inputs_of",
     "labels_of",
     "pieces",
     "planned",
@@ -65,6 +69,8 @@ class Question:
         """Read a question as a user writes it."""
         subject = p if isinstance(p, Factors) else as_joint(p)
         several = (targets,) if isinstance(targets, str) else targets
+        if not isinstance(several, Iterable):
+            raise TypeError(f"targets are names of variables, not {targets!r}")
         names = tuple(dict.fromkeys(several))
         labels = {
             name: labels_of(subject, name) for name in (*names, *(given or ()), *(soft or ()))
@@ -72,6 +78,8 @@ class Question:
         evidence = read_evidence(labels, given, soft)
         if both := [name for name in names if name in evidence.values]:
             raise GraphError(f"{', '.join(both)} is a target and given; ask for what is unknown")
+        if isinstance(subject, Joint):
+            _check_inputs(subject, evidence)
         return cls(subject, names, evidence, MEMORY if max_memory is None else max_memory)
 
     @property
@@ -86,7 +94,11 @@ class Question:
         asked = {*self.targets, *self.evidence.values, *self.evidence.soft}
         if isinstance(self.subject, Factors):
             return {*self.subject.sizes}
-        return {*asked, *self.subject.graph.ancestors(asked)}
+        called = {n for n in self.evidence.marked if not isinstance(self._cpd(n), Tabular)}
+        return {*asked, *called, *self.subject.graph.ancestors({*asked, *called})}
+
+    def _cpd(self, name: str) -> object:
+        return self.subject.program.by_name[name].cpd if isinstance(self.subject, Joint) else None
 
     def requisite(self) -> set[str]:
         """Return what the posterior of the targets alone hangs on; without any, the evidence."""
@@ -96,17 +108,82 @@ class Question:
         found = requisite(self.subject.graph, self.targets, given=known)
         return {*found.cpds, *found.observations, *self.targets}
 
+    def cpds(self) -> set[str]:
+        """Return the variables whose CPDs the posterior of the targets hangs on."""
+        known = [n for n in self.evidence.values if n not in self.evidence.missing]
+        assert isinstance(self.subject, Joint)
+        return {*requisite(self.subject.graph, self.targets, given=known).cpds}
+
     def read(self, needed: set[str]) -> Network:
         """Call the CPDs that are needed."""
         if isinstance(self.subject, Factors):
             return read_factors(self.subject, self.evidence)
         joint, limit = self.subject, self.max_memory / 8
         with located(), validation(enabled=False), on_device_of(joint.modules):
-            return read_network(joint.program, self.evidence, needed, max_entries=limit)
+            network = read_network(joint.program, self.evidence, needed, max_entries=limit)
+        for name in self.evidence.soft:
+            if name not in network.states and name not in network.opaque and name in needed:
+                raise InadmissibleError(
+                    f"soft evidence on {name}: it gives likelihoods of states, but {name} is"
+                    " continuous, or determined by what is given"
+                )
+        return network
+
+    def said(self, name: str, row: int) -> object:
+        """Return what a row says of a variable: the name of its state, if it has one."""
+        value, labels = self.evidence.values[name][row], labels_of(self.subject, name)
+        return labels[int(value)] if labels and bool(value >= 0) else value.tolist()
 
     def rows(self, chosen: Tensor) -> Question:
         """Return the question for some rows of the evidence."""
         return replace(self, evidence=self.evidence[chosen])
+
+
+def inputs_of(joint: Joint) -> dict[str, Input]:
+    """Return what is declared of the inputs of a joint, where a model declares them."""
+    models = [m for m in joint.modules if isinstance(m, Model)]
+    declared = {name: one for model in models for name, one in model.inputs().items()}
+    return {name: declared[name] for name in joint.graph.inputs if name in declared}
+
+
+def _check_inputs(joint: Joint, evidence: Evidence) -> None:
+    """Refuse inputs of another shape than is declared, and rows that lack one."""
+    for name, declared in inputs_of(joint).items():
+        shape = evidence.values[name].shape if name in evidence.values else None
+        if shape and declared.shape and shape[1:] != declared.shape:
+            raise GraphError(
+                f"{name} has the shape {[*shape]}, but is declared dg.Input("
+                f"{', '.join(map(str, declared.shape))}): give [rows, *event]"
+            )
+    for name in joint.graph.inputs:
+        if name in evidence.missing:
+            row = int(evidence.missing[name].nonzero()[0])
+            raise GraphError(
+                f"{name} is an input, which no row may lack, but row {row} holds NaN or a negative"
+                " integer"
+            )
+
+
+@contextmanager
+def evaluating(p: Factor | Joint | Factors) -> Iterator[None]:
+    """Put a model in evaluation mode for a while: an answer is no step of training.
+
+    Tables and linear Gaussians, of which a network has many, know no modes and are passed over.
+    """
+    modules = () if isinstance(p, Factors) else as_joint(p).modules
+    found = [
+        m
+        for module in modules
+        for m in module.modules()
+        if m.training and not isinstance(m, Conditional)
+    ]
+    for m in found:
+        m.training = False
+    try:
+        yield
+    finally:
+        for m in found:
+            m.training = True
 
 
 def labels_of(subject: Joint | Factors, name: str) -> tuple[str, ...] | None:
@@ -153,8 +230,8 @@ def pieces(question: Question, rows: Tensor | None = None) -> Iterator[Piece]:
         yield from _split(question, rows, patterns)
         return
     if network.opaque and question.targets:
-        part = question.read(question.requisite())
-        network = network if part.opaque else part
+        part = question.read(question.cpds())
+        network = network if part.opaque else replace(part, is_whole=False)
     yield Piece(rows, question, network)
 
 

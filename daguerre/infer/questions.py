@@ -20,14 +20,21 @@ from daguerre.infer.approximate.engine import (
 )
 from daguerre.infer.approximate.methods import How, check_how
 from daguerre.infer.chain.answer import ChainQuestion
-from daguerre.infer.evidence import Evidence, Given
+from daguerre.infer.evidence import Given
 from daguerre.infer.exact import Result
 from daguerre.infer.joined import join_results, join_rows
 from daguerre.infer.plan import Plan
 from daguerre.infer.product import Factors
-from daguerre.infer.question import OpaqueError, Question, pieces, planned, plans
+from daguerre.infer.question import (
+    OpaqueError,
+    Question,
+    evaluating,
+    inputs_of,
+    pieces,
+    planned,
+    plans,
+)
 from daguerre.joint import Factor, Joint, as_joint
-from daguerre.model import Model
 from daguerre.structure.names import Names
 
 __all__ = ["explain", "log_evidence", "most_probable", "posterior", "sample_posterior"]
@@ -44,15 +51,16 @@ def posterior(
     r"""Return $p(\text{targets} \mid \text{given})$ for each row of evidence.
 
     With lags, a row is a sequence: values are `[B, T, *event]`, and the posterior of each step is
-    given what all steps say (smoothing), its batch shape `[B, T]`.
+    given what all steps say (smoothing), its batch shape `[B, T]`. The model is asked in
+    evaluation mode: dropout is off, and batch norm takes its running statistics.
 
     Args:
         p: The model, a joint or a product of tables; that of `dg.do` is the posterior after the
             intervention.
         targets: A variable, or several.
         given: Evidence per variable: values `[rows, *event]`, or one number or name of a state
-            for all rows. Rows that hold NaN (or a negative integer) lack the value. For a model
-            with lags, values `[rows, T, *event]`.
+            for all rows, or a list of names. Rows that hold NaN, None or, of a finite variable, a
+            negative integer lack the value. For a model with lags, values `[rows, T, *event]`.
         soft: Soft evidence per finite variable: likelihoods of its states, `[rows, states]`.
         how: `max_memory`: bytes above which the question is refused, 4 GiB if None; `exact=True`:
             refuse rather than approximate; `q`: an inference model to draw from; `method`: an
@@ -81,12 +89,13 @@ def posterior(
     """
     check_how(how)
     limit = how.get("max_memory")
-    if (chain := ChainQuestion.of(p, targets, given, soft, limit)) is not None:
-        return answer_chain(chain, how)
-    question = Question.of(p, targets, given, soft, limit)
-    if not question.targets:
-        raise GraphError("targets is empty: name at least one variable")
-    return replace(_answer(question, how), is_single=isinstance(targets, str))
+    with evaluating(p):
+        if (chain := ChainQuestion.of(p, targets, given, soft, limit)) is not None:
+            return answer_chain(chain, how)
+        question = Question.of(p, targets, given, soft, limit)
+        if not question.targets:
+            raise GraphError("targets is empty: name at least one variable")
+        return replace(_answer(question, how), is_single=isinstance(targets, str))
 
 
 def _answer(question: Question, how: How) -> Answer:
@@ -117,16 +126,18 @@ def _exact_answer(question: Question) -> Answer:
     found: list[Result] = []
     parts: list[Tensor] = []
     methods: dict[str, None] = {}
+    is_whole = True
     for rows, plan in plans(question):
+        is_whole = is_whole and plan.network.is_whole
         found.append(plan.run())
         parts.append(rows)
         methods |= dict.fromkeys(part.engine for part in plan.parts())
     result = join_results(found, parts)
-    _check_possible(result.log_evidence, question.evidence)
+    _check_possible(question, result.log_evidence)
     return Answer(
         question.targets,
         result.marginals,
-        result.log_evidence,
+        result.log_evidence if is_whole else None,
         " and ".join(methods) or "nothing to sum: everything is known",
         exact=True,
         draw=result.draw,
@@ -134,14 +145,21 @@ def _exact_answer(question: Question) -> Answer:
     )
 
 
-def _check_possible(log_total: Tensor, evidence: Evidence) -> None:
-    impossible = log_total == -torch.inf
-    if bool(impossible.any()):
-        row = int(impossible.nonzero()[0])
-        said = {name: value[row].tolist() for name, value in evidence.values.items()}
+def _check_possible(question: Question, log_total: Tensor) -> None:
+    wrong = (log_total == -torch.inf) | log_total.isnan()
+    if not bool(wrong.any()):
+        return
+    row = int(wrong.nonzero()[0])
+    said = ", ".join(f"{name} = {question.said(name, row)}" for name in question.evidence.values)
+    if log_total[row].isnan():
         raise GraphError(
-            f"row {row} of the evidence has probability zero, so nothing follows from it: {said}"
+            f"row {row} of the evidence has a probability that is NaN: {said or 'nothing given'};"
+            " some parameter of a CPD is NaN"
         )
+    raise GraphError(
+        f"row {row} of the evidence has probability zero, so nothing follows from it:"
+        f" {said or 'soft evidence alone'}"
+    )
 
 
 def _density(question: Question, log_total: Tensor) -> Callable[[Mapping[str, Tensor]], Tensor]:
@@ -155,7 +173,8 @@ def _density(question: Question, log_total: Tensor) -> Callable[[Mapping[str, Te
         both = Question.of(
             question.subject, (), known, dict(question.evidence.soft), question.max_memory
         )
-        return _log_evidence(both) - log_total
+        with evaluating(question.subject):
+            return _log_evidence(both) - log_total
 
     return density
 
@@ -169,7 +188,8 @@ def log_evidence(
 ) -> Tensor:
     """Return the log-probability (or -density) of the evidence in nats, `[rows]`.
 
-    Impossible evidence gives -inf. Gradients reach the parameters of the model. The value is
+    Impossible evidence gives -inf. Gradients reach the parameters of the model, which is a cost
+    to train by: so it is asked in the mode it is in (`p.eval()` turns dropout off). The value is
     exact, or refused; by a named approximate method it is the logarithm of an unbiased estimate,
     without gradients.
 
@@ -242,9 +262,13 @@ def most_probable(
         >>> most_probable(p, given={"wet": 1}).values
         {'rain': tensor([1])}
     """
-    if (chain := ChainQuestion.of(p, targets, given, soft, max_memory)) is not None:
-        return chain.most_probable()
-    question = Question.of(p, targets, given, soft, max_memory)
+    with evaluating(p):
+        if (chain := ChainQuestion.of(p, targets, given, soft, max_memory)) is not None:
+            return chain.most_probable()
+        return _most_probable(Question.of(p, targets, given, soft, max_memory))
+
+
+def _most_probable(question: Question) -> Most:
     names = question.targets or tuple(
         n for n in question.names if n not in question.evidence.values
     )
@@ -261,7 +285,7 @@ def most_probable(
         found.append(plan.maximise())
         parts.append(rows)
     top = join_rows([log for _, log in found], parts)
-    _check_possible(top, question.evidence)
+    _check_possible(question, top)
     return Most({n: join_rows([v[n] for v, _ in found], parts) for n in names}, top)
 
 
@@ -317,10 +341,14 @@ def explain(
     """
     check_how(how)
     limit = how.get("max_memory")
-    if (chain := ChainQuestion.of(p, targets, given, None, limit)) is not None:
-        return chain_plan(chain, how)
     known = (given,) if isinstance(given, str) else tuple(given)
-    question = Question.of(p, targets, _drawn(p, known), None, limit)
+    with evaluating(p):
+        if (chain := ChainQuestion.of(p, targets, given, None, limit)) is not None:
+            return chain_plan(chain, how)
+        return _explain(Question.of(p, targets, _drawn(p, known), None, limit), known, how)
+
+
+def _explain(question: Question, known: tuple[str, ...], how: How) -> Plan:
     needed = question.requisite()
     pruned = tuple(n for n in question.names if n not in needed)
     if _is_named(how):
@@ -343,13 +371,10 @@ def _drawn(p: Factor | Joint | Factors, names: Sequence[str]) -> dict[str, Tenso
     joint = as_joint(p)
     for name in names:
         joint.graph[name]
-    inputs = {
+    given = {
         name: torch.zeros(1, *(shape.shape or ()), dtype=shape.dtype)
-        for model in joint.modules
-        if isinstance(model, Model)
-        for name, shape in model.inputs().items()
+        for name, shape in inputs_of(joint).items()
     }
-    given = {name: inputs[name] for name in joint.graph.inputs}
     with torch.random.fork_rng(devices=[]):
         drawn = joint.sample(1, given)
     return {**{name: drawn[name] for name in names}, **given}

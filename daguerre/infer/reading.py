@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Distribution, Transform
+from torch.distributions import Bernoulli, Distribution, Independent, Transform, constraints
 from torch.nn.functional import one_hot
 
 from daguerre.cpds import Affine, LinearGaussian, Tabular
@@ -31,6 +31,8 @@ from daguerre.rows import unknown
 from daguerre.scoring import moves_from
 
 __all__ = ["RowByRowError", "read_network"]
+
+MANY = 2**14  # rows of a call above which its size is looked at first
 
 
 class RowByRowError(Exception):
@@ -143,6 +145,8 @@ class _Reader(Tables):
             states=network.states,
             max_entries=self.max_entries,
         )
+        if grid.size > MANY:
+            self._check_size(step, grid)
         outcome = step.outcome(grid.values)
         if step.variable.map == "deterministic":
             self._map(step, realise(step, outcome, grid.values, grid.size, pathwise=True), grid)
@@ -151,6 +155,17 @@ class _Reader(Tables):
         else:
             outcome = outcome.expand((1, *outcome.batch_shape)) if step.is_root else outcome
             self._distribution(step, outcome, grid)
+
+    def _check_size(self, step: Step, grid: Grid) -> None:
+        """Refuse a call that would return too much, after a call for two rows."""
+        few = step.outcome({name: value[:2] for name, value in grid.values.items()})
+        parts = vars(few).values() if isinstance(few, Distribution) else (few,)
+        most = max((p.numel() / 2 for p in parts if isinstance(p, Tensor)), default=0.0)
+        if most * grid.size > self.max_entries:
+            raise InadmissibleError(
+                f"{step.name} takes {most * grid.size:.3g} numbers for all states of"
+                f" {', '.join(grid.free)}: more than max_memory allows ({self.max_entries:.3g})"
+            )
 
     def _map(self, step: Step, value: Tensor, grid: Grid) -> None:
         network, name = self.network, step.name
@@ -182,6 +197,9 @@ class _Reader(Tables):
     def _distribution(self, step: Step, outcome: Distribution, grid: Grid) -> None:
         name, network = step.name, self.network
         if name in network.values:
+            is_finite = state_count(outcome, is_root=False) is not None
+            self._check_marks(name, None if is_finite else support(outcome))
+            network.values[name] = _as_drawn(network.values[name], outcome)
             scores = self._scores(step, outcome, grid)
             self.add(Table(name, grid.axes(known=True), scores, is_log=True))
         elif (count := state_count(outcome, is_root=False)) is not None:
@@ -236,8 +254,15 @@ class _Reader(Tables):
         if isinstance(found, str):
             if network.rows > 1 and any(p in network.values for p in step.arguments):
                 raise RowByRowError(step.name)
-            network.opaque[step.name] = f"neither finite nor linear Gaussian ({found})"
+            above = [p for p in step.variable.parents if p in network.linear]
+            network.opaque[step.name] = (
+                f"a child of {above[0]}, which is continuous and not known, but no linear Gaussian"
+                f" ({found})"
+                if found.endswith("is not Gaussian") and above
+                else f"neither finite nor linear Gaussian ({found})"
+            )
             return
+        self._check_marks(step.name, constraints.real)
         given = [p for p in step.arguments if p in options["states"]]
         fixed = [i for i, p in enumerate(given) if p in network.values and p not in network.states]
         network.linear[step.name] = LinearVariable(
@@ -245,7 +270,21 @@ class _Reader(Tables):
             _without(found, fixed),
             tuple(p for i, p in enumerate(given) if i not in fixed),
         )
-        network.events[step.name] = self._event(step, options["states"])
+        network.events[step.name] = event = self._event(step, options["states"])
+        seen = self.evidence.values.get(step.name)
+        if seen is not None and seen.shape[1:] != event:
+            raise _misshaped(step, seen, event)
+        is_called = not isinstance(step.cpd, LinearGaussian)
+        if is_called and (found.scale.diagonal(dim1=-2, dim2=-1) < 0).any():
+            raise GraphError(f"{step}: the CPD returned a Gaussian with a negative scale")
+
+    def _check_marks(self, name: str, allowed: constraints.Constraint | None) -> None:
+        """Refuse to take negative integers for what is missing of a continuous variable."""
+        if name in self.evidence.marked and allowed is not None and not allowed.is_discrete:
+            raise GraphError(
+                f"{name} is continuous, but its evidence holds negative integers, which mark what"
+                " is missing; give floats, NaN where a row lacks it"
+            )
 
     def _arguments(self, step: Step) -> dict[str, Any]:
         """Say which parents are followed, and which are given state by state.
@@ -320,6 +359,24 @@ def _without(affine: Affine, fixed: Sequence[int]) -> Affine:
 
 def _sum_event(scores: Tensor, lead: int) -> Tensor:
     return scores.flatten(lead).sum(lead) if scores.dim() > lead else scores
+
+
+def _as_drawn(seen: Tensor, outcome: Distribution) -> Tensor:
+    """Return values in the type that draws have: a Bernoulli's are floats, and so are densities'.
+
+    A yes is True, 1 or 1.0.
+    """
+    while isinstance(outcome, Independent):
+        outcome = outcome.base_dist
+    allowed = support(outcome)
+    takes_floats = isinstance(outcome, Bernoulli) or (
+        allowed is not None and not allowed.is_discrete
+    )
+    if seen.is_floating_point() or not takes_floats:
+        return seen
+    arguments = (v for v in vars(outcome).values() if isinstance(v, Tensor))
+    types = [v.dtype for v in arguments if v.is_floating_point()]
+    return seen.to(types[0] if types else torch.get_default_dtype())
 
 
 def _misshaped(step: Step, seen: Tensor, event: Sequence[int]) -> GraphError:

@@ -169,7 +169,9 @@ def check_how(how: How) -> None:
         if name not in How.__annotations__:
             hint = did_you_mean(name, How.__annotations__)
             raise TypeError(f"a question takes {', '.join(How.__annotations__)}, not {name}{hint}")
-    method, q = how.get("method"), how.get("q")
+    method, q, limit = how.get("method"), how.get("q"), how.get("max_memory")
+    if not isinstance(limit, int | float | None):
+        raise TypeError(f"max_memory is a number of bytes, not {limit!r}")
     if method is not None and not isinstance(method, Method):
         raise TypeError(
             f"method is one of dg.infer.Importance(), .LikelihoodWeighting(), .ABC() and .NUTS(),"

@@ -193,7 +193,8 @@ def _draw(plan: Weighting, evidence: Evidence, draws: int, distance: Distance | 
 def _some(evidence: Evidence, rows: Tensor) -> Evidence:
     """Return some rows with all variables, also those that they lack."""
     parts = (evidence.values, evidence.missing, evidence.soft)
-    return Evidence(len(rows), *({n: v[rows] for n, v in part.items()} for part in parts))
+    values, missing, soft = ({n: v[rows] for n, v in part.items()} for part in parts)
+    return Evidence(len(rows), values, missing, soft, evidence.marked)
 
 
 def _tiled(evidence: Evidence, copies: int) -> Known:

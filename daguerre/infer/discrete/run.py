@@ -125,7 +125,7 @@ def _small(plan: Sum, tables: Sequence[Tensor], rows: int) -> Totals | None:
     for marginal in plan.marginals:
         value = slots[marginal.slot]
         value = value.reshape(marginal.lead(value.shape)).transpose(marginal.order)
-        sums = value.reshape(len(value), -1).sum(1)
+        sums = value.sum(tuple(range(1, value.ndim)))
         marginals.append(torch.from_numpy(value / sums.reshape(-1, *[1] * (value.ndim - 1))))
     return Totals(torch.as_tensor(np.log(total)), marginals)
 

@@ -195,7 +195,7 @@ def _unroll(
     """Return each variable as a linear function of known values and of all noise."""
     ones = [1] * len(boundary)
     known = {
-        name: value.reshape(len(value), *ones, -1)
+        name: value.reshape(len(value), *ones, value.shape[-1])
         for name, value in values.items()
         if not value.isnan().any()
     }
@@ -262,7 +262,7 @@ def _vectors(name: str, value: Tensor) -> Tensor:
     """Return values `[rows, *event]` as `[rows, d]`."""
     if value.isinf().any():
         raise GraphError(f"the evidence on {name} is infinite; a Gaussian has finite values")
-    return value.reshape(len(value), -1)
+    return value.unsqueeze(-1).flatten(1)
 
 
 def _orphan(parent: str, child: str, values: Mapping[str, Tensor]) -> str:

@@ -101,7 +101,7 @@ def atoms_win(log_prob: Tensor, atoms: Tensor, possible: Tensor | None = None) -
     atoms = atoms.expand(log_prob.shape)
     alive = log_prob > -math.inf
     alive = alive if possible is None else alive & possible
-    most = torch.where(alive, atoms, -1).reshape(len(atoms), -1).amax(1)
+    most = torch.where(alive, atoms, -1).unsqueeze(-1).flatten(1).amax(1)
     return torch.where(atoms >= most.reshape(-1, *[1] * (atoms.dim() - 1)), log_prob, -math.inf)
 
 

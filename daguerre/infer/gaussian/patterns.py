@@ -100,7 +100,7 @@ class _Group(NamedTuple):
 
 def _groups(evidence: Linear, present: Tensor) -> Iterator[_Group]:
     numbers = torch.arange(len(present), device=present.device)
-    patterns, which = present[:1], numbers * 0
+    patterns, which = present.new_ones(1, present.shape[1]), numbers * 0
     if not present.all():
         patterns, which = torch.unique(present, dim=0, return_inverse=True)
     if len(patterns) <= PATTERNS:
