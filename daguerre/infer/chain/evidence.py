@@ -13,7 +13,7 @@ from daguerre.infer.evidence import Given, Value, read_evidence
 from daguerre.joint import Joint
 from daguerre.rows import is_missing
 
-__all__ = ["ends", "missing_steps", "read_values"]
+__all__ = ["check_marks", "ends", "missing_steps", "read_values"]
 
 
 def read_values(joint: Joint, given: Given) -> dict[str, Tensor]:
@@ -52,6 +52,19 @@ def read_values(joint: Joint, given: Given) -> dict[str, Tensor]:
         raise GraphError(f"observed values are [B, T, *event] with one B and T, not {shapes}")
     (size,) = sizes
     return {name: value if value.dim() else value.expand(size) for name, value in found.items()}
+
+
+def check_marks(name: str, values: Tensor) -> None:
+    """Refuse to take negative integers for what is missing of a continuous variable.
+
+    Raises:
+        GraphError: There are some.
+    """
+    if not values.is_floating_point() and bool((values < 0).any()):
+        raise GraphError(
+            f"{name} is continuous, but its evidence holds negative integers, which mark what"
+            " is missing; give floats, NaN where a step lacks it"
+        )
 
 
 def missing_steps(values: Tensor, *, partly: bool = True) -> Tensor:

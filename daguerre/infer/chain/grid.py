@@ -16,7 +16,9 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from daguerre.discrete import split_numbers, state_count, states
+from daguerre.families import support
 from daguerre.graph import GraphError, InadmissibleError
+from daguerre.infer.chain.evidence import check_marks
 from daguerre.infer.chain.finite import FiniteChain
 from daguerre.infer.chain.hmm import HMM
 from daguerre.infer.chain.reading import Reading
@@ -239,6 +241,9 @@ def _log_prob(
             f"{reading.steps[name]}: the values are [B, T, *event] with the event {list(event)},"
             f" but the CPD is a {type(law).__name__} with the event {list(shape[1:])}"
         )
+    allowed = support(law)
+    if allowed is not None and not allowed.is_discrete:
+        check_marks(name, spread)
     gone = spread.isnan() if spread.is_floating_point() else spread < 0
     if gone.any():
         there = spread[~gone]

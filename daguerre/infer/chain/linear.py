@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from daguerre.graph import GraphError, InadmissibleError
+from daguerre.infer.chain.evidence import check_marks
 from daguerre.infer.chain.gaussian import GaussianChain
 from daguerre.infer.chain.reading import Reading
 from daguerre.infer.chain.ssm import StateSpace
@@ -51,6 +52,8 @@ def gaussian_chain(reading: Reading, lengths: Tensor | None) -> GaussianChain:
         rows = b.expand(batch * (steps - 1), *b.shape[1:]).unflatten(0, (batch, steps - 1))
         return torch.cat([a, rows], 1)
 
+    for name in reading.observed:
+        check_marks(name, reading.data[name])
     values = [_floats(reading.data[n], reading.like) for n in reading.observed]
     values += [_floats(x, reading.like) for x in reading.pinned.values()]
     model = StateSpace(
