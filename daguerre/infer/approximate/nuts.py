@@ -103,8 +103,8 @@ def _packages() -> tuple[ModuleType, ModuleType]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            import arviz
-            import nutpie
+            import arviz  # pyright: ignore[reportMissingImports] - an extra
+            import nutpie  # pyright: ignore[reportMissingImports] - an extra
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
             f"NUTS needs the package {error.name}: pip install 'daguerre[mcmc]'"
