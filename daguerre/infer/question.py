@@ -22,7 +22,7 @@ from daguerre.joint import Factor, Joint, as_joint
 from daguerre.locate import located
 from daguerre.model import Input, Model
 from daguerre.program import validation
-from daguerre.structure.bayes_ball import requisite
+from daguerre.structure.bayes_ball import Requisite, requisite
 from daguerre.structure.names import Names
 
 __all__ = [
@@ -102,17 +102,19 @@ class Question:
 
     def requisite(self) -> set[str]:
         """Return what the posterior of the targets alone hangs on; without any, the evidence."""
-        known = [n for n in self.evidence.values if n not in self.evidence.missing]
         if isinstance(self.subject, Factors) or not self.targets:
             return self.needed()
-        found = requisite(self.subject.graph, self.targets, given=known)
+        found = self._requisite(self.subject)
         return {*found.cpds, *found.observations, *self.targets}
 
     def cpds(self) -> set[str]:
         """Return the variables whose CPDs the posterior of the targets hangs on."""
-        known = [n for n in self.evidence.values if n not in self.evidence.missing]
         assert isinstance(self.subject, Joint)
-        return {*requisite(self.subject.graph, self.targets, given=known).cpds}
+        return {*self._requisite(self.subject).cpds}
+
+    def _requisite(self, joint: Joint) -> Requisite:
+        known = [n for n in self.evidence.values if n not in self.evidence.missing]
+        return requisite(joint.graph, self.targets, given=known)
 
     def read(self, needed: set[str]) -> Network:
         """Call the CPDs that are needed."""
@@ -201,10 +203,18 @@ def labels_of(subject: Joint | Factors, name: str) -> tuple[str, ...] | None:
 
 
 class Piece(NamedTuple):
-    """Rows of the evidence that are answered together, and the network read for them."""
+    """Rows of the evidence that are answered together, and the network read for them.
+
+    Attributes:
+        rows: Their numbers.
+        question: What is asked of them.
+        needed: The variables whose CPDs were called.
+        network: What they gave.
+    """
 
     rows: Tensor
     question: Question
+    needed: set[str]
     network: Network
 
 
@@ -221,8 +231,9 @@ def pieces(question: Question, rows: Tensor | None = None) -> Iterator[Piece]:
         return
     if len(patterns) == 1 and question.evidence.missing:
         question = question.rows(patterns[0])
+    needed = question.needed()
     try:
-        network = question.read(question.needed())
+        network = question.read(needed)
     except RowByRowError:
         yield from _split(question, rows, list(torch.arange(len(rows)).split(1)))
         return
@@ -230,9 +241,10 @@ def pieces(question: Question, rows: Tensor | None = None) -> Iterator[Piece]:
         yield from _split(question, rows, patterns)
         return
     if network.opaque and question.targets:
-        part = question.read(question.cpds())
-        network = network if part.opaque else replace(part, is_whole=False)
-    yield Piece(rows, question, network)
+        part = question.read(fewer := question.cpds())
+        if not part.opaque:
+            needed, network = fewer, replace(part, is_whole=False)
+    yield Piece(rows, question, needed, network)
 
 
 def _split(question: Question, rows: Tensor, parts: Sequence[Tensor]) -> Iterator[Piece]:
@@ -253,7 +265,7 @@ def plans(question: Question, held: frozenset[str] = frozenset()) -> Iterator[Pl
     Raises:
         InadmissibleError: No exact engine takes a variable, or it would take too much memory.
     """
-    for rows, part, network in pieces(question):
+    for rows, part, needed, network in pieces(question):
         patterns = part.evidence.patterns()
         if len(patterns) > 1 and _is_costly(part, network, held, len(patterns)):
             for pattern in patterns:
@@ -261,14 +273,20 @@ def plans(question: Question, held: frozenset[str] = frozenset()) -> Iterator[Pl
                 yield from (Planned(rows[pattern][some], plan) for some, plan in found)
             continue
         plan = planned(question, network, held)
-        common, each = plan.memory
-        most = max(1, int((CLOSE - common) // max(each, 1)), int(CLOSE // (4 * max(each, 1))))
+        most = _rows_at_once(plan)
         if most >= len(rows):
             yield Planned(rows, plan)
             continue
         for chunk in torch.arange(len(rows)).split(most):
-            few = part.rows(chunk)
-            yield Planned(rows[chunk], planned(question, few.read(few.needed()), held))
+            few = replace(part.rows(chunk).read(needed), is_whole=network.is_whole)
+            yield Planned(rows[chunk], planned(question, few, held))
+
+
+def _rows_at_once(plan: Exact) -> int:
+    """Return how many rows stay close to the processor: a quarter of it, if all share so much."""
+    common, each = plan.memory
+    room = max(CLOSE - common, CLOSE / 4)
+    return max(1, int(room // max(each, 1)))
 
 
 def _is_costly(question: Question, network: Network, held: frozenset[str], patterns: int) -> bool:

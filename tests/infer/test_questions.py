@@ -340,3 +340,20 @@ def test_a_point_mass_that_the_rest_rules_out_does_not_outweigh_a_density():
     found = posterior(p, "h", given={"x": zero, "s": 1})
     assert found.probs[0].tolist() == [0, 1]
     assert found.log_evidence.item() == pytest.approx(math.log(0.25) - 0.5 * math.log(2 * math.pi))
+
+
+def test_rows_that_take_turns_leave_out_what_is_separated(monkeypatch):
+    """Evidence that no engine takes stands apart from the target: it is left out of every turn."""
+    p = dg.model(
+        k=Categorical(torch.ones(2)),
+        x=lambda k: Normal(2.0 * k, 1.0),
+        w=Normal(0.0, 1.0),
+        y=lambda w: Normal(w.abs(), 1.0),
+    )
+    given = {"x": torch.linspace(-1, 3, 7), "y": torch.zeros(7)}
+    together = posterior(p, "k", given=given)
+    monkeypatch.setattr("daguerre.infer.question.CLOSE", 64)
+    apart = posterior(p, "k", given=given)
+    assert together.exact
+    assert apart.exact
+    torch.testing.assert_close(apart.probs, together.probs)
