@@ -35,9 +35,7 @@ def answer_chain(chain: ChainQuestion, how: How) -> Answer:
             return chain.posterior()
         except OpaqueError as error:
             if how.get("exact"):
-                raise InadmissibleError(
-                    f"{error}. Without exact=True the question is answered by dg.infer.SMC()"
-                ) from None
+                raise InadmissibleError(_instead(error)) from None
     names = chain.targets[0] if chain.is_single else chain.targets
     return filter_chain(chain.joint, names, chain.values, method or SMC())
 
@@ -68,10 +66,14 @@ def chain_plan(chain: ChainQuestion, how: How) -> Plan:
             return chain.explain()
         except OpaqueError as error:
             if how.get("exact"):
-                raise
+                raise InadmissibleError(_instead(error)) from None
             method, why = SMC(), str(error)
     part = Part(f"{method.particles} particles, filtered", chain.targets, why)
     return Plan(chain.targets, tuple(chain.values), (), (part,))
+
+
+def _instead(error: OpaqueError) -> str:
+    return f"{error}. Without exact=True the question is answered by dg.infer.SMC()"
 
 
 def _particles(how: How) -> SMC | None:

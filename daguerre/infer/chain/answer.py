@@ -162,15 +162,17 @@ class ChainQuestion:
         return Most(values, log_prob)
 
     def explain(self) -> Plan:
-        """Say how it would be answered."""
+        """Say how it would be answered.
+
+        Raises:
+            InadmissibleError: The chain is neither finite nor linear Gaussian, or it would take
+                too much memory.
+        """
         known, reading = tuple(self.values), self._read()
         pruned = tuple(
             n for n in self.joint.graph.names if n not in {*reading.steps, *self.values}
         )
-        try:
-            chain = self._chain()
-        except InadmissibleError as error:
-            return Plan(self.targets, known, pruned, (Part("none", reading.hidden, str(error)),))
+        chain = self._chain()
         (work, memory), rows = chain.cost, reading.size[0]
         part = Part(str(chain.plan), reading.hidden, chain.words)
         return Plan(

@@ -419,7 +419,12 @@ def test_a_plan_is_explained():
     )
     refused = dg.explain(wild, "z", given="x")
     assert not refused.is_exact
+    assert "particles" in refused.parts[0].engine
     assert "sin of a parent" in refused.parts[0].why
+    with pytest.raises(dg.InadmissibleError, match="sin of a parent"):
+        dg.explain(wild, "z", given="x", exact=True)
+    with pytest.raises(dg.InadmissibleError, match="more than max_memory"):
+        dg.explain(Track(), "speed", given=["x"], max_memory=100)
 
 
 def test_memory_and_what_else_is_refused():
