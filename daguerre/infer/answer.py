@@ -6,13 +6,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, cast
 
+import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
 from daguerre.graph import GraphError, InadmissibleError
 from daguerre.infer.distributions import Finite
 
-__all__ = ["Answer", "Most", "PerTarget"]
+__all__ = ["Answer", "Most", "PerTarget", "check_names", "check_possible"]
 
 PerTarget = Any  # a Tensor, or a dict of them by target: so that a single one needs no cast
 
@@ -121,3 +122,41 @@ class Most(NamedTuple):
 
     values: dict[str, Tensor]
     log_prob: Tensor
+
+
+def check_possible(
+    log_total: Tensor, said: Callable[[int], str] | None = None, *, unit: str = "row"
+) -> None:
+    """Refuse posteriors given what cannot be.
+
+    Args:
+        log_total: Log-probabilities of the evidence, `[rows]`.
+        said: What a row says, in words.
+        unit: What a row is called.
+
+    Raises:
+        GraphError: A row has probability zero, or NaN.
+    """
+    wrong = (log_total == -torch.inf) | log_total.isnan()
+    if not bool(wrong.any()):
+        return
+    row = int(wrong.nonzero()[0])
+    what = f"{unit} {row} of the evidence has"
+    words = f": {said(row)}" if said is not None else ""
+    if log_total[row].isnan():
+        raise GraphError(
+            f"{what} a probability that is NaN{words}; some parameter of a CPD is NaN"
+        )
+    raise GraphError(f"{what} probability zero, so nothing follows from it{words}")
+
+
+def check_names(values: Mapping[str, Tensor], targets: tuple[str, ...]) -> None:
+    """Refuse a density of other variables than the targets.
+
+    Raises:
+        GraphError: Says which.
+    """
+    if {*values} != {*targets}:
+        raise GraphError(
+            f"the density is that of {', '.join(targets)}, not of {', '.join(values) or 'nothing'}"
+        )

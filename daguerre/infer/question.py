@@ -26,6 +26,7 @@ from daguerre.structure.bayes_ball import Requisite, requisite
 from daguerre.structure.names import Names
 
 __all__ = [
+    "MEMORY",
     "OpaqueError",
     "Piece",
     "Planned",

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Unpack
 
 import torch
 from torch import Tensor
 
 from daguerre.graph import GraphError, InadmissibleError
-from daguerre.infer.answer import Answer, Most, PerTarget
+from daguerre.infer.answer import Answer, Most, PerTarget, check_names, check_possible
 from daguerre.infer.approximate.chains import answer_chain, chain_log_evidence, chain_plan
 from daguerre.infer.approximate.engine import (
     approximate,
@@ -133,7 +134,7 @@ def _exact_answer(question: Question) -> Answer:
         parts.append(rows)
         methods |= dict.fromkeys(part.engine for part in plan.parts())
     result = join_results(found, parts)
-    _check_possible(question, result.log_evidence)
+    check_possible(result.log_evidence, partial(_said, question))
     return Answer(
         question.targets,
         result.marginals,
@@ -145,30 +146,14 @@ def _exact_answer(question: Question) -> Answer:
     )
 
 
-def _check_possible(question: Question, log_total: Tensor) -> None:
-    wrong = (log_total == -torch.inf) | log_total.isnan()
-    if not bool(wrong.any()):
-        return
-    row = int(wrong.nonzero()[0])
-    said = ", ".join(f"{name} = {question.said(name, row)}" for name in question.evidence.values)
-    if log_total[row].isnan():
-        raise GraphError(
-            f"row {row} of the evidence has a probability that is NaN: {said or 'nothing given'};"
-            " some parameter of a CPD is NaN"
-        )
-    raise GraphError(
-        f"row {row} of the evidence has probability zero, so nothing follows from it:"
-        f" {said or 'soft evidence alone'}"
-    )
+def _said(question: Question, row: int) -> str:
+    said = [f"{name} = {question.said(name, row)}" for name in question.evidence.values]
+    return ", ".join(said) or "nothing given, or soft evidence alone"
 
 
 def _density(question: Question, log_total: Tensor) -> Callable[[Mapping[str, Tensor]], Tensor]:
     def density(values: Mapping[str, Tensor]) -> Tensor:
-        if {*values} != {*question.targets}:
-            raise GraphError(
-                f"the density is that of {', '.join(question.targets)}, not of"
-                f" {', '.join(values) or 'nothing'}"
-            )
+        check_names(values, question.targets)
         known = {**question.evidence.values, **values}
         both = Question.of(
             question.subject, (), known, dict(question.evidence.soft), question.max_memory
@@ -285,7 +270,7 @@ def _most_probable(question: Question) -> Most:
         found.append(plan.maximise())
         parts.append(rows)
     top = join_rows([log for _, log in found], parts)
-    _check_possible(question, top)
+    check_possible(top, partial(_said, question))
     return Most({n: join_rows([v[n] for v, _ in found], parts) for n in names}, top)
 
 

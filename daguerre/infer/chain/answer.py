@@ -11,7 +11,7 @@ from torch.distributions import Distribution
 
 from daguerre.devices import on_device_of
 from daguerre.graph import GraphError, InadmissibleError
-from daguerre.infer.answer import Answer, Most
+from daguerre.infer.answer import Answer, Most, check_names, check_possible
 from daguerre.infer.chain.determined import determine
 from daguerre.infer.chain.evidence import ends, read_values
 from daguerre.infer.chain.finite import FiniteChain
@@ -22,16 +22,14 @@ from daguerre.infer.chain.reading import Reading, read
 from daguerre.infer.evidence import Given
 from daguerre.infer.plan import Part, Plan
 from daguerre.infer.product import Factors
-from daguerre.infer.question import OpaqueError
+from daguerre.infer.question import MEMORY, OpaqueError, evaluating, inputs_of
 from daguerre.joint import Factor, Joint, as_joint
 from daguerre.locate import located
-from daguerre.model import Model
 from daguerre.program import validation
 from daguerre.structure.names import Names, read_names
 
 __all__ = ["ChainQuestion", "recognise"]
 
-MEMORY = 2.0**32  # bytes, unless max_memory says otherwise
 Chain = FiniteChain | GaussianChain
 
 STEPS = 1000  # of a chain that is planned without data
@@ -116,7 +114,7 @@ class ChainQuestion:
                     f" slice; ask for {', '.join(chain.targets)}"
                 )
         found = chain.solve(self.targets)
-        self._check_possible(found.log_evidence)
+        check_possible(found.log_evidence, unit="sequence")
         return Answer(
             self.targets,
             found.marginals,
@@ -158,7 +156,7 @@ class ChainQuestion:
         graph = self.joint.graph
         prescribed = {n: v for n, v in values.items() if graph[n].map == "stochastic"}
         log_prob = replace(self, targets=(), values={**self.values, **prescribed}).log_evidence()
-        self._check_possible(log_prob)
+        check_possible(log_prob, unit="sequence")
         return Most(values, log_prob)
 
     def explain(self) -> Plan:
@@ -203,21 +201,10 @@ class ChainQuestion:
         return chain
 
     def _density(self, values: Mapping[str, Tensor], log_total: Tensor) -> Tensor:
-        if {*values} != {*self.targets}:
-            raise GraphError(
-                f"the density is that of {', '.join(self.targets)}, not of"
-                f" {', '.join(values) or 'nothing'}"
-            )
+        check_names(values, self.targets)
         both = replace(self, targets=(), values={**self.values, **values})
-        return both.log_evidence() - log_total
-
-    def _check_possible(self, log_total: Tensor) -> None:
-        impossible = log_total == -torch.inf
-        if bool(impossible.any()):
-            row = int(impossible.nonzero()[0])
-            raise GraphError(
-                f"sequence {row} of the evidence has probability zero, so nothing follows from it"
-            )
+        with evaluating(self.joint):
+            return both.log_evidence() - log_total
 
 
 def recognise(reading: Reading, lengths: Tensor | None = None) -> Chain:
@@ -253,10 +240,7 @@ def _drawn(joint: Joint, names: Sequence[str]) -> dict[str, Tensor]:
     """Draw one slice of some variables, and repeat it over time; inputs are zero."""
     data = {
         name: torch.zeros(1, STEPS, *(shape.shape or ()), dtype=shape.dtype)
-        for model in joint.modules
-        if isinstance(model, Model)
-        for name, shape in model.inputs().items()
-        if name in joint.graph.inputs
+        for name, shape in inputs_of(joint).items()
     }
     steps = {s.name: s for f in joint.factors for s in f.steps() if s.cpd is not None}
     reading = Reading(steps, data, {}, (1, STEPS), torch.zeros(()))
