@@ -16,7 +16,9 @@ from daguerre.infer.grid import ROWS
 from daguerre.infer.network import Network, Table
 from daguerre.infer.plan import Part
 
-__all__ = ["Block", "Moments", "split_blocks"]
+__all__ = ["CONDITIONING", "Block", "Moments", "split_blocks"]
+
+CONDITIONING = "Gaussian conditioning"
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ class Block:
         states = prod(len(network.states[name]) for name in self.boundary)
         given = f", for each of the {states:,} states of {', '.join(self.boundary)}"
         what = f"linear Gaussian, {len(self.observed)} of them observed"
-        return Part("Gaussian conditioning", self.names, what + given * bool(self.boundary))
+        return Part(CONDITIONING, self.names, what + given * bool(self.boundary))
 
 
 @dataclass(frozen=True)
@@ -157,7 +159,8 @@ def split_blocks(network: Network, targets: Sequence[str]) -> tuple[Block, ...]:
 def _block(network: Network, names: Sequence[str], targets: Iterable[str]) -> Block:
     used = {p for name in names for p in network.linear[name].given}
     observed = tuple(name for name in names if name in network.seen)
-    wanted = tuple(dict.fromkeys(t for t in targets if t in names))
+    own = set(names)
+    wanted = tuple(dict.fromkeys(t for t in targets if t in own))
     rows = bool(observed) and network.rows != 1
     boundary = tuple(p for p in network.states if p in used)
     return Block(tuple(names), boundary, wanted, observed, rows)

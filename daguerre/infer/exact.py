@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 from torch.nn.functional import one_hot
 
-from daguerre.infer.blocks import Block, Moments, split_blocks
+from daguerre.infer.blocks import CONDITIONING, Block, Moments, split_blocks
 from daguerre.infer.discrete.contraction import Axes
 from daguerre.infer.discrete.plan import Sum, plan_sum
 from daguerre.infer.discrete.run import Factor, run_sum
@@ -27,6 +27,8 @@ from daguerre.infer.network import Network, Table
 from daguerre.infer.plan import Part
 
 __all__ = ["Exact", "Result", "plan_exact"]
+
+ELIMINATION = "elimination"
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,7 @@ class Exact:
         marginals = iter(totals.marginals)
         found: dict[str, Distribution] = {}
         for name in self.targets:
-            block = self._block(name)
+            block = self.place.get(name)
             if name in self.network.values:
                 found[name] = _certain(self.network.values[name])
             elif block is None:
@@ -143,6 +145,11 @@ class Exact:
         }
         return states, top
 
+    @property
+    def engines(self) -> tuple[str, ...]:
+        """The names of the engines that take part."""
+        return (*[CONDITIONING] * bool(self.blocks), *[ELIMINATION] * bool(self.number))
+
     def parts(self) -> tuple[Part, ...]:
         """Say what is done, engine by engine."""
         parts = [block.part(self.network) for block in self.blocks]
@@ -152,11 +159,13 @@ class Exact:
                 f"{len(self.sum.steps)} contractions in the order of {self.sum.rule}, the largest"
                 f" table of {largest:,} entries"
             )
-            parts.append(Part("elimination", tuple(self.number), why))
+            parts.append(Part(ELIMINATION, tuple(self.number), why))
         return tuple(parts)
 
-    def _block(self, name: str) -> int | None:
-        return next((i for i, b in enumerate(self.blocks) if name in b.names), None)
+    @cached_property
+    def place(self) -> dict[str, int]:
+        """The number of the block of each linear Gaussian variable."""
+        return {name: i for i, block in enumerate(self.blocks) for name in block.names}
 
 
 def plan_exact(
@@ -171,9 +180,10 @@ def plan_exact(
     """
     blocks = split_blocks(network, targets)
     number = {name: i for i, name in enumerate(network.states)}
+    home = {name: block for block in blocks for name in block.names}
     wanted = []
     for name in targets if not held else ():
-        block = next((b for b in blocks if name in b.names), None)
+        block = home.get(name)
         if name in network.values or (block is not None and not block.boundary):
             continue
         wanted.append((name,) if block is None else block.boundary)

@@ -132,7 +132,7 @@ def _exact_answer(question: Question) -> Answer:
         is_whole = is_whole and plan.network.is_whole
         found.append(plan.run())
         parts.append(rows)
-        methods |= dict.fromkeys(part.engine for part in plan.parts())
+        methods |= dict.fromkeys(plan.engines)
     result = join_results(found, parts)
     check_possible(result.log_evidence, partial(_said, question))
     return Answer(
