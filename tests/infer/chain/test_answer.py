@@ -5,58 +5,33 @@ import math
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributions import Bernoulli, Categorical, Exponential, MultivariateNormal, Normal
 
 import daguerre as dg
-from daguerre.cpds import LinearGaussian, Tabular
+from chains import (
+    FIRST,
+    MOVE,
+    SEE,
+    START,
+    Track,
+    U,
+    V,
+    W,
+    Weather,
+    X,
+    Y,
+    by_hand,
+    close,
+    coupled,
+    double,
+    pinned,
+    walk,
+)
+from daguerre.cpds import Tabular
 from daguerre.infer.chain.hmm import HMM, smoothed
 from daguerre.infer.chain.paths import viterbi
 from daguerre.infer.distributions import Finite
-
-START = torch.tensor([0.2, 0.5, 0.3], dtype=torch.float64)
-MOVE = torch.tensor([[0.7, 0.2, 0.1], [0.1, 0.6, 0.3], [0.3, 0.3, 0.4]], dtype=torch.float64)
-FIRST = Categorical(START)
-SEE = torch.tensor([[0.9, 0.1], [0.4, 0.6], [0.2, 0.8]], dtype=torch.float64)
-
-
-def double(values: object) -> Tensor:
-    return torch.tensor(values, dtype=torch.float64)
-
-
-def close(a: Tensor, b: Tensor) -> None:
-    torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
-
-
-class Weather(dg.Model):
-    def __init__(self):
-        super().__init__()
-        self.move, self.see = Tabular(MOVE, "last"), Tabular(SEE, "z")
-        self.mean = nn.Parameter(torch.tensor([-1.0, 0.5, 2.0], dtype=torch.float64))
-
-    @dg.rv
-    def z(self, last=dg.lag("z", init=FIRST)):
-        return self.move(last)
-
-    @dg.rv
-    def x(self, z):
-        return self.see(z)
-
-    @dg.rv
-    def y(self, z):
-        return Normal(self.mean[z], 1.5)
-
-
-X = torch.tensor([[0, 1, 1, 0, 1], [1, 0, 0, 0, 1]])
-Y = double([[0.3, 1.0, math.nan, -0.5, 2.0], [math.nan, 0.1, 0.2, 3.0, -1.0]])
-
-
-def by_hand(model: Weather, *, y: bool) -> HMM:
-    likelihood = SEE.log().T[X]
-    if y:
-        seen = Normal(model.mean.detach(), 1.5).log_prob(Y.nan_to_num().unsqueeze(-1))
-        likelihood = likelihood + torch.where(Y.isnan().unsqueeze(-1), 0.0, seen)
-    return HMM(START.log(), MOVE.log(), likelihood)
 
 
 def test_a_hidden_markov_model_is_recognised():
@@ -121,25 +96,6 @@ def test_the_evidence_trains_the_model():
     assert model.mean.grad[1].item() == pytest.approx((ends[1] - ends[0]) / 2 / step, rel=1e-6)
 
 
-U = double([[0.5, -1.0, 2.0, 0.0]])
-W = double([[1.0, 0.0, 1.0, 1.0]])
-V = double([[0.2, -0.3, 1.0, 0.4]])
-
-
-def coupled() -> dg.Model:
-    """Two coupled hidden variables, an input, a deterministic node, an autoregressive emission."""
-    return dg.model(
-        u=dg.Input(),
-        a=lambda u, last=dg.lag("a", init=0.0): Bernoulli(logits=0.3 + 1.1 * last + 0.4 * u),
-        b=lambda a, last=dg.lag("b", init=FIRST), other=dg.lag("a", init=0.0): Categorical(
-            logits=MOVE[last.long()].log() + torch.stack([a, 0 * a, other], -1)
-        ),
-        h=dg.deterministic(lambda a, b: a - 0.5 * b),
-        w=lambda h, v: Bernoulli(logits=h + v),
-        v=lambda h, past=dg.lag("v", 2, init=1.0): Normal(h + 0.5 * past, 0.7),
-    )
-
-
 def test_coupled_variables_inputs_and_autoregression_by_enumeration():
     model, steps = coupled(), 4
     observed = {"u": U, "w": W, "v": V}
@@ -175,35 +131,6 @@ def test_coupled_variables_inputs_and_autoregression_by_enumeration():
     path = cells[int(total.argmax())]
     assert best.values["a"][0].tolist() == [a for a, _ in path]
     assert best.values["b"][0].tolist() == [b for _, b in path]
-
-
-class Track(dg.Model):
-    """Position and speed, the position a function; a start to be learned; two sensors."""
-
-    u = dg.Input()
-
-    def __init__(self):
-        super().__init__()
-        self.first = nn.Parameter(torch.tensor([0.5, -0.2], dtype=torch.float64))
-        one = double([[0.9, 0.1], [-0.2, 0.8]])
-        self.move = LinearGaussian(torch.zeros(2).double(), double([0.3, 0.4]), weights={"s": one})
-
-    @dg.rv
-    def speed(self, u, last=dg.lag("speed", init=lambda self: Normal(self.first, 1.0))):
-        law = self.move(last)
-        return Normal(law.mean + u.unsqueeze(-1), law.stddev)
-
-    @dg.deterministic
-    def position(self, speed, last=dg.lag("position", init=1.0)):
-        return last + 0.5 * speed[..., 0]
-
-    @dg.rv
-    def x(self, position, speed):
-        return Normal(torch.stack([position, speed[..., 1] - position], -1), 0.6)
-
-    @dg.rv
-    def y(self, position, x):
-        return Normal(2 * position - x[..., 0] + 1.0, 0.9)
 
 
 def test_a_linear_gaussian_model_is_recognised():
@@ -320,14 +247,6 @@ def test_the_density_of_a_gaussian_path():
     close(best.log_prob, dense.log_prob(torch.cat([found.mean, y], -1)))
 
 
-def walk() -> dg.Model:
-    start = Normal(double(0.0), 1.0)
-    return dg.model(
-        z=lambda last=dg.lag("z", init=start): Normal(last, 0.5**0.5),
-        x=lambda z: Normal(z, 0.3**0.5),
-    )
-
-
 def test_states_that_are_known_now_and_then():
     known = torch.tensor([[-1, 2, -1, -1, 0], [-1] * 5])
     found = dg.posterior(Weather(), "x", given={"z": known})
@@ -335,11 +254,6 @@ def test_states_that_are_known_now_and_then():
     close(found.probs, filled.probs @ SEE)
     close(found.log_evidence, filled.log_evidence)
     close(found.log_evidence[1], double(0.0))
-
-
-def pinned(known: Tensor) -> Tensor:
-    agrees = (known.unsqueeze(-1) == torch.arange(3)) | (known < 0).unsqueeze(-1)
-    return torch.zeros(2, 5, 3).double().masked_fill(~agrees, -math.inf)
 
 
 def test_gaussian_states_that_are_known_now_and_then():
@@ -414,8 +328,9 @@ def test_a_plan_is_explained():
     assert "hidden Markov model: 1 sequences of 4 steps, 6 states" in real.parts[0].why
     assert real.work > 4 * 36
     assert real.memory > 0
+    start = Normal(0.0, 1.0)
     wild = dg.model(
-        z=lambda last=dg.lag("z", init=GAUSS): Normal(last.sin(), 1.0), x=lambda z: Normal(z, 1.0)
+        z=lambda last=dg.lag("z", init=start): Normal(last.sin(), 1.0), x=lambda z: Normal(z, 1.0)
     )
     refused = dg.explain(wild, "z", given="x")
     assert not refused.is_exact
@@ -425,135 +340,3 @@ def test_a_plan_is_explained():
         dg.explain(wild, "z", given="x", exact=True)
     with pytest.raises(dg.InadmissibleError, match="more than max_memory"):
         dg.explain(Track(), "speed", given=["x"], max_memory=100)
-
-
-def test_memory_and_what_else_is_refused():
-    with pytest.raises(dg.InadmissibleError, match="more than max_memory"):
-        dg.posterior(Weather(), "z", given={"x": X}, max_memory=100)
-    with pytest.raises(dg.InadmissibleError, match="soft evidence on x: chains take none"):
-        dg.posterior(Weather(), "z", given={"y": Y}, soft={"x": torch.ones(5, 2)})
-    with pytest.raises(dg.InadmissibleError, match="b would be summed out"):
-        dg.most_probable(coupled(), "a", given={"u": U, "w": W, "v": V})
-    with pytest.raises(dg.GraphError, match="u is an input, which has a value at every step"):
-        dg.posterior(coupled(), "a", given={"u": U * math.nan, "w": W})
-    with pytest.raises(dg.GraphError, match="u must be given"):
-        dg.posterior(coupled(), "a", given={"w": W})
-    with pytest.raises(dg.GraphError, match=r"event \[2\], but the CPD has the event \[1\]"):
-        dg.posterior(walk(), "z", given={"x": torch.ones(1, 3, 2)})
-
-
-GAUSS = Normal(0.0, 1.0)
-ONES = torch.ones(1, 3)
-ELEVEN = torch.zeros(11)
-
-
-@pytest.mark.parametrize(
-    ("model", "observed", "text"),
-    [
-        (
-            dg.model(
-                z=lambda last=dg.lag("z", init=GAUSS): Normal(last.sin(), 1.0),
-                x=lambda z: Normal(z, 1.0),
-            ),
-            {"x": ONES},
-            "not linear Gaussian in the hidden z: sin of a parent",
-        ),
-        (
-            dg.model(
-                z=lambda last=dg.lag("z", init=GAUSS): Normal(last, 1.0 + last),
-                x=lambda z: Normal(z, 1.0),
-            ),
-            {"x": ONES},
-            "the scale depends on the parents",
-        ),
-        (
-            dg.model(
-                z=lambda last=dg.lag("z", init=1.0): Exponential(last), x=lambda z: Normal(z, 1.0)
-            ),
-            {"x": ONES},
-            "Exponential is not Gaussian",
-        ),
-        (
-            dg.model(
-                s=lambda last=dg.lag("s", init=0.0): Bernoulli(logits=last),
-                z=lambda s, last=dg.lag("z", init=GAUSS): Normal(last + s, 1.0),
-                x=lambda z: Normal(z, 1.0),
-            ),
-            {"x": ONES},
-            "s are finite and z are not",
-        ),
-        (
-            dg.model(
-                z=lambda last=dg.lag("z", init=GAUSS): Normal(last.clamp(max=1e9), 1.0),
-                x=lambda z: Normal(z, 1.0),
-            ),
-            {"x": ONES},
-            "clamp of a parent is not affine",
-        ),
-        (
-            dg.model(
-                z=lambda last=dg.lag("z", init=GAUSS): Normal(last, 1.0),
-                x=lambda z: Normal((z + 1e6).relu(), 1.0),
-            ),
-            {"x": ONES},
-            r"x \(z -> x\), CPD at .*relu of a parent is not affine",
-        ),
-        (
-            dg.model(
-                z=lambda last=dg.lag("z", 2, init=0.0): Bernoulli(logits=last),
-                x=lambda z: Normal(z, 1.0),
-            ),
-            {"x": ONES},
-            "the hidden z of 2 steps ago",
-        ),
-        (
-            dg.model(
-                z=lambda last=dg.lag("z", init=ELEVEN): Bernoulli(logits=last),
-                x=lambda z: Normal(z, 1.0),
-            ),
-            {"x": torch.ones(1, 3, 11)},
-            "2048 states together",
-        ),
-        (
-            dg.model(
-                z=lambda past=dg.lag("x", init=0.0), last=dg.lag("z", init=0.0): Bernoulli(
-                    logits=past + last
-                ),
-                x=lambda z: Normal(z, 1.0),
-            ),
-            {"x": torch.tensor([[1.0, math.nan, 2.0]])},
-            r"x is hidden where it is missing \(NaN\)",
-        ),
-        (
-            dg.model(
-                z=lambda last=dg.lag("z", init=GAUSS): Normal(last, 1.0),
-                x=dg.deterministic(lambda z: z),
-            ),
-            {"x": ONES},
-            "x is observed and deterministic",
-        ),
-    ],
-)
-def test_what_is_not_exact_is_refused(model, observed, text):
-    with pytest.raises(dg.InadmissibleError, match=text):
-        dg.posterior(model, "z", given=observed, exact=True)
-
-
-@pytest.mark.parametrize(
-    ("targets", "observed", "text"),
-    [
-        ("z", {"x": torch.ones(3)}, r"\[B, T, \*event\]"),
-        ("z", {}, "nothing is"),
-        ("zz", {"x": X}, "did you mean 'z'"),
-        ("x", {"x": X}, "x is a target and given"),
-        ((), {"x": X}, "targets is empty"),
-        ("z", {"xx": X}, "did you mean 'x'"),
-        ("z", {"x": [["a"]]}, "its states have no names"),
-        ("z", {"x": X, "y": Y[:, :4]}, "one B and T"),
-        ("z", {"x": {}}, "or a list of names per sequence"),
-        ("z", {"x": X, "y": torch.ones(2, 5, 1)}, r"event \[1\]"),
-    ],
-)
-def test_wrong_questions_are_refused(targets, observed, text):
-    with pytest.raises(dg.GraphError, match=text):
-        dg.posterior(Weather(), targets, given=observed)
