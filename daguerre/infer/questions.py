@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Unpack
@@ -35,6 +35,7 @@ from daguerre.infer.question import (
     planned,
     plans,
 )
+from daguerre.infer.routine import recall, remember
 from daguerre.joint import Factor, Joint, as_joint
 from daguerre.structure.names import Names
 
@@ -89,6 +90,8 @@ def posterior(
         tensor([[0.3333, 0.6667]])
     """
     check_how(how)
+    if soft is None and how.keys() <= {"exact"} and (again := _again(p, targets, given or {})):
+        return again
     limit = how.get("max_memory")
     with evaluating(p):
         if (chain := ChainQuestion.of(p, targets, given, soft, limit)) is not None:
@@ -96,14 +99,34 @@ def posterior(
         question = Question.of(p, targets, given, soft, limit)
         if not question.targets:
             raise GraphError("targets is empty: name at least one variable")
-        return replace(_answer(question, how), is_single=isinstance(targets, str))
+        return replace(_answer(p, question, how), is_single=isinstance(targets, str))
 
 
-def _answer(question: Question, how: How) -> Answer:
+def _again(p: Factor | Joint | Factors, targets: Names, given: Given) -> Answer | None:
+    """Answer by what an earlier question of the same form left."""
+    names = (targets,) if isinstance(targets, str) else targets
+    if not isinstance(names, Sequence) or not isinstance(given, Mapping):
+        return None
+    if (found := recall(p, names, given)) is None:
+        return None
+    asked = partial(Question.of, p, names, dict(given))
+    return Answer(
+        tuple(names),
+        found.marginals,
+        found.log_evidence,
+        _method(found.engines),
+        exact=True,
+        draw=lambda n: next(plans(asked())).exact.draw(n),
+        density=lambda values: _density(asked(), found.log_evidence)(values),
+        is_single=isinstance(targets, str),
+    )
+
+
+def _answer(p: object, question: Question, how: How) -> Answer:
     if _is_named(how):
         return approximate(question, how)
     try:
-        return _exact_answer(question)
+        return _exact_answer(p, question)
     except OpaqueError as error:
         if how.get("exact"):
             raise InadmissibleError(_no_exact(question, error)) from None
@@ -123,27 +146,32 @@ def _no_exact(question: Question, error: OpaqueError) -> str:
     )
 
 
-def _exact_answer(question: Question) -> Answer:
+def _exact_answer(p: object, question: Question) -> Answer:
     found: list[Result] = []
     parts: list[Tensor] = []
-    methods: dict[str, None] = {}
+    engines: dict[str, None] = {}
     is_whole = True
     for rows, plan in plans(question):
         is_whole = is_whole and plan.network.is_whole
         found.append(plan.run())
         parts.append(rows)
-        methods |= dict.fromkeys(plan.engines)
+        engines |= dict.fromkeys(plan.engines)
+        remember(p, question, plan)
     result = join_results(found, parts)
     check_possible(result.log_evidence, partial(_said, question))
     return Answer(
         question.targets,
         result.marginals,
         result.log_evidence if is_whole else None,
-        " and ".join(methods) or "nothing to sum: everything is known",
+        _method(engines),
         exact=True,
         draw=result.draw,
         density=_density(question, result.log_evidence),
     )
+
+
+def _method(engines: Iterable[str]) -> str:
+    return " and ".join(engines) or "nothing to sum: everything is known"
 
 
 def _said(question: Question, row: int) -> str:

@@ -14,7 +14,7 @@ from daguerre.infer.discrete.contraction import Axes, contract
 from daguerre.infer.discrete.plan import Marginal, Sum, bind
 from daguerre.infer.discrete.tree import BATCH
 
-__all__ = ["Factor", "Totals", "largest", "run_sum"]
+__all__ = ["Factor", "Totals", "is_small", "largest", "run_small", "run_sum"]
 
 SMALL = 10_000  # multiplications a step below which the cost is that of calling torch at all
 
@@ -66,7 +66,7 @@ def run_sum(plan: Sum, factors: Sequence[Factor], rows: int, *, is_network: bool
     scales = [factor.log_scale for factor in factors if factor.log_scale is not None]
     if is_network and not torch.compiler.is_compiling():
         tables = [factor.table for factor in factors]
-        found = _small(plan, tables, rows) if _is_small(plan, tables) else None
+        found = _in_numpy(plan, tables, rows) if is_small(plan) else None
         found = _plain(plan, tables, rows) if found is None else found
         if found is not None:
             return Totals(_each(sum(scales, found.log_total), rows), found.marginals)
@@ -82,9 +82,9 @@ def _each(value: Tensor, rows: int) -> Tensor:
     return value if value.shape == (rows,) else value.expand(rows)
 
 
-def _safe(dtype: torch.dtype) -> float:
+def _safe(tiny: float) -> float:
     """Return a total above which underflow on the way has cost less than rounding did."""
-    return torch.finfo(dtype).tiny ** 0.75
+    return tiny**0.75
 
 
 def _plain(plan: Sum, slots: list[Tensor], rows: int) -> Totals | None:
@@ -93,7 +93,7 @@ def _plain(plan: Sum, slots: list[Tensor], rows: int) -> Totals | None:
     for kernel in bind(plan, rows):
         slots.append(contract(kernel, slots, Tensor.permute))
     total = _product([slots[root] for root in plan.tree.roots])
-    if total.numel() and not total.min() > _safe(total.dtype):
+    if total.numel() and not total.min() > _safe(torch.finfo(total.dtype).tiny):
         return None
     return Totals(total.log(), [_normal(slots[m.slot], m) for m in plan.marginals])
 
@@ -106,20 +106,34 @@ def _product(values: Sequence[Any]) -> Tensor:
     return total
 
 
-def _is_small(plan: Sum, tables: Sequence[Tensor]) -> bool:
-    """Whether a run is over before torch has found its kernels, and needs no gradients."""
-    if not tables or plan.work > SMALL * len(plan.steps):
-        return False
-    return not any(t.requires_grad or t.device.type != "cpu" for t in tables)
+def is_small(plan: Sum) -> bool:
+    """Whether a run is over before torch has found its kernels."""
+    return plan.work <= SMALL * len(plan.steps)
 
 
-def _small(plan: Sum, tables: Sequence[Tensor], rows: int) -> Totals | None:
-    """Run without scaling in numpy, which calls small products ten times faster."""
-    slots: list[Any] = [table.numpy() for table in tables]
+def _in_numpy(plan: Sum, tables: Sequence[Tensor], rows: int) -> Totals | None:
+    """Run without scaling in numpy; None if it cannot be, or must not."""
+    if not tables or any(t.requires_grad or t.device.type != "cpu" for t in tables):
+        return None
+    return run_small(plan, [table.numpy() for table in tables], rows)
+
+
+def run_small(plan: Sum, arrays: Sequence[np.ndarray], rows: int) -> Totals | None:
+    """Run without scaling in numpy, which calls small products ten times faster than torch.
+
+    Args:
+        plan: The plan, of factors of a network.
+        arrays: The factors, of one type.
+        rows: Rows of evidence.
+
+    Returns:
+        The totals; None if one is so small that something may have underflowed.
+    """
+    slots: list[Any] = [*arrays]
     for kernel in bind(plan, rows):
         slots.append(contract(kernel, slots, np.ndarray.transpose))
     total = np.asarray(_product([slots[root] for root in plan.tree.roots]))
-    if total.size and not total.min() > _safe(tables[0].dtype):
+    if total.size and not total.min() > _safe(np.finfo(slots[0].dtype).tiny):
         return None
     marginals = []
     for marginal in plan.marginals:
