@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -15,7 +16,7 @@ from daguerre.infer.grid import ROWS
 from daguerre.infer.product import Factors
 from daguerre.rows import unknown
 
-__all__ = ["Network", "Table", "Tables", "read_factors"]
+__all__ = ["Network", "Table", "Tables", "count", "read_factors"]
 
 
 @dataclass(frozen=True)
@@ -77,8 +78,8 @@ class Tables:
         known = {n: v for n, v in evidence.values.items() if n not in evidence.missing}
         self.evidence = evidence
         self.network = Network(evidence.rows, known, dict(evidence.values))
-        self._counted: dict[int, Tensor] = {}
         self._number: dict[str, int] = {}
+        self._numbers: dict[str, Tensor] = {}
 
     def slice(self, of: str, names: Sequence[str], entries: Tensor) -> None:
         """Add a table over some variables, at the states of those that are known."""
@@ -103,12 +104,6 @@ class Tables:
             table = Table(table.of, table.axes[1:], table.entries.squeeze(0), table.is_log)
         self.network.tables.append(table)
 
-    def count(self, k: int, like: Tensor) -> Tensor:
-        """Return the numbers of k states; variables with as many share them."""
-        if k not in self._counted:
-            self._counted[k] = torch.arange(k, device=like.device)
-        return self._counted[k]
-
     def number(self, name: str, states: int) -> int:
         """Return the known value of a single row as the number of a state."""
         if name not in self._number:
@@ -121,6 +116,11 @@ class Tables:
 
     def numbers(self, name: str, states: int) -> Tensor:
         """Return known values as numbers of states."""
+        if name not in self._numbers:
+            self._numbers[name] = self._checked(name, states)
+        return self._numbers[name]
+
+    def _checked(self, name: str, states: int) -> Tensor:
         value = self.network.values[name]
         numbers = value.long()
         least, most = (int(x) for x in numbers.aminmax()) if len(value) else (0, 0)
@@ -152,6 +152,12 @@ class Tables:
             self.add(Table(name, (ROWS, name), likely.to(dtype).log(), is_log=True))
 
 
+@lru_cache(maxsize=256)
+def count(k: int, device: torch.device) -> Tensor:
+    """Return the numbers of k states, which all variables with as many share."""
+    return torch.arange(k, device=device)
+
+
 def read_factors(factors: Factors, evidence: Evidence) -> Network:
     """Slice a product of tables by the evidence."""
     tables = Tables(evidence)
@@ -161,5 +167,5 @@ def read_factors(factors: Factors, evidence: Evidence) -> Network:
     for name, size in factors.sizes.items():
         if name not in tables.network.values:
             like = factors.tables[0] if factors.tables else torch.ones(())
-            tables.free(name, tables.count(size, like), like.dtype)
+            tables.free(name, count(size, like.device), like.dtype)
     return tables.network

@@ -25,7 +25,7 @@ from daguerre.infer.evidence import Evidence
 from daguerre.infer.gaussian.affine import read_affine
 from daguerre.infer.gaussian.block import LinearVariable
 from daguerre.infer.grid import ROWS, Grid, grid_of
-from daguerre.infer.network import Network, Table, Tables
+from daguerre.infer.network import Network, Table, Tables, count
 from daguerre.program import Program, Step, misfit, realise
 from daguerre.rows import unknown
 from daguerre.scoring import moves_from
@@ -131,7 +131,7 @@ class _Reader(Tables):
         self.slice(name, (*cpd.parents, name), entries)
         if name not in self.network.values:
             self.tabular.add(name)
-            self.free(name, self.count(entries.shape[-1], entries), entries.dtype)
+            self.free(name, count(entries.shape[-1], entries.device), entries.dtype)
 
     # CPDs that are called
 

@@ -85,10 +85,11 @@ class Routine:
         """Answer for one row; None if it holds anything but states, or may underflow."""
         state: dict[str, int] = {}
         for name, value in given.items():
-            is_state = isinstance(value, str | int) and not isinstance(value, bool)
-            if not is_state or value not in self.number[name]:
+            if isinstance(value, bool) or not isinstance(value, str | int):
                 return None
-            state[name] = self.number[name][value]
+            if (number := self.number[name].get(value)) is None:
+                return None
+            state[name] = number
         totals = run_small(self.plan, [one.of(state) for one in self.slices], rows=1)
         if totals is None:
             return None

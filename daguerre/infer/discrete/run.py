@@ -16,7 +16,7 @@ from daguerre.infer.discrete.tree import BATCH
 
 __all__ = ["Factor", "Totals", "is_small", "largest", "run_small", "run_sum"]
 
-SMALL = 10_000  # multiplications a step below which the cost is that of calling torch at all
+SMALL = 1_000_000  # multiplications a step on average, up to which numpy is the faster one
 
 
 @dataclass(frozen=True)
