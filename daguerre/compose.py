@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from copy import copy
-from functools import lru_cache
+from functools import lru_cache, partial
 from operator import is_not
 from typing import Any
 
@@ -19,7 +19,7 @@ from torch.distributions import Distribution, Transform
 
 from daguerre.cpds import Conditional, Tabular
 from daguerre.graph import Graph, GraphError, Variable, did_you_mean
-from daguerre.lags import Lagged, Start, lags_of
+from daguerre.lags import Lagged, Past, Start, lags_of, started
 from daguerre.model import Input, Model, Node, check_names, place_of, variable_of
 from daguerre.program import Outcome, Step
 
@@ -128,7 +128,9 @@ class Composed(Model):
             cpd = self._modules.get(_slot(variable.name))
             if cpd is None:
                 return base[variable.name]
-            return Step(variable, cpd, place_of_cpd(cpd))
+            lags = lags_of_cpd(cpd) if variable.lags else ()
+            past = tuple(Past(x.variable, x.steps, partial(start_of, cpd, x)) for x in lags)
+            return Step(variable, cpd, place_of_cpd(cpd), past)
 
         return tuple(step(v) for v in self.graph.variables)
 
@@ -169,11 +171,9 @@ def start_of(cpd: Callable[..., object], lagged: Lagged) -> Start:
         lagged: One of its lagged parents.
     """
     init = lagged.init
-    if isinstance(init, Tensor | Distribution | float | int):
-        return init
-    if isinstance(cpd, Call):
-        return init(**{n: cpd._modules[n] for n in inspect.signature(init).parameters})
-    return init(cpd.__self__ if inspect.ismethod(cpd) else cpd)
+    if isinstance(cpd, Call) and callable(init):
+        return started(init, **{n: cpd._modules[n] for n in inspect.signature(init).parameters})
+    return started(init, cpd.__self__ if inspect.ismethod(cpd) else cpd)
 
 
 def model(**cpds: CPD | Input) -> Model:

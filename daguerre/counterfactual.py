@@ -20,8 +20,9 @@ from daguerre.graph import GraphError, InadmissibleError
 from daguerre.joint import as_joint
 from daguerre.locate import located
 from daguerre.model import Model
-from daguerre.program import Outcome, Program, Step, Trace, Values, draw, realise, validation
+from daguerre.program import Outcome, Program, Step, Trace, Values, realise, validation
 from daguerre.queries import batch_size, check_agreement
+from daguerre.running import draw
 from daguerre.scoring import fill, moves_from, negative_log_density
 
 __all__ = ["counterfactual"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar, final
 
 import torch
@@ -11,6 +11,8 @@ from torch.distributions import (
     Bernoulli,
     Distribution,
     Gamma,
+    Independent,
+    MultivariateNormal,
     Normal,
     OneHotCategorical,
     constraints,
@@ -21,6 +23,7 @@ __all__ = [
     "Shared",
     "SharedNormal",
     "StandardNormal",
+    "combined",
     "pathwise_draw",
     "shared",
     "standard_noise",
@@ -178,6 +181,42 @@ def pathwise_draw(distribution: Distribution) -> Tensor:
     """
     rule = _DRAWS.get(type(distribution))
     return distribution.rsample() if rule is None else rule(distribution)
+
+
+def combined(
+    parts: Sequence[Distribution], join: Callable[[list[Tensor]], Tensor]
+) -> Distribution | None:
+    """Return the distribution whose parameters are those of others, joined; None if there is none.
+
+    Args:
+        parts: Distributions of one family.
+        join: Makes one tensor of one from each of them.
+
+    Example:
+        >>> a, b = Normal(torch.zeros(2), 1.0), StandardNormal(3)
+        >>> combined([a, b], torch.cat).batch_shape
+        torch.Size([5])
+    """
+    kinds = {Normal if isinstance(part, StandardNormal) else type(part) for part in parts}
+    if len(kinds) > 1:
+        return None
+    kind, first = kinds.pop(), parts[0]
+    if isinstance(first, Independent):
+        base = combined([part.base_dist for part in parts], join)  # type: ignore[attr-defined]
+        return None if base is None else Independent(base, first.reinterpreted_batch_ndims)
+    names = [*kind.arg_constraints] if isinstance(kind.arg_constraints, dict) else []
+    if isinstance(first, MultivariateNormal):
+        names = ["loc", "scale_tril"]
+    if {"probs", "logits"} <= {*names}:  # what was given, lest zeros become something else
+        names.remove("logits" if all(map(_has_probs, parts)) else "probs")
+    if not names:
+        return None
+    found: dict[str, Any] = {n: join([getattr(part, n) for part in parts]) for n in names}
+    return kind(**found, validate_args=False)
+
+
+def _has_probs(distribution: Distribution) -> bool:
+    return "probs" in vars(getattr(distribution, "_categorical", distribution))
 
 
 def support(distribution: Distribution) -> constraints.Constraint | None:

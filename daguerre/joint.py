@@ -134,7 +134,12 @@ class Joint:
         return density_plan(self.graph, (n for n in self.names if n not in self.graph.inputs))
 
     def sample(
-        self, n: int | None = None, given: Values | None = None, *, pathwise: bool = False
+        self,
+        n: int | None = None,
+        given: Values | None = None,
+        *,
+        pathwise: bool = False,
+        **sizes: int,
     ) -> dict[str, Tensor]:
         """Draw the kept variables, parents first.
 
@@ -143,9 +148,12 @@ class Joint:
             given: Values `[n, *event]` of inputs, and of variables whose random ancestors are
                 all given too (conditioning on others needs a posterior, not a forward draw).
             pathwise: Draw with `rsample`, so that gradients flow through the draws.
+            sizes: The sizes of plates that neither their declaration nor `given` tells; of a
+                chain, `t=100` is the number of steps.
 
         Returns:
-            `{name: Tensor[n, *event]}` in the order of declaration.
+            `{name: Tensor[n, *plates, *event]}` in the order of declaration; with lags, time is
+            the last plate.
 
         Raises:
             GraphError: An unknown or missing name, a batch of another size.
@@ -154,7 +162,7 @@ class Joint:
         if missing := [name for name in self.given if name not in (given or {})]:
             raise GraphError(f"{', '.join(missing)} must be given: it has no CPD of its own")
         with on_device_of(self.modules):
-            values = sample(self.program, n, given or {}, pathwise=pathwise)
+            values = sample(self.program, n, given or {}, pathwise=pathwise, sizes=sizes)
         return {name: values[name] for name in self.names}
 
     def log_prob(self, values: Values) -> Tensor:

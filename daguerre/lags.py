@@ -5,14 +5,14 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor
 from torch.distributions import Distribution
 
 from daguerre.graph import GraphError, Lag
 
-__all__ = ["Init", "Lagged", "Start", "lag", "lags_of"]
+__all__ = ["Init", "Lagged", "Past", "Start", "lag", "lags_of", "started"]
 
 Start = Tensor | float | Distribution
 Init = Start | Callable[..., Start]
@@ -52,6 +52,20 @@ class Lagged:
             )
 
 
+class Past(NamedTuple):
+    """A lagged parent of a CPD that belongs to a model.
+
+    Attributes:
+        variable: The parent.
+        steps: How many slices ago.
+        start: Returns what holds before there is such a slice.
+    """
+
+    variable: str
+    steps: int
+    start: Callable[[], Start]
+
+
 def lag(variable: str, steps: int = 1, *, init: Init | None = None) -> Any:
     r"""Declare a parent from an earlier time slice: the default of a parameter of a CPD.
 
@@ -59,7 +73,8 @@ def lag(variable: str, steps: int = 1, *, init: Init | None = None) -> Any:
 
     Args:
         variable: The parent; it may be the variable itself.
-        steps: How many slices ago, 1 or more.
+        steps: How many slices ago, 1 or more; below 0 how many slices ahead, as in a net that
+            reads a sequence backwards for an inference model.
         init: What holds before there is such a slice. A Tensor `[*event]` or a number is the
             value of the parent then, so that the CPD holds from t = 0. A Distribution of one
             event is the law of the variable itself then, instead of the CPD; that takes a lag on
@@ -67,7 +82,7 @@ def lag(variable: str, steps: int = 1, *, init: Init | None = None) -> Any:
             of bound modules by their names in `dg.model(...)`.
 
     Raises:
-        GraphError: No `init`, `steps` below 1, a variable that is not a name.
+        GraphError: No `init`, no step, a variable that is not a name.
 
     Example:
         >>> import daguerre as dg
@@ -83,9 +98,10 @@ def lag(variable: str, steps: int = 1, *, init: Init | None = None) -> Any:
         raise GraphError(
             f"a lag names its variable, as in dg.lag('z', 1, init=...), not {variable!r}"
         )
-    if not isinstance(steps, int) or isinstance(steps, bool) or steps < 1:
+    if not isinstance(steps, int) or isinstance(steps, bool) or steps == 0:
         raise GraphError(
-            f"a lag goes back 1 step or more, not {steps!r}: dg.lag({variable!r}, 1, ...)"
+            f"a lag goes back 1 step or more, or ahead by -1 or less, not {steps!r}:"
+            f" dg.lag({variable!r}, 1, ...)"
         )
     if init is None:
         raise GraphError(
@@ -104,3 +120,10 @@ def lags_of(function: Callable[..., object]) -> dict[str, Lagged]:
     """
     parameters = inspect.signature(function).parameters.values()
     return {p.name: p.default for p in parameters if isinstance(p.default, Lagged)}
+
+
+def started(init: Init, *owner: Any, **modules: Any) -> Start:
+    """Return what holds before there is a slice; a function is called with what it learns from."""
+    if isinstance(init, Tensor | Distribution | float | int):
+        return init
+    return init(*owner, **modules)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 from types import MethodType
 from typing import (
     TYPE_CHECKING,
@@ -29,7 +30,7 @@ from daguerre.draw.equations import factorisation
 from daguerre.draw.notation import Figure, figure
 from daguerre.graph import Graph, GraphError, Kind, Lag, Map, Variable, did_you_mean
 from daguerre.joint import Factor, Joint, as_joint
-from daguerre.lags import Lagged
+from daguerre.lags import Lagged, Past, lags_of, started
 from daguerre.program import Outcome, Step
 from daguerre.shapes import Shape, shape_table, trace_shapes
 from daguerre.table import Table
@@ -303,12 +304,15 @@ class Model(nn.Module):
 
     def steps(self) -> tuple[Step, ...]:
         """Return the steps that run this model, with the CPDs bound to its parameters."""
-        return tuple(
-            Step(self.graph[name], None, "input")
-            if isinstance(node, Input)
-            else Step(self.graph[name], getattr(self, name), node.place)
-            for name, node in self._declared.items()
-        )
+        return tuple(self._declared_step(name, node) for name, node in self._declared.items())
+
+    def _declared_step(self, name: str, node: Node[...] | Input) -> Step:
+        variable = self.graph[name]
+        if isinstance(node, Input):
+            return Step(variable, None, "input")
+        lags = lags_of(node.function).values() if variable.lags else ()
+        past = tuple(Past(x.variable, x.steps, partial(started, x.init, self)) for x in lags)
+        return Step(variable, getattr(self, name), node.place, past)
 
     def inputs(self) -> dict[str, Input]:
         """Return the declared inputs."""
@@ -319,20 +323,20 @@ class Model(nn.Module):
         return self.graph.kind(name)
 
     def sample(
-        self, n: int | None = None, given: Mapping[str, Tensor] | None = None
+        self, n: int | None = None, given: Mapping[str, Tensor] | None = None, **sizes: int
     ) -> dict[str, Tensor]:
         """Draw every variable, parents first; see `Joint.sample`.
 
         Returns:
-            `{name: Tensor[n, *event]}`.
+            `{name: Tensor[n, *plates, *event]}`; with lags, time is the last plate.
         """
-        return as_joint(self).sample(n, given)
+        return as_joint(self).sample(n, given, pathwise=False, **sizes)
 
     def rsample(
-        self, n: int | None = None, given: Mapping[str, Tensor] | None = None
+        self, n: int | None = None, given: Mapping[str, Tensor] | None = None, **sizes: int
     ) -> dict[str, Tensor]:
         """Draw as `sample` does, with gradients through the draws."""
-        return as_joint(self).sample(n, given, pathwise=True)
+        return as_joint(self).sample(n, given, pathwise=True, **sizes)
 
     def log_prob(self, values: Mapping[str, Tensor]) -> Tensor:
         """Return the joint log-density in nats, shape `[n]`; see `Joint.log_prob`."""

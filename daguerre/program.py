@@ -7,8 +7,8 @@ compiles into one graph. The first dimension of every value is the batch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import torch
@@ -17,6 +17,8 @@ from torch.distributions import Distribution, Transform
 
 from daguerre.families import pathwise_draw
 from daguerre.graph import Graph, GraphError, InadmissibleError, Variable
+from daguerre.lags import Past
+from daguerre.repeats import TIME, Repeat, Sizes, is_repeated, repeats_of
 from daguerre.rows import align, tile
 
 __all__ = [
@@ -26,7 +28,6 @@ __all__ = [
     "Trace",
     "Values",
     "check_batch",
-    "draw",
     "is_learned",
     "misfit",
     "realise",
@@ -44,8 +45,11 @@ class Step:
 
     Attributes:
         variable: The variable.
-        cpd: Its CPD, a function of the values of `arguments`; None for what is always given.
+        cpd: Its CPD, a function of the values of `arguments`, then of its parents in other time
+            slices; None for what is always given.
         place: Where the CPD was declared.
+        past: What its lagged parents are, in the order of the CPD.
+        repeat: How it repeats in plates and time; None in a program without.
         name: The variable's name.
         arguments: The parents that the CPD is called with: all but one that a bijection maps.
         is_root: Whether the CPD returns one event, which is expanded to the batch.
@@ -54,6 +58,8 @@ class Step:
     variable: Variable
     cpd: Callable[..., Outcome] | None
     place: str = ""
+    past: tuple[Past, ...] = ()
+    repeat: Repeat | None = None
     name: str = field(init=False)
     arguments: tuple[str, ...] = field(init=False)
     is_root: bool = field(init=False)
@@ -63,33 +69,69 @@ class Step:
         arguments = tuple(p for p in v.parents if p != v.inverts)
         object.__setattr__(self, "name", v.name)
         object.__setattr__(self, "arguments", arguments)
-        object.__setattr__(self, "is_root", not arguments)
+        object.__setattr__(self, "is_root", not arguments and not v.lags)
 
-    def outcome(self, values: Values, rows: int = 0) -> Outcome:
+    def outcome(self, values: Values, rows: int = 0, sizes: Sizes | None = None) -> Outcome:
         """Call the CPD on the values of its parents, each repeated to the rows of the longest.
 
         Args:
             values: The parents' values; a bijection also looks at what it maps.
             rows: Repeat the values to so many rows at least.
+            sizes: How much what repeats does so; None in a program where nothing does.
         """
         if self.cpd is None:
             raise GraphError(f"{self.name} is an input: it must be given")
-        found = [values[name] for name in self.arguments]
+        if self.repeat is not None and sizes is not None:
+            return self._repeated(self.repeat, values, rows, sizes)
+        return self.called([values[name] for name in self.arguments], values, rows)
+
+    def _repeated(self, repeat: Repeat, values: Values, rows: int, sizes: Sizes) -> Outcome:
+        """Call the CPD once for all plates and time slices."""
+        taken = repeat.take(self.arguments, self.past, values, sizes)
+        if not taken.laws:
+            return self.called(taken.found, values, rows)
+        is_short = len(taken.laws) == sizes.of[TIME]
+        rest = None if is_short else self.called(taken.found, values)
+        whole = None
+        if not isinstance(rest, Tensor | Transform):
+            whole = repeat.completed(rest, taken, sizes)
+        if whole is None:
+            first, later = type(taken.laws[0]).__name__, type(rest).__name__
+            raise InadmissibleError(
+                f"the law of {self.name} before there is a past is a {first}, but its CPD gives"
+                f" a {later}: give init the same family, or a value for the lagged parent"
+            )
+        return whole
+
+    def called(self, found: Sequence[Tensor], values: Values, rows: int = 0) -> Outcome:
+        """Call the CPD on values of its parents, those of other time slices last."""
+        assert self.cpd is not None
         if self.variable.inverts:
             mapped = [n for n in (self.variable.inverts, self.name) if n in values]
             rows = max([rows, *[values[n].shape[0] for n in mapped]])
         found = align(found)
         return self.cpd(*([tile(value, rows) for value in found] if rows else found))
 
-    def rows(self, values: Values, n: int) -> int:
+    @property
+    def plates(self) -> tuple[str, ...]:
+        """The plates that it is in, time last."""
+        return self.repeat.plates if self.repeat is not None else ()
+
+    def rows(self, values: Values, n: int, sizes: Sizes | None = None) -> int:
         """Return how many rows a map has: those of its longest parent, n without parents."""
-        sizes = [values[name].shape[0] for name in self.variable.parents]
-        return max(sizes) if sizes else n
+        if self.repeat is not None and sizes is not None:
+            taken = self.repeat.taken
+            own, met = sizes.rows(self.plates), [p for p in self.variable.parents if p in values]
+            return own * max([1, *(len(values[p]) // max(sizes.rows(taken[p]), 1) for p in met)])
+        found = [values[name].shape[0] for name in self.variable.parents]
+        return max(found) if found else n
 
     def __str__(self) -> str:
-        edge = f" ({', '.join(self.variable.parents)} -> {self.name})"
+        past = (f"{p.variable}[t{-p.steps:+d}]" for p in self.past)
+        parents = ", ".join([*self.variable.parents, *past])
+        edge = f" ({parents} -> {self.name})" if parents else ""
         place = f", CPD at {self.place}" if self.cpd is not None and self.place else ""
-        return f"{self.name}{edge if self.variable.parents else ''}{place}"
+        return f"{self.name}{edge}{place}"
 
 
 @dataclass(frozen=True)
@@ -102,45 +144,26 @@ class Program:
 
     @classmethod
     def of(cls, graph: Graph, steps: Iterable[Step]) -> Program:
-        """Sort the steps topologically and refuse what cannot be run."""
-        for variable in graph.variables:
-            if variable.lags or variable.plates:
-                what = "a lagged parent" if variable.lags else "a plate"
-                ask = "; dg.nll, dg.posterior and dg.log_evidence take chains as they are"
-                raise InadmissibleError(
-                    f"{variable.name} has {what}: the graph holds it, but chains and plates beyond"
-                    " the batch cannot be run yet; unroll the chain into variables of its own"
-                    + ask
-                    * bool(variable.lags)
-                )
-        by_name = {step.name: step for step in steps}
-        return cls(graph, tuple(by_name[name] for name in graph.order), by_name)
+        """Sort the steps topologically, each with what it says of plates and time."""
+        found = {step.name: step for step in steps}
+        repeats = repeats_of(graph) if is_repeated(graph) else {}
+        for name, repeat in repeats.items():
+            found[name] = replace(found[name], repeat=repeat)
+        return cls(graph, tuple(found[name] for name in graph.order), found)
 
 
 class Trace(NamedTuple):
-    """What a program computed: the values, and the outcome of each CPD that was called."""
+    """What a program computed.
+
+    Attributes:
+        values: Rows of each variable.
+        outcomes: What each CPD gave that was called.
+        sizes: How many there are of what repeats; None where nothing does.
+    """
 
     values: dict[str, Tensor]
     outcomes: dict[str, Outcome]
-
-
-def draw(program: Program, n: int, given: Values, *, pathwise: bool) -> Trace:
-    """Draw every variable that is not given, parents first.
-
-    Args:
-        program: The steps to run.
-        n: The batch size.
-        given: Values `[n, *event]` that replace the variables of the same name.
-        pathwise: Whether gradients flow through the draws (`rsample`).
-    """
-    trace = Trace(dict(given), {})
-    for step in program.steps:
-        if step.name not in trace.values:
-            outcome = trace.outcomes[step.name] = step.outcome(trace.values)
-            value = realise(step, outcome, trace.values, n, pathwise=pathwise)
-            check_batch(step, value.shape, n)
-            trace.values[step.name] = value
-    return trace
+    sizes: Sizes | None = None
 
 
 def check_batch(step: Step, shape: torch.Size, n: int) -> None:

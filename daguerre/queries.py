@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+
 import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
 from daguerre.families import support
-from daguerre.graph import Graph, GraphError, InadmissibleError
+from daguerre.graph import Graph, GraphError, InadmissibleError, did_you_mean
 from daguerre.locate import located
-from daguerre.program import Program, Step, Trace, Values, draw, validation
+from daguerre.program import Program, Step, Trace, Values, validation
+from daguerre.repeats import TIME, Sizes
+from daguerre.running import draw
 from daguerre.scoring import complete, density_plan, negative_log_density, obstacle
 
-__all__ = ["batch_size", "check_agreement", "log_prob", "sample"]
+__all__ = ["batch_size", "check_agreement", "entered", "left", "log_prob", "read_sizes", "sample"]
 
 
 def batch_size(values: Values, n: int | None = None) -> int:
@@ -36,7 +40,86 @@ def batch_size(values: Values, n: int | None = None) -> int:
     return next(iter(sizes.values()))
 
 
-def sample(program: Program, n: int | None, given: Values, *, pathwise: bool) -> dict[str, Tensor]:
+def read_sizes(
+    program: Program, n: int, values: Values, sizes: Mapping[str, int] | None = None
+) -> Sizes | None:
+    """Find how many there are of what repeats, from values `[n, *plates, *event]`.
+
+    Args:
+        program: The steps.
+        n: The batch size.
+        values: What is given.
+        sizes: The sizes of some plates, and of time.
+
+    Returns:
+        None where nothing repeats.
+
+    Raises:
+        GraphError: Two sizes for a plate, or none; an unknown plate; too few dimensions.
+    """
+    known = dict.fromkeys(plate for step in program.steps for plate in step.plates)
+    _check_plates(sizes or {}, known)
+    if not known:
+        return None
+    found = {plate: dict[int, str]() for plate in known}
+    for plate in program.graph.plates:
+        if plate.size is not None and plate.name in found:
+            found[plate.name][plate.size] = "declared"
+    for plate, size in (sizes or {}).items():
+        found[plate].setdefault(size, "asked for")
+    for name, value in values.items():
+        plates = program.by_name[name].plates
+        if value.dim() <= len(plates):
+            raise GraphError(
+                f"{name} is [n, {', '.join(plates)}, *event], so it has {len(plates) + 1}"
+                f" dimensions or more, not the shape {list(value.shape)}"
+            )
+        for plate, size in zip(plates, value.shape[1:], strict=False):
+            found[plate].setdefault(size, f"that of {name}")
+    return Sizes(n, {plate: _one_size(plate, those) for plate, those in found.items()})
+
+
+def _check_plates(sizes: Mapping[str, int], known: Iterable[str]) -> None:
+    for name, size in sizes.items():
+        if name not in known:
+            raise GraphError(f"no plate {name!r} to have a size{did_you_mean(name, known)}")
+        if not isinstance(size, int | torch.SymInt) or size < 1:
+            raise GraphError(f"the size of the plate {name} is 1 or more, not {size!r}")
+
+
+def _one_size(plate: str, found: Mapping[int, str]) -> int:
+    what = "the number of steps t" if plate == TIME else f"the size of the plate {plate}"
+    if not found:
+        raise GraphError(f"{what} is not known: give it, as in p.sample(8, {plate}=10)")
+    if len(found) > 1:
+        said = ", ".join(f"{size} ({whose})" for size, whose in found.items())
+        raise GraphError(f"{what} differs: {said}")
+    (size,) = found
+    return size
+
+
+def entered(program: Program, values: Values, sizes: Sizes | None) -> dict[str, Tensor]:
+    """Arrange values `[n, *plates, *event]` as rows."""
+    if sizes is None:
+        return dict(values)
+    return {name: sizes.enter(v, program.by_name[name].plates) for name, v in values.items()}
+
+
+def left(program: Program, rows: Values, sizes: Sizes | None) -> dict[str, Tensor]:
+    """Arrange rows as values `[n, *plates, *event]`."""
+    if sizes is None:
+        return dict(rows)
+    return {name: sizes.leave(v, program.by_name[name].plates) for name, v in rows.items()}
+
+
+def sample(
+    program: Program,
+    n: int | None,
+    given: Values,
+    *,
+    pathwise: bool,
+    sizes: Mapping[str, int] | None = None,
+) -> dict[str, Tensor]:
     """Draw what is not given; see `Joint.sample`.
 
     Raises:
@@ -45,11 +128,24 @@ def sample(program: Program, n: int | None, given: Values, *, pathwise: bool) ->
     """
     n, graph = batch_size(given, n), program.graph
     for name in given:
-        ancestors = {a for a in graph.ancestors([name]) if graph[a].map == "stochastic"}
+        ancestors = {a for a in _before(graph, name) if graph[a].map == "stochastic"}
         if missing := sorted(ancestors - {*given}):
             raise InadmissibleError(_unconditioned(graph, name, missing))
+    found = read_sizes(program, n, given, sizes)
     with located(), torch.set_grad_enabled(pathwise and torch.is_grad_enabled()):
-        return draw(program, n, given, pathwise=pathwise).values
+        known = entered(program, given, found)
+        return left(program, draw(program, n, known, pathwise=pathwise, sizes=found).values, found)
+
+
+def _before(graph: Graph, name: str) -> frozenset[str]:
+    """Return what a variable follows from, in all time slices."""
+    found, frontier = set[str](), [name]
+    while frontier:
+        one = graph[frontier.pop()]
+        feeds = {*one.parents, *(lag.variable for lag in one.lags)}
+        frontier += feeds - found
+        found |= feeds
+    return frozenset(found - {name})
 
 
 def _unconditioned(graph: Graph, name: str, missing: list[str]) -> str:
@@ -86,9 +182,11 @@ def log_prob(program: Program, names: tuple[str, ...], values: Values) -> Tensor
         )
     constants = [x for x in names if x in values and graph.kind(x) == "deterministic"]
     plan = density_plan(graph, scored, constants)
+    sizes = read_sizes(program, n, values)
+    values = entered(program, values, sizes)
     known = {k: v for k, v in values.items() if k in scored or k in graph.inputs}
     with located(), validation(enabled=False):  # NaN in, NaN out; supports are checked below
-        trace = complete(program, plan, known, {}, n)
+        trace = complete(program, plan, known, {}, n, sizes)
         terms = [negative_log_density(program.by_name[name], trace) for name in plan.terms]
     if not torch.compiler.is_compiling():  # nothing else reads the contents of a tensor
         for name in values.keys() & trace.values.keys() - known.keys():

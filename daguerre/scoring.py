@@ -16,7 +16,10 @@ from torch.distributions import Distribution, Transform
 from daguerre.families import surprisal
 from daguerre.graph import Graph, GraphError, InadmissibleError
 from daguerre.program import Outcome, Program, Step, Trace, Values, misfit, realise
+from daguerre.repeats import Sizes
 from daguerre.rows import as_copies, tile
+from daguerre.running import recur
+from daguerre.structure.recurrence import blocks
 
 __all__ = [
     "DensityPlan",
@@ -91,11 +94,19 @@ def moves_from(
         v = graph[name]
         if name not in relevant or v.map != "deterministic":
             continue
-        unknown = [p for p in v.parents if p not in known]
-        if name not in known and not unknown:
+        unknown = {p for p in (*v.parents, *(lag.variable for lag in v.lags)) if p not in known}
+        if name not in known and (not unknown or unknown <= _maps_with(graph, name, known)):
             yield name, None
-        if name in known and v.inverts and unknown == [v.inverts]:
+        if name in known and v.inverts and unknown == {v.inverts}:
             yield v.inverts, name
+
+
+def _maps_with(graph: Graph, name: str, known: set[str]) -> set[str]:
+    """Return the maps that a map is run with, slice by slice; nothing if some are drawn."""
+    if not graph.adjacency.lagged:
+        return set()
+    block = next(b for b in blocks(graph, frozenset(known)) if name in b.names)
+    return {*block.names} if all(graph[n].map == "deterministic" for n in block.names) else set()
 
 
 def obstacle(graph: Graph, name: str) -> str | None:
@@ -120,34 +131,53 @@ def complete(
     values: Values,
     outcomes: Mapping[str, Outcome],
     n: int | None = None,
+    sizes: Sizes | None = None,
 ) -> Trace:
     """Fill in what the plan implies and call every CPD that contributes to the density.
 
     Outcomes that are passed in (from the draw that made the values) are not computed again.
-    The batch size `n` may be left out where there are values.
+    The batch size `n` may be left out where there are values; `sizes` belongs to programs in
+    which something repeats.
     """
-    trace = Trace(dict(values), dict(outcomes))
+    trace = Trace(dict(values), dict(outcomes), sizes)
     for name, source in plan.moves:
         if name not in trace.values:
             trace.values[name] = fill(program, name, source, trace, n)
     for name in plan.terms:
         if name not in trace.outcomes:
-            trace.outcomes[name] = program.by_name[name].outcome(trace.values)
+            trace.outcomes[name] = program.by_name[name].outcome(trace.values, sizes=sizes)
     return trace
 
 
 def fill(program: Program, name: str, source: str | None, trace: Trace, n: int | None) -> Tensor:
     """Return the value of a variable that a plan implies, and note the outcome of its CPD."""
-    step = program.by_name[source or name]
-    outcome = trace.outcomes[step.name] = step.outcome(trace.values)
+    step, sizes = program.by_name[source or name], trace.sizes
+    if sizes is not None and source is None:
+        block = next(b for b in blocks(program.graph, frozenset(trace.values)) if name in b.names)
+        if block.direction:
+            steps = [program.by_name[one] for one in block.names]
+            trace.values.update(recur(steps, block.direction, trace.values, sizes, _mapped))
+            return trace.values[name]
+    outcome = trace.outcomes[step.name] = step.outcome(trace.values, sizes=sizes)
     if source is not None and isinstance(outcome, Transform):
         return outcome.inv(trace.values[source])  # type: ignore[return-value]
     n = next(iter(trace.values.values())).shape[0] if n is None else n
+    n = n if sizes is None else step.rows(trace.values, n, sizes)
     return realise(step, outcome, trace.values, n, pathwise=True)
+
+
+def _mapped(step: Step, outcome: Outcome, values: Values, rows: int) -> Tensor:
+    return realise(step, outcome, values, rows, pathwise=True)
 
 
 def negative_log_density(step: Step, trace: Trace) -> Tensor:
     """Return the contribution of one variable to -log p, in nats, shape `[n]`."""
+    term = _surprisal(step, trace)
+    return term if trace.sizes is None else trace.sizes.fold(term, step.plates)
+
+
+def _surprisal(step: Step, trace: Trace) -> Tensor:
+    """Return -log p of each row of one variable."""
     value, outcome = trace.values[step.name], trace.outcomes[step.name]
     if isinstance(outcome, Transform):
         argument = trace.values[step.variable.inverts or ""]

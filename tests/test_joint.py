@@ -18,7 +18,7 @@ from torch.distributions import (
 
 import daguerre as dg
 from daguerre.joint import Empirical, Joint, as_joint
-from daguerre.program import Program, Step
+from daguerre.program import Step
 from daguerre.queries import batch_size
 from daguerre.scoring import density_plan, obstacle
 
@@ -364,18 +364,6 @@ def test_a_plan_refuses_what_has_no_density(graph, name, why):
 def test_what_stands_against_a_density_is_told_per_variable():
     assert obstacle(Encoder.graph, "x") == "x is an input: it has no distribution of its own"
     assert obstacle(Encoder.graph, "z") is None
-
-
-@pytest.mark.parametrize(
-    ("graph", "what"),
-    [
-        (dg.Graph.from_edges([], lagged=[("z", "z", 1)]), "z has a lagged parent"),
-        (dg.Graph.from_edges([("z", "x")], plates={"n": ["x"]}), "x has a plate"),
-    ],
-)
-def test_chains_and_plates_are_held_but_not_yet_run(graph, what):
-    with pytest.raises(dg.InadmissibleError, match=f"{what}.*cannot be run yet; unroll"):
-        Program.of(graph, [])
 
 
 # Small print

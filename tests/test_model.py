@@ -11,7 +11,8 @@ from torch.distributions import Normal
 
 import daguerre as dg
 from daguerre.joint import as_joint
-from daguerre.program import draw, validation
+from daguerre.program import validation
+from daguerre.running import draw
 from daguerre.scoring import complete, negative_log_density
 
 every = pytest.mark.parametrize("entry", MODELS.values(), ids=MODELS)

@@ -27,7 +27,8 @@ from daguerre.nets.examples import tensors_of
 from daguerre.nets.imported import Imported
 from daguerre.nets.ladder import SEED
 from daguerre.nets.modules import from_module
-from daguerre.program import Program, draw
+from daguerre.program import Program
+from daguerre.running import draw
 from daguerre.structure import eliminate
 
 __all__ = ["units"]

@@ -21,7 +21,7 @@ from daguerre.objectives.estimators import Pathwise
 from daguerre.objectives.kl_plan import KLPlan
 from daguerre.objectives.kl_words import kl_latex
 from daguerre.objectives.objective import Divergence, Player, Round, Term
-from daguerre.program import draw
+from daguerre.running import draw
 
 __all__ = ["AdversaryActivated"]
 

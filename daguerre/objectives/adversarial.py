@@ -28,7 +28,8 @@ from daguerre.objectives.sides import (
     needed,
     sampled_sides,
 )
-from daguerre.program import Program, Step, draw
+from daguerre.program import Program, Step
+from daguerre.running import draw
 from daguerre.shapes import trace_shapes
 
 __all__ = ["JS", "Adversarial", "log_ratio"]

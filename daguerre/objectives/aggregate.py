@@ -28,7 +28,8 @@ from daguerre.graph import GraphError, InadmissibleError
 from daguerre.joint import Factor, Joint, as_joint
 from daguerre.objectives.objective import Divergence, Objective, Player, Round, Term
 from daguerre.objectives.sides import expectation, modules_of, needed, pair_shapes
-from daguerre.program import Step, Trace, draw, misfit
+from daguerre.program import Step, Trace, misfit
+from daguerre.running import draw
 
 __all__ = [
     "STRATIFIED",

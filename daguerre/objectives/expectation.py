@@ -21,7 +21,8 @@ from daguerre.model import parameters_of, place_of
 from daguerre.objectives.objective import Divergence, Objective, Player, Round, Term
 from daguerre.objectives.sides import expectation as averaged
 from daguerre.objectives.sides import modules_of, needed, pair_shapes
-from daguerre.program import Program, Step, draw
+from daguerre.program import Program, Step
+from daguerre.running import draw
 from daguerre.shapes import trace_shapes
 
 __all__ = ["Expectation", "covariance_penalty", "expectation"]

@@ -26,7 +26,8 @@ from daguerre.graph import InadmissibleError
 from daguerre.joint import Joint
 from daguerre.objectives.objective import Divergence, Player, Round, Term
 from daguerre.objectives.sides import conditional, integrates_out, modules_of, sampled_sides
-from daguerre.program import Program, Trace, draw
+from daguerre.program import Program, Trace
+from daguerre.running import draw
 from daguerre.scoring import DensityPlan, complete, negative_log_density
 
 __all__ = ["LOG2", "Prescribed", "jensen_shannon"]

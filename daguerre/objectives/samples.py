@@ -23,7 +23,8 @@ from daguerre.objectives.sides import (
     needed,
     sampled_sides,
 )
-from daguerre.program import Program, draw
+from daguerre.program import Program
+from daguerre.running import draw
 from daguerre.shapes import Shape
 
 __all__ = ["Distance", "SampleDistance", "Written"]

@@ -10,7 +10,8 @@ from torch import Tensor
 from daguerre.graph import GraphError, Variable
 from daguerre.infer.approximate.passes import Known
 from daguerre.joint import Factor, Joint, as_joint
-from daguerre.program import Program, Step, draw
+from daguerre.program import Program, Step
+from daguerre.running import draw
 from daguerre.scoring import DensityPlan, complete, density_plan, negative_log_density
 
 __all__ = ["Proposal", "read_proposal"]
@@ -37,7 +38,7 @@ class Proposal:
         """Draw the proposed variables, `[n, *event]` each, with their log-density, `[n]`."""
         given = {name: known.values[name] for name in self.program.graph.inputs}
         trace = draw(self.program, known.rows, given, pathwise=False)
-        trace = complete(self.program, self.plan, *trace, known.rows)
+        trace = complete(self.program, self.plan, trace.values, trace.outcomes, known.rows)
         steps = (self.program.by_name[name] for name in self.plan.terms)
         terms = [negative_log_density(step, trace).expand(known.rows) for step in steps]
         return {name: trace.values[name] for name in self.names}, -sum(terms[1:], terms[0])

@@ -1,0 +1,237 @@
+"""Repeated variables as rows: plates and time are factors of the number of rows.
+
+A value of a variable in the plates I and J, of n examples of which c copies were drawn, has
+c * I * J * n rows: copies slowest, examples fastest. So a CPD is called once for all that
+repeats, on rows like any others, and row i belongs to example i mod n. Time is one more plate,
+the innermost, whose slices may look at each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+
+from daguerre.families import combined
+from daguerre.graph import Graph
+from daguerre.lags import Past
+from daguerre.structure.recurrence import temporal
+
+__all__ = ["TIME", "Repeat", "Sizes", "Taken", "is_repeated", "laws_of", "repeats_of"]
+
+TIME = "t"
+
+
+class Sizes(NamedTuple):
+    """How many there are of what repeats.
+
+    Attributes:
+        n: Examples.
+        of: The size of each plate; that of `TIME` is the number of steps.
+    """
+
+    n: int
+    of: Mapping[str, int]
+
+    def rows(self, plates: Sequence[str]) -> int:
+        """Return the rows of a variable in some plates, for one copy."""
+        return self.n * prod(self.of[plate] for plate in plates)
+
+    def split(self, value: Tensor, plates: Sequence[str]) -> Tensor:
+        """View rows as `[copies, *plates, n, *event]`."""
+        sizes = [self.of[plate] for plate in plates]
+        copies = value.shape[0] // max(self.rows(plates), 1)
+        return value.unflatten(0, (copies, *sizes, self.n))
+
+    def aligned(self, value: Tensor, have: Sequence[str], want: Sequence[str]) -> Tensor:
+        """Repeat the rows of a variable for the plates that it is not in.
+
+        Example:
+            >>> sizes = Sizes(1, {"i": 2, "j": 3})
+            >>> sizes.aligned(torch.tensor([5, 7]), ["i"], ["i", "j"])
+            tensor([5, 5, 5, 7, 7, 7])
+            >>> sizes.aligned(torch.tensor([1, 2, 3]), ["j"], ["i", "j"])
+            tensor([1, 2, 3, 1, 2, 3])
+        """
+        if tuple(have) == tuple(want):
+            return value
+        split = self.split(value, have)
+        for i, plate in enumerate(want, 1):
+            if plate not in have:
+                split = split.unsqueeze(i)
+        sizes = [self.of[plate] for plate in want]
+        event = split.shape[len(want) + 2 :]
+        whole = split.expand(split.shape[0], *sizes, self.n, *event)
+        return whole.flatten(0, len(want) + 1)
+
+    def fold(self, term: Tensor, plates: Sequence[str]) -> Tensor:
+        """Sum `[rows]` over plates, `[copies * n]`."""
+        if not plates:
+            return term
+        return self.split(term, plates).sum([*range(1, len(plates) + 1)]).flatten()
+
+    def enter(self, value: Tensor, plates: Sequence[str]) -> Tensor:
+        """Arrange a value `[n, *plates, *event]` as rows."""
+        return value.movedim(0, len(plates)).flatten(0, len(plates)) if plates else value
+
+    def leave(self, value: Tensor, plates: Sequence[str]) -> Tensor:
+        """Arrange rows of one copy as `[n, *plates, *event]`."""
+        return self.split(value, plates)[0].movedim(len(plates), 0) if plates else value
+
+    def without_time(self) -> Sizes:
+        """Return the sizes within one time slice."""
+        return Sizes(self.n, {plate: size for plate, size in self.of.items() if plate != TIME})
+
+
+class Taken(NamedTuple):
+    """What a CPD takes in all time slices, but for those that have a law of their own.
+
+    Attributes:
+        found: The values of its parents, then of its lagged parents.
+        laws: The law of each slice that the CPD does not hold for.
+        ahead: Whether these slices are the last ones, not the first.
+    """
+
+    found: list[Tensor]
+    laws: tuple[Distribution, ...] = ()
+    ahead: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Repeat:
+    """How a variable repeats.
+
+    Attributes:
+        plates: Its plates, outermost first, `TIME` last.
+        taken: The plates of each variable that its CPD takes.
+    """
+
+    plates: tuple[str, ...]
+    taken: Mapping[str, tuple[str, ...]]
+
+    @property
+    def inner(self) -> tuple[str, ...]:
+        """The plates that it is in within one time slice."""
+        return tuple(plate for plate in self.plates if plate != TIME)
+
+    def take(
+        self,
+        names: Sequence[str],
+        past: Sequence[Past],
+        values: Mapping[str, Tensor],
+        sizes: Sizes,
+    ) -> Taken:
+        """Return what a CPD takes of values that are all known.
+
+        Args:
+            names: Its parents.
+            past: Its lagged parents.
+            values: Rows of all of them.
+            sizes: How many there are of what repeats.
+        """
+        starts = [one.start() for one in past]
+        laws = laws_of(past, starts)[: sizes.of.get(TIME, 0)]
+        ahead = any(one.steps < 0 for one in past)
+        found = [sizes.aligned(values[n], self.taken[n], self.plates) for n in names]
+        found += [
+            self._shifted(values[one.variable], one, start, sizes)
+            for one, start in zip(past, starts, strict=True)
+        ]
+        if laws:
+            first = 0 if ahead else len(laws)
+            found = [self._window(v, first, sizes.of[TIME] - len(laws), sizes) for v in found]
+        return Taken(found, laws, ahead)
+
+    def completed(
+        self, rest: Distribution | None, taken: Taken, sizes: Sizes
+    ) -> Distribution | None:
+        """Return the distribution of all slices: laws of their own, and what the CPD gave.
+
+        Args:
+            rest: What the CPD gave for the other slices; None where there are none.
+            taken: What it took.
+            sizes: How many there are of what repeats.
+
+        Returns:
+            None where they are of different families.
+        """
+        dim, within = len(self.plates), sizes.without_time()
+        others = Sizes(sizes.n, {**sizes.of, TIME: sizes.of[TIME] - len(taken.laws)})
+        rows = within.rows(self.inner)
+        copies = 1 if rest is None else rest.batch_shape[0] // max(others.rows(self.plates), 1)
+        laws = [law.expand(torch.Size((rows * copies, *law.batch_shape))) for law in taken.laws]
+
+        def join(parameters: list[Tensor]) -> Tensor:
+            parts = [within.split(p, self.inner).unsqueeze(dim) for p in parameters[: len(laws)]]
+            parts += [others.split(p, self.plates) for p in parameters[len(laws) :]]
+            if taken.ahead:
+                parts = [*parts[len(laws) :], *reversed(parts[: len(laws)])]
+            return torch.cat(parts, dim).flatten(0, dim + 1)
+
+        return combined([*laws, *([] if rest is None else [rest])], join)
+
+    def slices(self, value: Tensor, name: str, sizes: Sizes) -> Sequence[Tensor]:
+        """Return what the CPD takes of a variable in each time slice, rows like any others."""
+        if TIME not in self.taken[name]:
+            return [sizes.aligned(value, self.taken[name], self.inner)] * sizes.of[TIME]
+        dim = len(self.plates)
+        split = sizes.split(sizes.aligned(value, self.taken[name], self.plates), self.plates)
+        return [one.flatten(0, dim) for one in split.unbind(dim)]
+
+    def stacked(self, slices: Sequence[Tensor], sizes: Sizes) -> Tensor:
+        """Return the rows of all time slices."""
+        within, dim = sizes.without_time(), len(self.plates)
+        split = [within.split(one, self.inner) for one in slices]
+        return torch.stack(split, dim).flatten(0, dim + 1)
+
+    def _shifted(self, value: Tensor, past: Past, start: object, sizes: Sizes) -> Tensor:
+        """Return the values of a lagged parent for all slices; `start` where there is none."""
+        split = sizes.split(
+            sizes.aligned(value, self.taken[past.variable], self.plates), self.plates
+        )
+        dim, steps = len(self.plates), sizes.of[TIME]
+        shift = min(abs(past.steps), steps)
+        kept = split.narrow(dim, 0 if past.steps > 0 else shift, steps - shift)
+        shape = (*split.shape[:dim], shift, *split.shape[dim + 1 :])
+        filled = split.new_zeros(()) if isinstance(start, Distribution) else start
+        filled = torch.as_tensor(filled, dtype=split.dtype, device=split.device).expand(shape)
+        pair = (filled, kept) if past.steps > 0 else (kept, filled)
+        return torch.cat(pair, dim).flatten(0, dim + 1)
+
+    def _window(self, value: Tensor, first: int, steps: int, sizes: Sizes) -> Tensor:
+        dim = len(self.plates)
+        return sizes.split(value, self.plates).narrow(dim, first, steps).flatten(0, dim + 1)
+
+
+def laws_of(past: Sequence[Past], starts: Sequence[object]) -> tuple[Distribution, ...]:
+    """Return the law of each slice that has one instead of a CPD, the first slice first."""
+    found = [
+        (abs(o.steps), s) for o, s in zip(past, starts, strict=True) if isinstance(s, Distribution)
+    ]
+    longest = max((steps for steps, _ in found), default=0)
+    found.sort(key=lambda pair: pair[0])
+    return tuple(next(law for steps, law in found if t < steps) for t in range(longest))
+
+
+def is_repeated(graph: Graph) -> bool:
+    """Whether something in a graph repeats beyond the batch."""
+    return any(v.plates or v.lags for v in graph.variables)
+
+
+def repeats_of(graph: Graph) -> dict[str, Repeat]:
+    """Say of each variable how it repeats."""
+    in_time = temporal(graph)
+    plates = {
+        v.name: (*v.plates, TIME) if v.name in in_time else v.plates for v in graph.variables
+    }
+
+    def repeat(name: str) -> Repeat:
+        taken = (*graph.parents(name), *(lag.variable for lag in graph[name].lags))
+        return Repeat(plates[name], {t: plates[t] for t in taken})
+
+    return {name: repeat(name) for name in graph.names}
