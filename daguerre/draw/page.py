@@ -1,0 +1,267 @@
+"""A sheet as one HTML file to explore: no request, no library, nothing to install.
+
+The picture is the one that `svg` writes; what a reader asks of it (blankets, independence, trails)
+is answered in the browser by the algorithm of `daguerre.structure`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
+from functools import cache
+from hashlib import sha256
+from html import escape
+from importlib.resources import files
+from typing import Any
+
+from daguerre.draw.curves import Point
+from daguerre.draw.depths import closed, closed_at, deepest
+from daguerre.draw.equations import factor, factorisation
+from daguerre.draw.formula import Outline, formula
+from daguerre.draw.labels import index, label
+from daguerre.draw.layout import layout
+from daguerre.draw.legend import legend
+from daguerre.draw.markup import clean, element, number
+from daguerre.draw.notation import Figure
+from daguerre.draw.picture import Picture
+from daguerre.draw.sheet import Panel, Sheet
+from daguerre.draw.svg import svg
+from daguerre.graph import Graph, GraphError, Plate
+
+__all__ = ["asked", "page"]
+
+_SIZE = 19.0  # of the type in equations
+_MOST_FACTORS = 40
+_MOST_BYTES = 1_500_000  # of pictures that show a net less deeply
+_MARGIN = 12.0
+
+
+def page(sheet: Sheet) -> str:
+    """Write a sheet as one interactive HTML document.
+
+    Each panel zooms and pans, hides kinds of arrows, lights the Markov blanket and the factor of
+    a variable, and tells which variables are independent given those that the reader observes. A
+    net with scopes has one picture for each depth.
+
+    Args:
+        sheet: The placed panels.
+
+    Raises:
+        ValueError: A factor that cannot be set.
+
+    Example:
+        >>> from daguerre.draw import draw
+        >>> html = page(draw(Graph.from_edges([("z", "x")])).sheet)
+        >>> html.count("<svg"), "http-equiv" in html, len(html) < 150_000
+        (8, True, True)
+    """
+    panels = [_Panel(panel, i) for i, panel in enumerate(sheet.panels)]
+    titles = [panel.figure.title for panel in sheet.panels if panel.figure.title]
+    script, style = _asset("separation.js") + _asset("page.js"), _asset("page.css")
+    policy = (
+        f"default-src 'none'; script-src {_digest(script)}; style-src {_digest(style)}; "
+        "img-src data:; base-uri 'none'; form-action 'none'"
+    )
+    return _filled(
+        "page.html",
+        policy=policy,
+        title=_text("; ".join(titles) or "Graphical model"),
+        style=style,
+        script=script,
+        panels="".join(panel.html for panel in panels),
+        data=_json([panel.data for panel in panels]),
+    )
+
+
+def asked(figure: Figure) -> Graph | None:
+    """Return the graph of which independence is asked; None where a figure is none.
+
+    A figure that was not made from a graph is read: solid arrows that are not blue are the
+    edges; a diamond, a box, and what only hollow heads point at are maps; bare type is an input.
+
+    Args:
+        figure: The picture.
+    """
+    if figure.graph is not None:
+        return figure.graph
+    arrows = [a for a in figure.arrows if not (a.inference or a.adversarial)]
+    hollow: dict[str, bool] = {}
+    for arrow in arrows:
+        hollow[arrow.target] = hollow.get(arrow.target, True) and arrow.deterministic
+    shapes = {node.name: node.shape for node in figure.nodes if node.shape != "critic"}
+    drawn = ("deterministic", "module")
+    maps = [n for n, shape in shapes.items() if shape in drawn or hollow.get(n)]
+    inputs = [n for n, shape in shapes.items() if shape == "constant"]
+    edges = [(a.source, a.target) for a in arrows if {a.source, a.target} <= {*shapes}]
+    try:
+        return Graph.from_edges(edges, nodes=shapes, deterministic=maps, inputs=inputs)
+    except GraphError:
+        return None
+
+
+class _Panel:
+    """One panel: its markup, and what the script is told."""
+
+    def __init__(self, panel: Panel, place: int) -> None:
+        self._figure, self._graph, self._place = panel.figure, asked(panel.figure), place
+        self._views = _views(panel)
+
+    @property
+    def data(self) -> Mapping[str, Any]:
+        """The graph by numbers, what is observed, and what each closed scope holds."""
+        return {
+            "title": self._figure.title,
+            "observed": [node.name for node in self._figure.nodes if node.observed],
+            "depths": [depth for depth, _, _ in self._views],
+            "holds": [holds for _, _, holds in self._views],
+            "graph": None if self._graph is None else _numbered(self._graph),
+        }
+
+    @property
+    def html(self) -> str:
+        figure, last = self._figure, len(self._views) - 1
+        views = (
+            f'<div class="view"{"" if i == last else " hidden"}>{drawing}</div>'
+            for i, (_, drawing, _) in enumerate(self._views)
+        )
+        return _filled(
+            "panel.html",
+            name=_text(figure.title or f"Figure {self._place + 1}"),
+            title=f"<h2>{_text(figure.title)}</h2>" if figure.title else "",
+            depths=_depths([depth for depth, _, _ in self._views]),
+            views="".join(views),
+            equation=_equation(self._graph) if self._graph else "",
+            cost=_row("Cost", *_set([figure.caption])) if figure.caption else "",
+            legend=legend(figure),
+        )
+
+
+def _views(panel: Panel) -> list[tuple[int, str, Mapping[str, Sequence[str]]]]:
+    """Return depth, picture and contents of closed scopes, for each depth; the whole one last."""
+    figure, most = panel.figure, deepest(panel.figure)
+    views: list[tuple[int, str, Mapping[str, Sequence[str]]]] = []
+    room = _MOST_BYTES
+    for depth in range(most):
+        shown = closed(figure, depth)
+        drawing = _drawing(shown, layout(shown))
+        room -= len(drawing)
+        if room < 0:
+            break
+        known = {node.name for node in figure.nodes}
+        boxes = [n.name for n in shown.nodes if n.name not in known]
+        shut = closed_at(figure, depth)
+        views.append((depth, drawing, dict(zip(boxes, (s.members for s in shut), strict=True))))
+    return [*views, (most, _drawing(figure, panel.picture), {})]
+
+
+def _drawing(figure: Figure, picture: Picture) -> str:
+    """Print one picture without title and cost, which the page sets in type of its own."""
+    left, top, right, bottom = picture.box
+    offset = Point(_MARGIN - left, _MARGIN - top)
+    width, height = round(right - left + 2 * _MARGIN), round(bottom - top + 2 * _MARGIN)
+    return svg(Sheet(width, height, (Panel(figure, picture, offset, None, None),)))
+
+
+def _numbered(graph: Graph) -> Mapping[str, Any]:
+    adjacency = graph.adjacency
+    return {
+        "names": graph.names,
+        "parents": adjacency.parents,
+        "maps": [int(is_map) for is_map in adjacency.maps],
+        "inputs": [adjacency.number[name] for name in graph.inputs],
+        "inverts": adjacency.inverts,
+        "lagged": next((graph.names[i] for i in adjacency.lagged), ""),
+    }
+
+
+def _equation(graph: Graph) -> str:
+    """Set the factorisation in pieces, one for each variable, so that each can be lit."""
+    names = [n for n in graph.order if graph[n].map != "input"]
+    if len(names) > _MOST_FACTORS:
+        words = f"{len(names)} factors are too many to be shown here."
+        return _row("Model", f'<span class="note">{words}</span>')
+    random = [n for n in names if graph[n].map == "stochastic"]
+    is_joint = any(graph.kind(n) == "prescribed" for n in graph.leaves)
+    pieces: dict[str, str] = {}
+    for name in (*random, *(n for n in names if n not in random)):
+        pieces[name] = factor(graph, name)
+        if name in random:
+            before = _products(graph, name) if is_joint else rf"{label(name)} \sim "
+            pieces[name] = before + pieces[name]
+    left = [factorisation(graph).partition(" = ")[0] + " ="] if is_joint and random[1:] else []
+    images = _set([*left, *pieces.values()])
+    spans = (
+        f'<span class="factor{"" if n in random else " map"}" data-name="{_text(n)}">{piece}</span>'
+        for n, piece in zip(pieces, images[len(left) :], strict=True)
+    )
+    return _row("Model", "".join([*images[: len(left)], *spans]))
+
+
+def _products(graph: Graph, name: str) -> str:
+    plates = (plate for plate in graph.plates if plate.name in graph[name].plates)
+    return "".join(map(_product, plates))
+
+
+def _product(plate: Plate) -> str:
+    if len(plate.name) > 1:
+        return rf"\prod_{{{index(plate)}}} "
+    return rf"\prod_{{{index(plate)}=1}}^{{{plate.size or label(plate.name.upper())}}} "
+
+
+def _set(pieces: Sequence[str]) -> list[str]:
+    """Set formulas as images of one height, so that they stand on one line."""
+    outlines = [formula(latex, size=_SIZE) for latex in pieces]
+    rise, fall = max(o.ascent for o in outlines) + 1, max(o.descent for o in outlines) + 1
+    return [_image(o, latex, rise, fall) for o, latex in zip(outlines, pieces, strict=True)]
+
+
+def _image(outline: Outline, latex: str, rise: float, fall: float) -> str:
+    size = {"width": number(outline.width + 2), "height": number(rise + fall)}
+    box = f"-1 {number(-rise)} {size['width']} {size['height']}"
+    words = {"class": "formula", "role": "img", "aria-label": latex[:200]}
+    path = element("path", {"d": outline.path})
+    return element("svg", {**words, **size, "viewBox": box}, path)
+
+
+def _row(name: str, content: str) -> str:
+    kind = name.lower()
+    return f'<div class="row {kind}"><h3>{name}</h3><div class="formulas">{content}</div></div>'
+
+
+def _depths(depths: Sequence[int]) -> str:
+    if len(depths) < 2:
+        return ""
+    buttons = (
+        f'<button type="button" data-view="{i}" aria-pressed="{str(d == depths[-1]).lower()}">'
+        f"{'all' if d == depths[-1] else d}</button>"
+        for i, d in enumerate(depths)
+    )
+    return (
+        '<div class="choice" role="group" aria-label="Depth of modules shown">'
+        f'<span class="word">Depth</span>{"".join(buttons)}</div>'
+    )
+
+
+def _json(value: object) -> str:
+    """Write JSON that no HTML parser reads as markup."""
+    return json.dumps(value, separators=(",", ":")).replace("<", "\\u003c")
+
+
+def _text(words: str) -> str:
+    return escape(clean(words))
+
+
+@cache
+def _asset(name: str) -> str:
+    return (files("daguerre.draw") / "assets" / name).read_text(encoding="utf-8")
+
+
+def _filled(template: str, **values: str) -> str:
+    """Fill a template in one pass, so that no value is searched for places."""
+    return re.sub(r"\{\{(\w+)\}\}", lambda place: values[place[1]], _asset(template))
+
+
+def _digest(source: str) -> str:
+    return f"'sha256-{b64encode(sha256(source.encode()).digest()).decode()}'"
