@@ -52,7 +52,7 @@ def closed(figure: Figure, depth: int) -> Figure:
     open_names = {node.name for node in figure.nodes if node.name not in seat}
     for frame in shut:  # a variable may be called as the scope
         if frame.name in open_names:
-            seat |= {name: f"{frame.name} (module)" for name in frame.members}
+            seat |= dict.fromkeys(frame.members, f"{frame.name} (module)")
     nodes = dict.fromkeys(seat.get(node.name, node.name) for node in figure.nodes)
     boxes = {seat[frame.members[0]]: frame for frame in shut}
     by_name = {node.name: node for node in figure.nodes}

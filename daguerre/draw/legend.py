@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from daguerre.draw.notation import Arrow, Figure, Node
+from daguerre.draw.notation import Arrow, Figure
 
 __all__ = ["legend"]
 
@@ -23,7 +23,7 @@ _ARROWS = (  # flag, its value, class, word, what it says, sample
 _CIRCLE = '<circle cx="17" cy="8" r="6.5"/>'
 _NODES = (  # class, word, sample
     ("random", "latent", _CIRCLE),
-    ("random observed", "observed", _CIRCLE),
+    ("observed", "observed", _CIRCLE),
     ("deterministic", "deterministic", '<path d="M9 8L17 0.8L25 8L17 15.2Z"/>'),
     ("module", "module: a map", '<rect x="3" y="1.5" width="28" height="13" rx="2.5"/>'
      '<rect x="5.5" y="4" width="23" height="8" rx="1"/>'),
@@ -66,21 +66,16 @@ def _switches(arrows: tuple[Arrow, ...]) -> Iterator[str]:
 
 
 def _marks(figure: Figure) -> Iterator[str]:
-    kinds = {_kind(node) for node in figure.nodes}
+    kinds = {"observed", *(n.shape for n in figure.nodes if n.shape != "random" or not n.observed)}
+    frames = {"scope" if frame.scope else "plate" for frame in figure.frames}
     for kind, word, sample in _NODES:
         if kind in kinds:
-            yield f"<li>{_sample(f'node {kind}', sample)}{word}</li>"
-    frames = {"scope" if frame.scope else "plate" for frame in figure.frames}
+            name = f"node {kind}"
+            yield f"<li>{_sample(name, sample)}{word}</li>"
+    yield f'<li class="if-determined">{_sample("node determined", _CIRCLE)}determined</li>'
     for kind, word, sample in _FRAMES:
         if kind in frames:
             yield f"<li>{_sample(kind, sample)}{word}</li>"
-    if figure.nodes:
-        known = '<circle cx="17" cy="8" r="6.5"/>'
-        yield f'<li class="if-determined">{_sample("node random determined", known)}determined</li>'
-
-
-def _kind(node: Node) -> str:
-    return "random observed" if node.observed and node.shape == "random" else node.shape
 
 
 def _sample(kind: str, shapes: str) -> str:

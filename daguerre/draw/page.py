@@ -27,15 +27,17 @@ from daguerre.draw.markup import clean, element, number
 from daguerre.draw.notation import Figure
 from daguerre.draw.picture import Picture
 from daguerre.draw.sheet import Panel, Sheet
+from daguerre.draw.shorter import shorter
 from daguerre.draw.svg import svg
 from daguerre.graph import Graph, GraphError, Plate
 
-__all__ = ["asked", "page"]
+__all__ = ["asked", "numbered", "page"]
 
 _SIZE = 19.0  # of the type in equations
 _MOST_FACTORS = 40
 _MOST_BYTES = 1_500_000  # of pictures that show a net less deeply
 _MARGIN = 12.0
+_PATH = re.compile(r' d="([^"]+)"')
 
 
 def page(sheet: Sheet) -> str:
@@ -54,8 +56,8 @@ def page(sheet: Sheet) -> str:
     Example:
         >>> from daguerre.draw import draw
         >>> html = page(draw(Graph.from_edges([("z", "x")])).sheet)
-        >>> html.count("<svg"), "http-equiv" in html, len(html) < 150_000
-        (8, True, True)
+        >>> html.count("<section"), "Content-Security-Policy" in html, len(html) < 60_000
+        (1, True, True)
     """
     panels = [_Panel(panel, i) for i, panel in enumerate(sheet.panels)]
     titles = [panel.figure.title for panel in sheet.panels if panel.figure.title]
@@ -116,7 +118,7 @@ class _Panel:
             "observed": [node.name for node in self._figure.nodes if node.observed],
             "depths": [depth for depth, _, _ in self._views],
             "holds": [holds for _, _, holds in self._views],
-            "graph": None if self._graph is None else _numbered(self._graph),
+            "graph": None if self._graph is None else numbered(self._graph),
         }
 
     @property
@@ -161,10 +163,16 @@ def _drawing(figure: Figure, picture: Picture) -> str:
     left, top, right, bottom = picture.box
     offset = Point(_MARGIN - left, _MARGIN - top)
     width, height = round(right - left + 2 * _MARGIN), round(bottom - top + 2 * _MARGIN)
-    return svg(Sheet(width, height, (Panel(figure, picture, offset, None, None),)))
+    drawn = svg(Sheet(width, height, (Panel(figure, picture, offset, None, None),)))
+    return _PATH.sub(lambda path: f' d="{shorter(path[1])}"', drawn)
 
 
-def _numbered(graph: Graph) -> Mapping[str, Any]:
+def numbered(graph: Graph) -> Mapping[str, Any]:
+    """Return a graph as the script reads it: variables by number, as in `Graph.adjacency`.
+
+    Args:
+        graph: The graph.
+    """
     adjacency = graph.adjacency
     return {
         "names": graph.names,
@@ -191,10 +199,11 @@ def _equation(graph: Graph) -> str:
             before = _products(graph, name) if is_joint else rf"{label(name)} \sim "
             pieces[name] = before + pieces[name]
     left = [factorisation(graph).partition(" = ")[0] + " ="] if is_joint and random[1:] else []
+    kinds = {"stochastic": "factor", "deterministic": "factor map"}
     images = _set([*left, *pieces.values()])
     spans = (
-        f'<span class="factor{"" if n in random else " map"}" data-name="{_text(n)}">{piece}</span>'
-        for n, piece in zip(pieces, images[len(left) :], strict=True)
+        f'<span class="{kinds[graph[n].map]}" data-name="{_text(n)}">{image}</span>'
+        for n, image in zip(pieces, images[len(left) :], strict=True)
     )
     return _row("Model", "".join([*images[: len(left)], *spans]))
 
@@ -221,13 +230,13 @@ def _image(outline: Outline, latex: str, rise: float, fall: float) -> str:
     size = {"width": number(outline.width + 2), "height": number(rise + fall)}
     box = f"-1 {number(-rise)} {size['width']} {size['height']}"
     words = {"class": "formula", "role": "img", "aria-label": latex[:200]}
-    path = element("path", {"d": outline.path})
+    path = element("path", {"d": shorter(outline.path)})
     return element("svg", {**words, **size, "viewBox": box}, path)
 
 
 def _row(name: str, content: str) -> str:
     kind = name.lower()
-    return f'<div class="row {kind}"><h3>{name}</h3><div class="formulas">{content}</div></div>'
+    return f'<div class="row {kind}"><h3>{name}</h3><div>{content}</div></div>'
 
 
 def _depths(depths: Sequence[int]) -> str:

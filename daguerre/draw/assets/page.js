@@ -3,10 +3,13 @@
 const LONGEST = 48; // characters of a name in words
 const TALLEST = 0.72; // of the window
 const LARGEST = 1.5; // how much a small picture grows to fill its stage
+const SMALLEST = 0.45; // at which a view is still read
+const MOST = 12; // names in a sentence
 const STEP = 1.3, DEEPEST = 16;
 
 const brief = (name) => (name.length > LONGEST ? `${name.slice(0, LONGEST - 1)}…` : name);
-const listed = (names) => names.map(brief).join(", ");
+const listed = (names) => names.slice(0, MOST).map(brief).join(", ") +
+  (names.length > MOST ? ` and ${names.length - MOST} more` : "");
 const arrowed = (text) => text.replaceAll(" -> ", " → ").replaceAll(" <- ", " ← ");
 const all = (root, selector) => [...root.querySelectorAll(selector)];
 const make = (tag, text) => Object.assign(document.createElement(tag), { textContent: text });
@@ -31,6 +34,7 @@ function panel(section, data) {
       : "";
   const isVariable = (name) => Boolean(g) && g.number.has(name);
   const isInput = (name) => isVariable(name) && g.inputs.includes(g.number.get(name));
+  const always = new Set(refused ? [] : daguerre.determined(g, []));
   const given = () => (g ? g.names.filter((n) => state.observed.has(n)) : []);
 
   function readView(element, holds) {
@@ -97,7 +101,7 @@ function panel(section, data) {
     for (const [name, node] of view().nodes) {
       const names = view().holds[name] ?? [name];
       const every = (set) => names.every((n) => set.has(n));
-      const half = !state.observed.has(name) && !isInput(name) && every(known);
+      const half = !state.observed.has(name) && !every(always) && every(known);
       determines ||= half;
       const marks = {
         over: Boolean(lit) && names.includes(over),
@@ -157,7 +161,7 @@ function panel(section, data) {
     if (over !== null && g && !isVariable(over)) return [brief(over), "It belongs to the inference or the cost, not to the model."];
     if (refused) return [over === null ? "Figure" : brief(over), refused];
     const named = given().length ? `Observed: ${listed(given())}` : "Nothing is observed";
-    const found = g.names.filter((n) => known.has(n) && !state.observed.has(n) && !isInput(n));
+    const found = g.names.filter((n) => known.has(n) && !always.has(n) && !state.observed.has(n));
     return [named, ...(found.length ? [`This determines ${listed(found)}.`] : []), hint()];
   }
 
@@ -243,13 +247,17 @@ function panel(section, data) {
     if (had) view().nodes.values().next().value.focus();
   }
 
+  const scaleOf = ({ size: [width, height] }) =>
+    Math.min(LARGEST, stage.clientWidth / width, Math.max(stage.clientHeight, innerHeight * TALLEST) / height);
+
   // The window on the picture: left, top and the scale
   function fit() {
     const [width, height] = view().size;
     const room = stage.clientWidth;
     const tall = Math.max(320, Math.min(height * Math.min(LARGEST, room / width), innerHeight * TALLEST));
-    stage.style.height = `${Math.round(tall)}px`;
-    const scale = Math.min(LARGEST, room / width, stage.clientHeight / height);
+    stage.style.minHeight = `${Math.round(tall)}px`;
+    if (!room) return; // not laid out yet
+    const scale = scaleOf(view());
     look(width / 2 - room / scale / 2, height / 2 - stage.clientHeight / scale / 2, scale, scale);
   }
 
@@ -406,6 +414,7 @@ function panel(section, data) {
   }
   new ResizeObserver(() => stage.clientWidth !== wide && ((wide = stage.clientWidth), fit())).observe(stage);
   let wide = stage.clientWidth;
+  while (state.view && scaleOf(views[state.view]) < SMALLEST) state.view--;
   show(state.view);
   return { state, show };
 }
