@@ -117,7 +117,7 @@ class _Panel:
             "title": self._figure.title,
             "observed": [node.name for node in self._figure.nodes if node.observed],
             "depths": [depth for depth, _, _ in self._views],
-            "holds": [holds for _, _, holds in self._views],
+            "holds": [[*holds.items()] for _, _, holds in self._views],
             "graph": None if self._graph is None else numbered(self._graph),
         }
 

@@ -1,5 +1,6 @@
 """The interactive page in a browser: every control, and its answers against daguerre.structure."""
 
+import json
 import random
 import shutil
 from xml.etree import ElementTree
@@ -42,28 +43,32 @@ def browser():
         running.close()
 
 
+@pytest.fixture(scope="module")
+def desk(browser):
+    return browser.new_context(viewport={"width": 1280, "height": 900})
+
+
 @pytest.fixture
-def opened(browser, tmp_path):
+def opened(browser, desk, tmp_path):
     """Open figures as a page; at the end nothing was asked for, said or thrown but the page."""
-    seen, contexts = [], []
+    seen, pages = [], []
 
     def show(*figures: Figure, **options):
-        context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}} | options)
-        context.set_default_timeout(3000)
-        shown = context.new_page()
-        contexts.append(context)
+        shown = (browser.new_context(**options) if options else desk).new_page()
+        shown.set_default_timeout(5000)
+        pages.append(shown)
         for event in ("console", "pageerror", "dialog"):
             shown.on(event, lambda found, event=event: seen.append((event, str(found))))
         shown.on("request", lambda request: seen.append(("request", request.url[-7:])))
-        path = tmp_path / f"{len(contexts)}.html"
+        path = tmp_path / f"{len(pages)}.html"
         path.write_text(page(sheet(figures)), encoding="utf-8")
         shown.goto(path.as_uri())
         return shown
 
     yield show
-    for context in contexts:
-        context.close()
-    assert seen == [("request", f"/{k + 1}.html") for k in range(len(contexts))]
+    for shown in pages:
+        shown.close()
+    assert seen == [("request", f"/{k + 1}.html") for k in range(len(pages))]
 
 
 def node(name: str, view: str = ".view:not([hidden])") -> str:
@@ -112,10 +117,14 @@ def random_graph(rng: random.Random, size: int) -> Graph:
     return Graph(variables)
 
 
+def read_by_script(graph: Graph) -> object:
+    return json.loads(json.dumps(numbered(graph)))
+
+
 def test_the_browser_answers_as_the_library(opened):
     rng = random.Random(0)
     asked = []
-    for _ in range(1500):
+    for _ in range(600):
         g = random_graph(rng, rng.randint(2, 9))
         x, y, *rest = rng.sample(g.names, len(g.names))
         asked.append((g, x, y, rest[: rng.randint(0, min(3, len(rest)))]))
@@ -125,9 +134,8 @@ def test_the_browser_answers_as_the_library(opened):
           return [daguerre.separation(g, x, y, given), daguerre.apart(g, x, given),
             daguerre.determined(g, given), daguerre.blanket(g, x).all];
         })""",
-        [[numbered(g) | {"inverts": {str(k): v for k, v in g.adjacency.inverts.items()}}, *rest]
-         for g, *rest in asked],
-    )  # fmt: skip
+        [[read_by_script(g), *rest] for g, *rest in asked],
+    )
     separated = 0
     for (g, x, y, zs), (answer, apart, known, blanket) in zip(asked, answers, strict=True):
         expected = separation(g, x, y, given=zs)
@@ -143,7 +151,7 @@ def test_the_browser_answers_as_the_library(opened):
         assert apart == [n for n in others if independent(g, x, n, given=zs)]
         assert tuple(known) == determined(g, zs)
         assert tuple(blanket) == markov_blanket(g, x)
-    assert 300 < separated < 1200
+    assert 120 < separated < 480
 
 
 def test_observing_shades_and_determines(opened):
@@ -167,7 +175,7 @@ def test_observing_shades_and_determines(opened):
     assert marked(shown, "observed") == {"y"}
 
 
-@pytest.mark.parametrize("given", [["y"], ["y", "z"], ["v"], []])
+@pytest.mark.parametrize("given", [["y"], ["z", "y"], []])
 def test_asking_greys_the_independent_and_draws_the_trail(opened, given):
     shown = opened(figure(GRAPH, observed=given))
     shown.click("[data-mode=ask]")
@@ -234,21 +242,19 @@ def test_the_blanket_is_that_of_the_model_alone(opened):
     assert arrows(shown, ".inference:not(.faint)") == set()
 
 
-@pytest.mark.parametrize(
-    "kind", ["generative", "inference", "stochastic", "deterministic", "adversarial"]
-)
-def test_each_kind_of_arrow_can_be_hidden(opened, kind):
+def test_each_kind_of_arrow_can_be_hidden(opened):
     shown = opened(DRAWN["mixed"])
     flags = {"generative": ":not(.inference)", "stochastic": ":not(.deterministic)"}
-    own = arrows(shown, flags.get(kind, f".{kind}"))
-    switch = shown.locator(f'.switch[data-kind="{kind}"]')
-    switch.click()
-    assert own
-    assert arrows(shown, ".off") == own
-    assert not shown.locator(".arrow.off").first.is_visible()
-    assert switch.get_attribute("aria-pressed") == "false"
-    switch.click()
-    assert arrows(shown, ".off") == set()
+    for kind in ("generative", "inference", "stochastic", "deterministic", "adversarial"):
+        own = arrows(shown, flags.get(kind, f".{kind}"))
+        switch = shown.locator(f'.switch[data-kind="{kind}"]')
+        switch.click()
+        assert own
+        assert arrows(shown, ".off") == own
+        assert not shown.locator(".arrow.off").first.is_visible()
+        assert switch.get_attribute("aria-pressed") == "false"
+        switch.click()
+        assert arrows(shown, ".off") == set()
 
 
 def test_the_legend_tells_what_occurs(opened):
@@ -301,7 +307,7 @@ def test_zoom_and_pan_by_buttons_keys_wheel_and_drag(opened):
 
 
 def test_the_whole_picture_is_seen_at_first(opened):
-    for name in ("vae", "mixed", "units", "bayes"):
+    for name in ("mixed", "bayes"):
         shown = opened(DRAWN[name], viewport={"width": 390, "height": 844})
         stage = shown.locator(".stage").bounding_box()
         inner = shown.locator(".view:not([hidden]) g.panel").bounding_box()
@@ -395,13 +401,13 @@ def test_a_net_opens_and_closes_by_depth(opened):
     shown.click(body("layer1"))
     assert shown.locator('[data-view="1"]').get_attribute("aria-pressed") == "true"
     assert "layer1" not in marked(shown, "module")
-    assert shown.locator(node("x")).evaluate("e => e === document.activeElement") is False
+    assert shown.evaluate("document.activeElement.dataset.name") == "layer1.0"
     shown.locator('.view:not([hidden]) g.scope[data-name="layer1"] > .hit').click()
     assert shown.locator('[data-view="0"]').get_attribute("aria-pressed") == "true"
-    shown.locator(node("layer2")).focus()
+    assert shown.evaluate("document.activeElement.dataset.name") == "layer1"
     shown.keyboard.press("Enter")
     assert shown.locator('[data-view="1"]').get_attribute("aria-pressed") == "true"
-    shown.locator('.view:not([hidden]) g.scope[data-name="layer2"] > .hit').focus()
+    shown.locator('.view:not([hidden]) g.scope[data-name="layer1"] > .hit').focus()
     shown.keyboard.press("Enter")
     assert shown.locator('[data-view="0"]').get_attribute("aria-pressed") == "true"
 
@@ -430,8 +436,8 @@ def test_panels_do_not_touch_one_another(opened):
     shown = opened(DRAWN["vae"], DRAWN["gan"])
     first, second = shown.locator("section").all()
     second.locator('g.node[data-name="z"] > .hit').click()
-    assert second.locator("g.node.observed").count() == 2
-    assert first.locator("g.node.observed").count() == 1
+    assert second.locator(".stage .observed").count() == 2
+    assert first.locator(".stage .observed").count() == 1
     assert "Observed: x" in first.locator(".finding").inner_text()
 
 
@@ -472,13 +478,13 @@ def test_hostile_names_stay_names(opened):
     edges = [("constructor", name) for name in names]
     shown = opened(figure(Graph.from_edges(edges), title="<script>alert(4)</script>"))
     assert shown.locator("h2").first.inner_text() == "<script>alert(4)</script>"
-    nodes = shown.locator("g.node").all()
+    nodes = shown.locator(".stage g.node").all()
     assert [n.evaluate("n => n.dataset.name") for n in nodes] == ["constructor", *names]
     for place in nodes:
         place.focus()
         place.press("Enter")
         place.press("Shift+Enter")
-    assert shown.locator("g.node.observed").count() == len(names) + 1
+    assert shown.locator(".stage .observed").count() == len(names) + 1
     assert shown.locator("img").count() == 0
 
 

@@ -40,7 +40,8 @@ function panel(section, data) {
   function readView(element, holds) {
     const svg = element.querySelector("svg");
     const size = [svg.width.baseVal.value, svg.height.baseVal.value];
-    const seat = new Map(Object.entries(holds).flatMap(([box, names]) => names.map((n) => [n, box])));
+    const seat = new Map(holds.flatMap(([box, names]) => names.map((n) => [n, box])));
+    const boxes = new Map(holds);
     const nodes = new Map(all(svg, "g.node").map((node) => [node.dataset.name, node]));
     const arrows = all(svg, "g.arrow").map((arrow) => ({
       element: arrow, source: arrow.dataset.source, target: arrow.dataset.target,
@@ -59,9 +60,9 @@ function panel(section, data) {
       node.setAttribute("tabindex", "0");
       node.setAttribute("role", "button");
       node.querySelector("title").remove();
-      node.classList.toggle("opens", Object.hasOwn(holds, name));
+      node.classList.toggle("opens", boxes.has(name));
     }
-    return { element, svg, size, nodes, arrows, edges, holds, seat, ready: false };
+    return { element, svg, size, nodes, arrows, edges, boxes, seat, ready: false };
   }
 
   // Boxes can only be measured once a view is shown.
@@ -99,7 +100,7 @@ function panel(section, data) {
     const lit = !asks && !refused && isVariable(over) ? daguerre.blanket(g, over) : null;
     let determines = false;
     for (const [name, node] of view().nodes) {
-      const names = view().holds[name] ?? [name];
+      const names = view().boxes.get(name) ?? [name];
       const every = (set) => names.every((n) => set.has(n));
       const half = !state.observed.has(name) && !every(always) && every(known);
       determines ||= half;
@@ -147,7 +148,7 @@ function panel(section, data) {
   // What is to be said
   function words({ asks, apart, answer, lit, over, known }) {
     const known_ = given().length ? ` given ${listed(given())}` : "";
-    const inside = over !== null ? view().holds[over] : undefined;
+    const inside = view().boxes.get(over);
     if (inside) return [brief(over), `A module of ${inside.length} variables; click to open it.`];
     if (answer) return [
       answer.independent
@@ -197,7 +198,8 @@ function panel(section, data) {
 
   // What a reader does
   function choose(name, ask) {
-    if (Object.hasOwn(view().holds, name)) return show(state.view + 1);
+    const inside = view().boxes.get(name);
+    if (inside) return show(state.view + 1, inside[0]);
     if (refused || !isVariable(name)) return hover(name);
     if (ask) inquire(name);
     else if (isInput(name)) return say([brief(name), "An input is always given; ask about it instead."]);
@@ -235,8 +237,7 @@ function panel(section, data) {
     paint();
   }
 
-  function show(k) {
-    const had = stage.contains(document.activeElement);
+  function show(k, name) {
     state.view = Math.max(0, Math.min(views.length - 1, k));
     state.over = null;
     views.forEach(({ element }, i) => (element.hidden = i !== state.view));
@@ -244,7 +245,7 @@ function panel(section, data) {
     prepare(view());
     fit();
     paint();
-    if (had) view().nodes.values().next().value.focus();
+    if (name) (view().nodes.get(name) ?? view().nodes.get(view().seat.get(name)))?.focus();
   }
 
   const scaleOf = ({ size: [width, height] }) =>
@@ -346,7 +347,7 @@ function panel(section, data) {
     const scope = event.target.closest(".scope > .hit");
     const enter = event.key === "Enter" || event.key === " ";
     if (enter && node) choose(node.dataset.name, state.mode === "ask" || event.shiftKey);
-    else if (enter && scope) show(state.view - 1);
+    else if (enter && scope) show(state.view - 1, scope.parentNode.dataset.name);
     else if (Object.hasOwn(keys, event.key)) keys[event.key]();
     else return;
     event.preventDefault();
@@ -389,7 +390,8 @@ function panel(section, data) {
     if (moved >= 5) return;
     const node = event.target.closest("g.node");
     if (node) choose(node.dataset.name, state.mode === "ask" || event.shiftKey);
-    else if (event.target.closest(".scope > .hit")) show(state.view - 1);
+    else if (event.target.matches(".scope > .hit"))
+      show(state.view - 1, event.target.parentNode.dataset.name);
     else forget();
   });
   stage.addEventListener("wheel", (event) => {
