@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from typing import NamedTuple
 
 from daguerre.draw.notation import Arrow, Figure, Frame, Node
 
-__all__ = ["closed", "closed_at", "deepest"]
+__all__ = ["Closed", "closed", "deepest"]
+
+
+class Closed(NamedTuple):
+    """A figure whose deeper scopes are nodes, and what each of these holds."""
+
+    figure: Figure
+    holds: Mapping[str, tuple[str, ...]]
 
 
 def deepest(figure: Figure) -> int:
@@ -22,13 +30,7 @@ def deepest(figure: Figure) -> int:
     return max(_levels(figure).values(), default=0)
 
 
-def closed_at(figure: Figure, depth: int) -> tuple[Frame, ...]:
-    """Return the scopes that are closed where only so many scopes in one another are open."""
-    levels = _levels(figure)
-    return tuple(f for f in figure.frames if f.scope and levels[f.name] == depth + 1)
-
-
-def closed(figure: Figure, depth: int) -> Figure:
+def closed(figure: Figure, depth: int) -> Closed:
     """Draw each scope that lies deeper than asked as one node, called by the scope's name.
 
     It is a box where everything in it is a map, and round where something in it is random. The
@@ -42,28 +44,29 @@ def closed(figure: Figure, depth: int) -> Figure:
         >>> from daguerre.draw.notation import figure
         >>> from daguerre.graph import Graph
         >>> mlp = figure(Graph.from_edges([("x", "net.0"), ("net.0", "net.1")]))
-        >>> [node.name for node in closed(mlp, 0).nodes]
-        ['x', 'net']
+        >>> shown, holds = closed(mlp, 0)
+        >>> [node.name for node in shown.nodes], holds
+        (['x', 'net'], {'net': ('net.0', 'net.1')})
     """
-    shut = closed_at(figure, depth)
+    levels = _levels(figure)
+    shut = [f for f in figure.frames if f.scope and levels[f.name] == depth + 1]
     if not shut:
-        return figure
-    seat = {name: frame.name for frame in shut for name in frame.members}
-    open_names = {node.name for node in figure.nodes if node.name not in seat}
-    for frame in shut:  # a variable may be called as the scope
-        if frame.name in open_names:
-            seat |= dict.fromkeys(frame.members, f"{frame.name} (module)")
-    nodes = dict.fromkeys(seat.get(node.name, node.name) for node in figure.nodes)
-    boxes = {seat[frame.members[0]]: frame for frame in shut}
+        return Closed(figure, {})
+    inside = {name for frame in shut for name in frame.members}
     by_name = {node.name: node for node in figure.nodes}
-    shown = [_box(n, boxes[n], by_name) if n in boxes else by_name[n] for n in nodes]
+    outside = by_name.keys() - inside  # a variable may be called as the scope
+    boxes = {f"{f.name} (module)" if f.name in outside else f.name: f for f in shut}
+    seat = {name: box for box, frame in boxes.items() for name in frame.members}
+    names = dict.fromkeys(seat.get(node.name, node.name) for node in figure.nodes)
+    nodes = (_box(n, boxes[n], by_name) if n in boxes else by_name[n] for n in names)
     frames = (_around(frame, seat, shut) for frame in figure.frames)
-    return replace(
+    shown = replace(
         figure,
-        nodes=tuple(shown),
+        nodes=tuple(nodes),
         arrows=tuple(_merged(figure.arrows, seat)),
         frames=tuple(frame for frame in frames if frame),
     )
+    return Closed(shown, {box: frame.members for box, frame in boxes.items()})
 
 
 def _levels(figure: Figure) -> dict[str, int]:

@@ -2,38 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 from daguerre.draw.notation import Arrow, Figure
 
 __all__ = ["legend"]
 
+
+class _Kind(NamedTuple):
+    """One value of a flag: the word for it, what it says, and how it looks."""
+
+    flag: str
+    word: str
+    says: str
+    sample: str
+    value: bool
+
+
 _LINE = '<path d="M1 7H33"/>'
-_SHORT = '<path d="M1 7H23"/>'
-_HEAD = '<path d="M23 2.4L34 7L23 11.6Z"/>'
-_ARROWS = (  # flag, its value, class, word, what it says, sample
-    ("inference", False, "arrow", "generative", "generates the child", _LINE),
-    ("inference", True, "arrow inference", "inference", "infers the child", _LINE),
-    ("deterministic", False, "arrow", "stochastic", "the child has a density", _SHORT + _HEAD),
-    ("deterministic", True, "arrow deterministic", "deterministic", "the child is a function",
-     _SHORT + _HEAD),
-    ("adversarial", True, "arrow adversarial", "adversarial", "used with its reverse",
-     _SHORT + _HEAD),
-)  # fmt: skip
+_ARROW = '<path d="M1 7H23"/><path d="M23 2.4L34 7L23 11.6Z"/>'
 _CIRCLE = '<circle cx="17" cy="8" r="6.5"/>'
-_NODES = (  # class, word, sample
-    ("random", "latent", _CIRCLE),
-    ("observed", "observed", _CIRCLE),
-    ("deterministic", "deterministic", '<path d="M9 8L17 0.8L25 8L17 15.2Z"/>'),
-    ("module", "module: a map", '<rect x="3" y="1.5" width="28" height="13" rx="2.5"/>'
-     '<rect x="5.5" y="4" width="23" height="8" rx="1"/>'),
-    ("critic", "told by the critic", '<circle cx="17" cy="8" r="5"/>'),
-    ("constant", "input or constant", '<text x="17" y="13">θ</text>'),
-)  # fmt: skip
-_FRAMES = (
-    ("plate", "plate: repeated", '<rect x="2" y="1" width="30" height="14" rx="4"/>'),
-    ("scope", "module of a net", '<rect x="2" y="1" width="30" height="14" rx="2"/>'),
+_KINDS = (
+    _Kind("inference", "generative", "generates the child", _LINE, value=False),
+    _Kind("inference", "inference", "infers the child", _LINE, value=True),
+    _Kind("deterministic", "stochastic", "the child has a density", _ARROW, value=False),
+    _Kind("deterministic", "deterministic", "the child is a function", _ARROW, value=True),
+    _Kind("adversarial", "adversarial", "used with its reverse", _ARROW, value=True),
 )
+_SAMPLES = {
+    "random": _CIRCLE,
+    "observed": _CIRCLE,
+    "deterministic": '<path d="M9 8L17 0.8L25 8L17 15.2Z"/>',
+    "module": '<rect x="3" y="1.5" width="28" height="13" rx="2.5"/>'
+    '<rect x="5.5" y="4" width="23" height="8" rx="1"/>',
+    "critic": '<circle cx="17" cy="8" r="5"/>',
+    "constant": '<text x="17" y="13">θ</text>',
+    "determined": _CIRCLE,
+    "plate": '<rect x="2" y="1" width="30" height="14" rx="4"/>',
+    "scope": '<rect x="2" y="1" width="30" height="14" rx="2"/>',
+}
+_WORDS = {
+    "random": "latent",
+    "observed": "observed",
+    "deterministic": "deterministic",
+    "module": "deterministic, by name",
+    "critic": "told by the critic",
+    "constant": "input or constant",
+    "determined": "determined by what is observed",
+    "plate": "plate: repeated",
+    "scope": "module: its name opens and closes it",
+}
 
 
 def legend(figure: Figure) -> str:
@@ -55,31 +74,30 @@ def legend(figure: Figure) -> str:
     )
 
 
-def _switches(arrows: tuple[Arrow, ...]) -> Iterator[str]:
-    for flag, value, kind, word, says, sample in _ARROWS:
-        if any(getattr(arrow, flag) == value for arrow in arrows):
+def _switches(arrows: Sequence[Arrow]) -> Iterator[str]:
+    for kind in _KINDS:
+        if any(getattr(arrow, kind.flag) == kind.value for arrow in arrows):
+            mark = f"arrow {kind.flag}" if kind.value else "arrow"
             yield (
-                f'<button type="button" class="switch" data-kind="{word}" aria-pressed="true">'
-                f'{_sample(kind, sample)}<span class="word">{word}</span>'
-                f'<span class="says">{says}</span></button>'
+                f'<button type="button" class="switch" data-kind="{kind.word}" '
+                f'aria-pressed="true">{_sample(mark, kind.sample)}'
+                f'<span class="word">{kind.word}</span><span class="says">{kind.says}</span>'
+                "</button>"
             )
 
 
 def _marks(figure: Figure) -> Iterator[str]:
-    kinds = {"observed", *(n.shape for n in figure.nodes if n.shape != "random" or not n.observed)}
+    """Explain what occurs, and what a reader's clicks may bring."""
+    shapes = {n.shape for n in figure.nodes if n.shape != "random" or not n.observed}
     frames = {"scope" if frame.scope else "plate" for frame in figure.frames}
-    for kind, word, sample in _NODES:
-        if kind in kinds:
-            name = f"node {kind}"
-            yield f"<li>{_sample(name, sample)}{word}</li>"
-    yield f'<li class="if-determined">{_sample("node determined", _CIRCLE)}determined</li>'
-    for kind, word, sample in _FRAMES:
-        if kind in frames:
-            yield f"<li>{_sample(kind, sample)}{word}</li>"
+    for name, word in _WORDS.items():
+        if name in ("observed", "determined") or name in shapes | frames:
+            mark = name if name in ("plate", "scope") else f"node {name}"
+            yield f'<li class="if-{name}">{_sample(mark, _SAMPLES[name])}{word}</li>'
 
 
-def _sample(kind: str, shapes: str) -> str:
+def _sample(mark: str, shapes: str) -> str:
     return (
         '<svg class="sample" width="35" height="16" viewBox="0 0 35 16" aria-hidden="true">'
-        f'<g class="{kind}">{shapes}</g></svg>'
+        f'<g class="{mark}">{shapes}</g></svg>'
     )

@@ -14,27 +14,23 @@ from functools import cache
 from hashlib import sha256
 from html import escape
 from importlib.resources import files
-from typing import Any
+from typing import Any, NamedTuple
 
 from daguerre.draw.curves import Point
-from daguerre.draw.depths import closed, closed_at, deepest
-from daguerre.draw.equations import factor, factorisation
-from daguerre.draw.formula import Outline, formula
-from daguerre.draw.labels import index, label
+from daguerre.draw.depths import closed, deepest
+from daguerre.draw.factors import cost_row, model_row
 from daguerre.draw.layout import layout
 from daguerre.draw.legend import legend
-from daguerre.draw.markup import clean, element, number
+from daguerre.draw.markup import clean
 from daguerre.draw.notation import Figure
 from daguerre.draw.picture import Picture
 from daguerre.draw.sheet import Panel, Sheet
 from daguerre.draw.shorter import shorter
 from daguerre.draw.svg import svg
-from daguerre.graph import Graph, GraphError, Plate
+from daguerre.graph import Graph, GraphError
 
 __all__ = ["asked", "numbered", "page"]
 
-_SIZE = 19.0  # of the type in equations
-_MOST_FACTORS = 40
 _MOST_BYTES = 1_500_000  # of pictures that show a net less deeply
 _MARGIN = 12.0
 _PATH = re.compile(r' d="([^"]+)"')
@@ -103,6 +99,14 @@ def asked(figure: Figure) -> Graph | None:
         return None
 
 
+class _View(NamedTuple):
+    """One depth of a net: its picture, and what each closed scope holds."""
+
+    depth: int
+    drawing: str
+    holds: Mapping[str, Sequence[str]]
+
+
 class _Panel:
     """One panel: its markup, and what the script is told."""
 
@@ -116,46 +120,42 @@ class _Panel:
         return {
             "title": self._figure.title,
             "observed": [node.name for node in self._figure.nodes if node.observed],
-            "depths": [depth for depth, _, _ in self._views],
-            "holds": [[*holds.items()] for _, _, holds in self._views],
+            "holds": [[*view.holds.items()] for view in self._views],
             "graph": None if self._graph is None else numbered(self._graph),
         }
 
     @property
     def html(self) -> str:
-        figure, last = self._figure, len(self._views) - 1
+        """The section: what is seen without a script, and the controls."""
+        figure, last = self._figure, self._views[-1]
         views = (
-            f'<div class="view"{"" if i == last else " hidden"}>{drawing}</div>'
-            for i, (_, drawing, _) in enumerate(self._views)
+            f'<div class="view"{"" if view is last else " hidden"}>{view.drawing}</div>'
+            for view in self._views
         )
         return _filled(
             "panel.html",
             name=_text(figure.title or f"Figure {self._place + 1}"),
             title=f"<h2>{_text(figure.title)}</h2>" if figure.title else "",
-            depths=_depths([depth for depth, _, _ in self._views]),
+            depths=_depths([view.depth for view in self._views]),
             views="".join(views),
-            equation=_equation(self._graph) if self._graph else "",
-            cost=_row("Cost", *_set([figure.caption])) if figure.caption else "",
+            model=model_row(self._graph) if self._graph else "",
+            cost=cost_row(figure.caption) if figure.caption else "",
             legend=legend(figure),
         )
 
 
-def _views(panel: Panel) -> list[tuple[int, str, Mapping[str, Sequence[str]]]]:
-    """Return depth, picture and contents of closed scopes, for each depth; the whole one last."""
-    figure, most = panel.figure, deepest(panel.figure)
-    views: list[tuple[int, str, Mapping[str, Sequence[str]]]] = []
-    room = _MOST_BYTES
+def _views(panel: Panel) -> list[_View]:
+    """Draw a net at each depth, the whole of it last."""
+    views: list[_View] = []
+    most, room = deepest(panel.figure), _MOST_BYTES
     for depth in range(most):
-        shown = closed(figure, depth)
+        shown, holds = closed(panel.figure, depth)
         drawing = _drawing(shown, layout(shown))
         room -= len(drawing)
         if room < 0:
             break
-        known = {node.name for node in figure.nodes}
-        boxes = [n.name for n in shown.nodes if n.name not in known]
-        shut = closed_at(figure, depth)
-        views.append((depth, drawing, dict(zip(boxes, (s.members for s in shut), strict=True))))
-    return [*views, (most, _drawing(figure, panel.picture), {})]
+        views.append(_View(depth, drawing, holds))
+    return [*views, _View(most, _drawing(panel.figure, panel.picture), {})]
 
 
 def _drawing(figure: Figure, picture: Picture) -> str:
@@ -182,61 +182,6 @@ def numbered(graph: Graph) -> Mapping[str, Any]:
         "inverts": adjacency.inverts,
         "lagged": next((graph.names[i] for i in adjacency.lagged), ""),
     }
-
-
-def _equation(graph: Graph) -> str:
-    """Set the factorisation in pieces, one for each variable, so that each can be lit."""
-    names = [n for n in graph.order if graph[n].map != "input"]
-    if len(names) > _MOST_FACTORS:
-        words = f"{len(names)} factors are too many to be shown here."
-        return _row("Model", f'<span class="note">{words}</span>')
-    random = [n for n in names if graph[n].map == "stochastic"]
-    is_joint = any(graph.kind(n) == "prescribed" for n in graph.leaves)
-    pieces: dict[str, str] = {}
-    for name in (*random, *(n for n in names if n not in random)):
-        pieces[name] = factor(graph, name)
-        if name in random:
-            before = _products(graph, name) if is_joint else rf"{label(name)} \sim "
-            pieces[name] = before + pieces[name]
-    left = [factorisation(graph).partition(" = ")[0] + " ="] if is_joint and random[1:] else []
-    kinds = {"stochastic": "factor", "deterministic": "factor map"}
-    images = _set([*left, *pieces.values()])
-    spans = (
-        f'<span class="{kinds[graph[n].map]}" data-name="{_text(n)}">{image}</span>'
-        for n, image in zip(pieces, images[len(left) :], strict=True)
-    )
-    return _row("Model", "".join([*images[: len(left)], *spans]))
-
-
-def _products(graph: Graph, name: str) -> str:
-    plates = (plate for plate in graph.plates if plate.name in graph[name].plates)
-    return "".join(map(_product, plates))
-
-
-def _product(plate: Plate) -> str:
-    if len(plate.name) > 1:
-        return rf"\prod_{{{index(plate)}}} "
-    return rf"\prod_{{{index(plate)}=1}}^{{{plate.size or label(plate.name.upper())}}} "
-
-
-def _set(pieces: Sequence[str]) -> list[str]:
-    """Set formulas as images of one height, so that they stand on one line."""
-    outlines = [formula(latex, size=_SIZE) for latex in pieces]
-    rise, fall = max(o.ascent for o in outlines) + 1, max(o.descent for o in outlines) + 1
-    return [_image(o, latex, rise, fall) for o, latex in zip(outlines, pieces, strict=True)]
-
-
-def _image(outline: Outline, latex: str, rise: float, fall: float) -> str:
-    size = {"width": number(outline.width + 2), "height": number(rise + fall)}
-    box = f"-1 {number(-rise)} {size['width']} {size['height']}"
-    words = {"class": "formula", "role": "img", "aria-label": latex[:200]}
-    path = element("path", {"d": shorter(outline.path)})
-    return element("svg", {**words, **size, "viewBox": box}, path)
-
-
-def _row(name: str, content: str) -> str:
-    kind = name.lower()
-    return f'<div class="row {kind}"><h3>{name}</h3><div>{content}</div></div>'
 
 
 def _depths(depths: Sequence[int]) -> str:

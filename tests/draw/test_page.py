@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from daguerre.draw import Arrow, Figure, Frame, Node, draw, figure, with_critic
 from daguerre.draw.augmented import Augmented, Conditional
-from daguerre.draw.depths import closed, closed_at, deepest
+from daguerre.draw.depths import closed, deepest
 from daguerre.draw.equations import factor, factorisation
 from daguerre.draw.formula import formula
 from daguerre.draw.layout import layout
@@ -189,14 +189,14 @@ def test_an_unknown_variable_has_no_factor():
 @given(dotted_graphs(), st.integers(0, 3))
 def test_a_closed_figure_is_the_quotient(graph, depth):
     whole = figure(graph)
-    shown, shut = closed(whole, depth), closed_at(whole, depth)
-    seat = {name: frame.name for frame in shut for name in frame.members}
+    shown, holds = closed(whole, depth)
+    seat = {name: box for box, inside in holds.items() for name in inside}
     names = [node.name for node in shown.nodes]
     assert names == list(dict.fromkeys(seat.get(n, n) for n in graph.names))
     pairs = {(seat.get(a, a), seat.get(b, b)) for a, b in graph.edges}
     assert {(a.source, a.target) for a in shown.arrows} == {(a, b) for a, b in pairs if a != b}
     assert deepest(shown) == min(depth, deepest(whole))
-    assert closed(whole, deepest(whole)) is whole
+    assert closed(whole, deepest(whole)) == (whole, {})
 
 
 def test_closed_modules_keep_plates_and_say_what_is_random():
@@ -213,7 +213,7 @@ def test_closed_modules_keep_plates_and_say_what_is_random():
         Frame("k", "k", ("k.g",), scope=True),
         Frame("t", "T", ("k.g", "m.z")),
     )
-    shown = closed(Figure(nodes, arrows, frames), 0)
+    shown = closed(Figure(nodes, arrows, frames), 0).figure
     assert {n.name: n.shape for n in shown.nodes} == {"x": "random", "m": "random", "k": "module"}
     assert [(f.name, f.members) for f in shown.frames] == [("n", ("m",))]
     assert [a.deterministic for a in shown.arrows] == [True, False]
@@ -222,14 +222,17 @@ def test_closed_modules_keep_plates_and_say_what_is_random():
 def test_a_variable_called_as_a_scope_keeps_its_name():
     frames = (Frame("f", "f", ("f.a", "f.b"), scope=True),)
     drawn = Figure((Node("f", "f"), Node("f.a", "a"), Node("f.b", "b")), (), frames)
-    assert [node.name for node in closed(drawn, 0).nodes] == ["f", "f (module)"]
+    assert closed(drawn, 0).holds == {"f (module)": ("f.a", "f.b")}
+    assert [node.name for node in closed(drawn, 0).figure.nodes] == ["f", "f (module)"]
 
 
 def test_a_residual_net_has_a_picture_for_each_depth():
     shown = figure(NETS["resnet"])
-    counts = [len(layout(closed(shown, depth)).nodes) for depth in range(deepest(shown) + 1)]
+    counts = [
+        len(layout(closed(shown, depth).figure).nodes) for depth in range(deepest(shown) + 1)
+    ]
     assert counts == sorted(counts)
     assert counts[0] == 12
     data = json.loads(Tags(html(shown)).data)[0]
-    assert data["depths"] == [0, 1, 2, 3]
+    assert [len(holds) for holds in data["holds"]] == [4, 8, 3, 0]
     assert {name for name, _ in data["holds"][0]} == {f"layer{i}" for i in range(1, 5)}

@@ -66,9 +66,10 @@ function panel(section, data) {
   }
 
   // Boxes can only be measured once a view is shown.
-  function prepare({ svg, nodes, ready }) {
+  function prepare(shown) {
+    const { svg, nodes, ready } = shown;
     if (ready) return;
-    view().ready = true;
+    shown.ready = true;
     for (const node of nodes.values()) node.prepend(hit(node, 5));
     for (const scope of all(svg, "g.scope")) {
       const button = hit(scope.querySelector(".label"), 5);
@@ -123,9 +124,11 @@ function panel(section, data) {
   }
 
   function describe(node, name, { observed, determined, apart, query }) {
-    const facts = [observed && "observed", determined && "determined", query && "asked about", apart && "independent"];
+    const inside = view().boxes.get(name);
+    if (inside) node.setAttribute("aria-expanded", "false");
+    else node.setAttribute("aria-pressed", String(observed));
+    const facts = [inside && `a module of ${inside.length} variables`, observed && "observed", determined && "determined", query && "asked about", apart && "independent"];
     node.setAttribute("aria-label", [brief(name), ...facts.filter(Boolean)].join(", "));
-    node.setAttribute("aria-pressed", String(observed));
   }
 
   function paintArrows(answer, lit, over) {
@@ -135,12 +138,13 @@ function panel(section, data) {
       const pair = [at(answer.names[k]), at(answer.names[k + 1])];
       return edges.get(joined(...(forward ? pair : pair.reverse())));
     }) : [];
+    const pale = (name) => view().nodes.get(name)?.classList.contains("apart");
     const near = lit && new Set([over, ...lit.children]);
     for (const { element, source, target, kinds } of arrows) {
       const inside = near && edges.get(joined(source, target)) === element &&
         (target === over || (near.has(target) && (source === over || lit.all.includes(source))));
       element.classList.toggle("on-trail", steps.includes(element));
-      element.classList.toggle("faint", Boolean(lit) && !inside);
+      element.classList.toggle("faint", Boolean(lit ? !inside : pale(source) || pale(target)));
       element.classList.toggle("off", kinds.some((kind) => state.off.has(kind)));
     }
   }
@@ -194,6 +198,7 @@ function panel(section, data) {
     if (lines.join("\n") === said) return;
     said = lines.join("\n");
     finding.replaceChildren(...lines.map((line) => make("p", line)));
+    if (lines.at(-1) === hint()) finding.lastChild.className = "hint";
   }
 
   // What a reader does
@@ -299,7 +304,7 @@ function panel(section, data) {
     for (const node of all(copy, "g.node")) {
       const shown = node.classList.contains("observed") ? "#d9dde3" : "#ffffff";
       all(node, "circle, rect, path:not(.label)").forEach((shape) => shape.setAttribute("fill", shown));
-      ["role", "tabindex", "aria-label", "aria-pressed"].forEach((key) => node.removeAttribute(key));
+      ["role", "tabindex", "aria-label", "aria-pressed", "aria-expanded"].forEach((key) => node.removeAttribute(key));
     }
     const marks = ["over", "determined", "apart", "query", "end", "on-trail", "opener", "faint", "opens", "off"];
     all(copy, "g").forEach((e) => e.classList.remove(...marks));
@@ -389,6 +394,7 @@ function panel(section, data) {
   stage.addEventListener("click", (event) => {
     if (moved >= 5) return;
     const node = event.target.closest("g.node");
+    if (event.pointerType === "touch") state.over = node?.dataset.name ?? null; // a finger points as it taps
     if (node) choose(node.dataset.name, state.mode === "ask" || event.shiftKey);
     else if (event.target.matches(".scope > .hit"))
       show(state.view - 1, event.target.parentNode.dataset.name);
