@@ -46,12 +46,12 @@ _WORDS = {
     "random": "latent",
     "observed": "observed",
     "deterministic": "deterministic",
-    "module": "deterministic, by name",
+    "module": "deterministic, named by a word",
     "critic": "told by the critic",
     "constant": "input or constant",
     "determined": "determined by what is observed",
     "plate": "plate: repeated",
-    "scope": "module: its name opens and closes it",
+    "scope": "module: click its name",
 }
 
 

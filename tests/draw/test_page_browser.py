@@ -9,7 +9,7 @@ import pytest
 from dotted import NETS
 from figures import DRAWN
 
-from daguerre.draw import Figure, figure
+from daguerre.draw import Arrow, Figure, Node, figure
 from daguerre.draw.page import numbered, page
 from daguerre.draw.sheet import sheet
 from daguerre.graph import Graph, Map, Variable
@@ -427,6 +427,11 @@ def test_what_is_observed_stays_so_behind_closed_modules(opened):
     shown.click('[data-view="0"]')
     shown.hover(body("b"))
     assert arrows(shown, ".on-trail") == {("a", "m"), ("m", "b")}
+    shown.keyboard.press("Escape")
+    shown.click("[data-do=reset]")
+    shown.hover(body("b"))
+    assert marked(shown, "faint") == {"a"}
+    assert arrows(shown, ":not(.faint)") == {("m", "b"), ("b", "c")}
 
 
 # Pages of all kinds
@@ -447,6 +452,14 @@ def test_chains_say_why_they_cannot_be_asked(opened):
     shown.click(body("z"))
     assert marked(shown, "observed") == {"x"}
     assert shown.locator(".factor.lit").count() == 1
+
+
+def test_a_cycle_is_drawn_and_not_asked(opened):
+    nodes = (Node("a", "a"), Node("b", "b"))
+    shown = opened(Figure(nodes, (Arrow("a", "b"), Arrow("b", "a"))))
+    shown.click(body("a"))
+    assert "no acyclic graph" in finding(shown)
+    assert marked(shown, "observed") == set()
 
 
 def test_the_picture_is_saved_as_it_is_seen(opened, tmp_path):

@@ -139,10 +139,11 @@ function panel(section, data) {
       return edges.get(joined(...(forward ? pair : pair.reverse())));
     }) : [];
     const pale = (name) => view().nodes.get(name)?.classList.contains("apart");
-    const near = lit && new Set([over, ...lit.children]);
+    const heads = lit && new Set([over, ...lit.children].map(at));
+    const near = lit && new Set([over, ...lit.all].map(at));
     for (const { element, source, target, kinds } of arrows) {
-      const inside = near && edges.get(joined(source, target)) === element &&
-        (target === over || (near.has(target) && (source === over || lit.all.includes(source))));
+      const inside = lit && edges.get(joined(source, target)) === element &&
+        heads.has(target) && near.has(source);
       element.classList.toggle("on-trail", steps.includes(element));
       element.classList.toggle("faint", Boolean(lit ? !inside : pale(source) || pale(target)));
       element.classList.toggle("off", kinds.some((kind) => state.off.has(kind)));
@@ -176,10 +177,11 @@ function panel(section, data) {
 
   function asked(apart, known_) {
     const rest = g.names.filter((n) => n !== state.query && !apart.has(n) && !state.observed.has(n));
+    const free = [...apart];
     return [
       `${brief(state.query)}${known_}`,
-      apart.size ? `is independent of ${listed([...apart])}` : "is independent of nothing here",
-      rest.length ? `and may depend on ${listed(rest)}.` : "and depends on nothing.",
+      ...(rest.length ? [`may depend on ${listed(rest)}`] : []),
+      ...(free.length ? [`${rest.length ? "but " : ""}is independent of ${listed(free)}.`] : []),
       "Point at another variable for the trail that joins them.",
     ];
   }

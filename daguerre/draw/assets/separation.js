@@ -1,5 +1,6 @@
 "use strict";
-// Independence as daguerre.structure decides it: variables by number, in order of declaration.
+// D-separation (Geiger, Verma and Pearl 1990) as daguerre.structure decides it, to the letter:
+// variables by number, in order of declaration.
 const daguerre = (() => {
   function graph({ names, parents, maps, inputs, inverts, lagged }) {
     const children = names.map(() => []);
@@ -45,14 +46,14 @@ const daguerre = (() => {
     return { g, x, y, fixed, known, opened: reach(known, g.parents) };
   }
 
-  // A shortest open trail, breadth first; a state says whether it was reached from a parent.
-  function witness({ g, x, y, known, opened }) {
-    if (known.has(x) || known.has(y)) return null;
-    const start = { i: x, fell: false, from: null };
+  // Shortest open trails to all there is, breadth first; a state says whether it was reached
+  // from a parent.
+  function trails({ g, x, known, opened }) {
+    const first = new Map();
     const seen = new Set([2 * x]);
-    const frontier = [start];
+    const frontier = known.has(x) ? [] : [{ i: x, fell: false, from: null }];
     for (const state of frontier) {
-      if (state.i === y) return back(state);
+      if (!first.has(state.i)) first.set(state.i, state);
       const onward = [];
       if (!known.has(state.i)) onward.push(...g.children[state.i].map((i) => ({ i, fell: true })));
       if (opened.has(state.i) || !state.fell)
@@ -64,7 +65,12 @@ const daguerre = (() => {
         frontier.push({ i, fell, from: state });
       }
     }
-    return null;
+    return first;
+  }
+
+  function witness(q) {
+    const end = q.known.has(q.y) ? undefined : trails(q).get(q.y);
+    return end ? back(end) : null;
   }
 
   function back(state) {
@@ -138,11 +144,15 @@ const daguerre = (() => {
     };
   }
 
-  // All variables that are independent of one, which is neither given nor any of them.
+  // All variables that are independent of one, which is neither given nor any of them. An input
+  // that is asked about is not given, so each input is a question of its own.
   function apart(g, x, given) {
     const [i, zs] = [g.number.get(x), numbers(g, given)];
-    const others = g.names.filter((_, j) => j !== i && !zs.includes(j));
-    return others.filter((y) => !witness(query(g, i, g.number.get(y), zs)));
+    const q = query(g, i, i, zs);
+    const reached = trails(q);
+    const apart_ = (j) => g.inputs.includes(j)
+      ? !witness(query(g, i, j, zs)) : q.known.has(j) || !reached.has(j);
+    return g.names.filter((_, j) => j !== i && !zs.includes(j) && apart_(j));
   }
 
   const determined = (g, given) => {
