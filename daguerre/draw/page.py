@@ -33,6 +33,7 @@ __all__ = ["asked", "numbered", "page"]
 
 _MOST_BYTES = 1_500_000  # of pictures that show a net less deeply
 _MARGIN = 12.0
+_SCRIPTS = ("separation.js", "words.js", "window.js", "page.js")
 _PATH = re.compile(r' d="([^"]+)"')
 
 
@@ -57,7 +58,7 @@ def page(sheet: Sheet) -> str:
     """
     panels = [_Panel(panel, i) for i, panel in enumerate(sheet.panels)]
     titles = [panel.figure.title for panel in sheet.panels if panel.figure.title]
-    script, style = _asset("separation.js") + _asset("page.js"), _asset("page.css")
+    script, style = "".join(map(_asset, _SCRIPTS)), _asset("page.css")
     policy = (
         f"default-src 'none'; script-src {_digest(script)}; style-src {_digest(style)}; "
         "img-src data:; base-uri 'none'; form-action 'none'"

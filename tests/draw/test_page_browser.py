@@ -412,6 +412,16 @@ def test_a_net_opens_and_closes_by_depth(opened):
     assert shown.locator('[data-view="0"]').get_attribute("aria-pressed") == "true"
 
 
+def test_an_outer_module_is_closed_with_all_in_it(opened):
+    shown = opened(figure(NETS["resnet"]))
+    shown.click('[data-view="3"]')
+    shown.locator('.view:not([hidden]) g.scope[data-name="layer2"] > .hit').focus()
+    shown.keyboard.press("Enter")
+    assert shown.locator('[data-view="0"]').get_attribute("aria-pressed") == "true"
+    assert shown.evaluate("document.activeElement.dataset.name") == "layer2"
+    assert "A module of 16 variables" in finding(shown)
+
+
 def test_what_is_observed_stays_so_behind_closed_modules(opened):
     noisy = Graph.from_edges(
         [("a", "m.p"), ("m.p", "m.q"), ("m.q", "b"), ("b", "c")], nodes=["a", "m.p", "m.q", "b"]

@@ -1,16 +1,8 @@
 
 // Panels: each keeps what is observed, asked and shown, and paints it after every change.
-const LONGEST = 48; // characters of a name in words
-const TALLEST = 0.72; // of the window
-const LARGEST = 1.5; // how much a small picture grows to fill its stage
 const SMALLEST = 0.45; // at which a view is still read
-const MOST = 12; // names in a sentence
-const STEP = 1.3, DEEPEST = 16;
+const STEP = 1.3;
 
-const brief = (name) => (name.length > LONGEST ? `${name.slice(0, LONGEST - 1)}…` : name);
-const listed = (names) => names.slice(0, MOST).map(brief).join(", ") +
-  (names.length > MOST ? ` and ${names.length - MOST} more` : "");
-const arrowed = (text) => text.replaceAll(" -> ", " → ").replaceAll(" <- ", " ← ");
 const all = (root, selector) => [...root.querySelectorAll(selector)];
 const make = (tag, text) => Object.assign(document.createElement(tag), { textContent: text });
 const press = (button, on) => button.setAttribute("aria-pressed", String(on));
@@ -24,18 +16,18 @@ function panel(section, data) {
   const views = all(section, ".view").map((element, k) => readView(element, data.holds[k]));
   const state = {
     observed: new Set(data.observed), query: null, other: null, over: null, mode: "observe",
-    view: views.length - 1, off: new Set(), box: null,
+    view: views.length - 1, off: new Set(),
   };
   const view = () => views[state.view];
-  const refused = !g
-    ? "The solid arrows make no acyclic graph, so independence cannot be asked here."
-    : g.lagged
-      ? `${brief(g.lagged)} depends on an earlier time slice: the graph of one slice does not tell how variables of different times hang together.`
-      : "";
+  const refused = refusal(g);
   const isVariable = (name) => Boolean(g) && g.number.has(name);
   const isInput = (name) => isVariable(name) && g.inputs.includes(g.number.get(name));
   const always = new Set(refused ? [] : daguerre.determined(g, []));
   const given = () => (g ? g.names.filter((n) => state.observed.has(n)) : []);
+
+  const { words, hint } = narrator(g, state, { given, always, isVariable, isInput, refused });
+  const { fit, zoom, pan, uncover, scaleOf } = windowOn(
+    stage, () => view().size, (box) => view().svg.setAttribute("viewBox", box));
 
   function readView(element, holds) {
     const svg = element.querySelector("svg");
@@ -120,7 +112,7 @@ function panel(section, data) {
     paintArrows(answer, lit, over);
     section.classList.toggle("determines", determines);
     for (const factor of factors) factor.classList.toggle("lit", factor.dataset.name === over);
-    say(words({ asks, apart, answer, lit, over, known }));
+    say(words({ asks, apart, answer, lit, over, known, inside: view().boxes.get(over) }));
   }
 
   function describe(node, name, { observed, determined, apart, query }) {
@@ -148,51 +140,6 @@ function panel(section, data) {
       element.classList.toggle("faint", Boolean(lit ? !inside : pale(source) || pale(target)));
       element.classList.toggle("off", kinds.some((kind) => state.off.has(kind)));
     }
-  }
-
-  // What is to be said
-  function words({ asks, apart, answer, lit, over, known }) {
-    const known_ = given().length ? ` given ${listed(given())}` : "";
-    const inside = view().boxes.get(over);
-    if (inside) return [brief(over), `A module of ${inside.length} variables; click to open it.`];
-    if (answer) return [
-      answer.independent
-        ? `${brief(state.query)} and ${brief(over)} are independent${known_}`
-        : `${brief(state.query)} and ${brief(over)} may depend on each other${known_}`,
-      ...answer.reasons.map(arrowed),
-    ];
-    if (asks && over !== null && state.observed.has(over)) return [`${brief(over)} is observed`, "Its value is known, so it depends on nothing."];
-    if (asks) return asked(apart, known_);
-    if (lit) return blanketed(lit, over, known);
-    if (over !== null && g && !isVariable(over)) return [brief(over), "It belongs to the inference or the cost, not to the model."];
-    if (refused) return [over === null ? "Figure" : brief(over), refused];
-    const named = given().length ? `Observed: ${listed(given())}` : "Nothing is observed";
-    const found = g.names.filter((n) => known.has(n) && !always.has(n) && !state.observed.has(n));
-    return [named, ...(found.length ? [`This determines ${listed(found)}.`] : []), hint()];
-  }
-
-  const hint = () => state.mode === "observe"
-    ? "Click a variable to observe it; point at one to see its Markov blanket."
-    : "Click two variables: are they independent?";
-
-  function asked(apart, known_) {
-    const rest = g.names.filter((n) => n !== state.query && !apart.has(n) && !state.observed.has(n));
-    const free = [...apart];
-    return [
-      `${brief(state.query)}${known_}`,
-      ...(rest.length ? [`may depend on ${listed(rest)}`] : []),
-      ...(free.length ? [`${rest.length ? "but " : ""}is independent of ${listed(free)}.`] : []),
-      "Point at another variable for the trail that joins them.",
-    ];
-  }
-
-  function blanketed({ parents, children, mates }, over, known) {
-    const status = state.observed.has(over) ? ", observed" : isInput(over) ? ", an input: always given"
-      : known.has(over) ? ", determined" : "";
-    const parts = { Parents: parents, Children: children, "Other parents of its children": mates };
-    const lines = Object.entries(parts).filter(([, names]) => names.length);
-    return [`${brief(over)}${status}`, ...lines.map(([word, names]) => `${word}: ${listed(names)}`),
-      lines.length ? "Given these, the rest is independent of it." : "It stands alone."];
   }
 
   let said = "";
@@ -255,47 +202,10 @@ function panel(section, data) {
     if (name) (view().nodes.get(name) ?? view().nodes.get(view().seat.get(name)))?.focus();
   }
 
-  const scaleOf = ({ size: [width, height] }) =>
-    Math.min(LARGEST, stage.clientWidth / width, Math.max(stage.clientHeight, innerHeight * TALLEST) / height);
-
-  // The window on the picture: left, top and the scale
-  function fit() {
-    const [width, height] = view().size;
-    const room = stage.clientWidth;
-    const tall = Math.max(320, Math.min(height * Math.min(LARGEST, room / width), innerHeight * TALLEST));
-    stage.style.minHeight = `${Math.round(tall)}px`;
-    if (!room) return; // not laid out yet
-    const scale = scaleOf(view());
-    look(width / 2 - room / scale / 2, height / 2 - stage.clientHeight / scale / 2, scale, scale);
-  }
-
-  function look(x, y, scale, least = state.box.least) {
-    const close = Math.max(least, Math.min(scale, least * DEEPEST));
-    const [w, h] = [stage.clientWidth / close, stage.clientHeight / close];
-    const [width, height] = view().size;
-    const bound = (at, seen, whole) => Math.max(Math.min(0, whole - seen), Math.min(at, Math.max(0, whole - seen)));
-    const loose = (at, seen, whole) => seen >= whole && close === least ? (whole - seen) / 2 : bound(at, seen, whole);
-    state.box = { x: loose(x, w, width), y: loose(y, h, height), scale: close, least };
-    stage.classList.toggle("zoomed", close > least * 1.001);
-    view().svg.setAttribute("viewBox", [state.box.x, state.box.y, w, h].map((v) => v.toFixed(2)).join(" "));
-  }
-
-  function zoom(factor, px = stage.clientWidth / 2, py = stage.clientHeight / 2) {
-    const { x, y, scale, least } = state.box;
-    const next = Math.max(least, Math.min(scale * factor, least * DEEPEST));
-    look(x + px / scale - px / next, y + py / scale - py / next, next);
-  }
-
-  function pan(dx, dy) {
-    look(state.box.x - dx / state.box.scale, state.box.y - dy / state.box.scale, state.box.scale);
-  }
-
-  function uncover(node) {
-    const [box, seen] = [node.getBoundingClientRect(), stage.getBoundingClientRect()];
-    const over = (low, high, from, to) => Math.max(0, from + 8 - low) - Math.max(0, high - to + 8);
-    const dx = over(box.left, box.right, seen.left, seen.right);
-    const dy = over(box.top, box.bottom, seen.top, seen.bottom);
-    if (dx || dy) pan(dx, dy);
+  // The nearest depth at which a module is closed
+  function close(name) {
+    const last = views.findLastIndex(({ boxes }, k) => k < state.view && boxes.has(name));
+    show(last < 0 ? state.view - 1 : last, name);
   }
 
   function save() {
@@ -354,7 +264,7 @@ function panel(section, data) {
     const scope = event.target.closest(".scope > .hit");
     const enter = event.key === "Enter" || event.key === " ";
     if (enter && node) choose(node.dataset.name, state.mode === "ask" || event.shiftKey);
-    else if (enter && scope) show(state.view - 1, scope.parentNode.dataset.name);
+    else if (enter && scope) close(scope.parentNode.dataset.name);
     else if (Object.hasOwn(keys, event.key)) keys[event.key]();
     else return;
     event.preventDefault();
@@ -398,8 +308,7 @@ function panel(section, data) {
     const node = event.target.closest("g.node");
     if (event.pointerType === "touch") state.over = node?.dataset.name ?? null; // a finger points as it taps
     if (node) choose(node.dataset.name, state.mode === "ask" || event.shiftKey);
-    else if (event.target.matches(".scope > .hit"))
-      show(state.view - 1, event.target.parentNode.dataset.name);
+    else if (event.target.matches(".scope > .hit")) close(event.target.parentNode.dataset.name);
     else forget();
   });
   stage.addEventListener("wheel", (event) => {
@@ -424,9 +333,8 @@ function panel(section, data) {
   }
   new ResizeObserver(() => stage.clientWidth !== wide && ((wide = stage.clientWidth), fit())).observe(stage);
   let wide = stage.clientWidth;
-  while (state.view && scaleOf(views[state.view]) < SMALLEST) state.view--;
+  while (state.view && scaleOf(views[state.view].size) < SMALLEST) state.view--;
   show(state.view);
-  return { state, show };
 }
 
 {
