@@ -11,6 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from daguerre.draw import notation
 from daguerre.draw.notation import Figure
+from daguerre.draw.page import page
 from daguerre.draw.png import fitting, png
 from daguerre.draw.sheet import Sheet, sheet
 from daguerre.draw.svg import svg
@@ -68,7 +69,7 @@ class Drawing:
         A PNG has two pixels for one of the drawing, fewer where it would be too large.
 
         Args:
-            path: A name that ends in `.svg` or `.png`.
+            path: A name that ends in `.svg`, `.png` or `.html`.
 
         Returns:
             The path.
@@ -80,6 +81,7 @@ class Drawing:
         path = Path(path)
         scale = fitting(self.sheet.width, self.sheet.height)
         writers = {".svg": lambda: self.svg.encode(), ".png": lambda: self.png(scale)}
+        writers[".html"] = lambda: page(self.sheet).encode()
         if path.suffix.lower() not in writers:
             raise ValueError(
                 f"cannot save a drawing as {path.name!r}: the suffix {path.suffix!r} is none of "

@@ -9,7 +9,7 @@ from functools import cached_property
 from daguerre.draw.labels import index, label
 from daguerre.graph import Graph, GraphError, Plate
 
-__all__ = ["factorisation"]
+__all__ = ["factor", "factorisation"]
 
 _TIME = "t"
 
@@ -40,7 +40,7 @@ def factorisation(graph: Graph, *, symbol: str = "p", parameters: str = r"\theta
         raise GraphError("an empty graph has no factorisation: it has no variables")
     words = _Words(graph, symbol, rf"_{_group(parameters)}" if parameters else "")
     random = [n for n in graph.order if graph[n].map == "stochastic"]
-    maps = words.maps([n for n in graph.order if graph[n].map == "deterministic"])
+    maps = words.maps([n for n in graph.order if graph[n].map == "deterministic"]).values()
     if random and any(graph.kind(n) == "prescribed" for n in graph.leaves):
         joint, product = words.joint(random), words.product(random)
         if joint != product:
@@ -48,6 +48,29 @@ def factorisation(graph: Graph, *, symbol: str = "p", parameters: str = r"\theta
         if not maps:
             return joint
     return _listed([*map(words.draw, random), *maps])
+
+
+def factor(graph: Graph, name: str, *, symbol: str = "p", parameters: str = r"\theta") -> str:
+    r"""Write what one variable brings to a model: its density, or its map.
+
+    Args:
+        graph: The model.
+        name: The variable; an input brings nothing.
+        symbol: LaTeX of the distribution.
+        parameters: LaTeX of its parameters, or nothing.
+
+    Raises:
+        GraphError: A name that the graph has not.
+
+    Example:
+        >>> g = Graph.from_edges([("z", "h"), ("h", "x")], deterministic=["h"])
+        >>> print(factor(g, "h"), factor(g, "x"))
+        h = f_\theta(z) p_\theta(x \mid h)
+    """
+    words = _Words(graph, symbol, rf"_{_group(parameters)}" if parameters else "")
+    if graph[name].map == "deterministic":
+        return words.maps([n for n in graph.order if graph[n].map == "deterministic"])[name]
+    return "" if graph[name].map == "input" else words.density(name)
 
 
 @dataclass(frozen=True)
@@ -64,17 +87,17 @@ class _Words:
 
     def product(self, random: Sequence[str]) -> str:
         """Write the factors, those in plates as products after those outside."""
-        return _nested([(self._ranges(name), self._density(name)) for name in random])
+        return _nested([(self._ranges(name), self.density(name)) for name in random])
 
     def draw(self, name: str) -> str:
         """Write how one random variable is drawn."""
-        return rf"{self._name(name)} \sim {self._density(name)}"
+        return rf"{self._name(name)} \sim {self.density(name)}"
 
-    def maps(self, names: Sequence[str]) -> list[str]:
+    def maps(self, names: Sequence[str]) -> dict[str, str]:
         """Write each deterministic variable as a function of its parents, numbered if several."""
         functions = [n for n in names if self.graph[n].inverts is None and self._given(n)]
         marks = {n: f"^{{({i})}}" for i, n in enumerate(functions, 1)} if functions[1:] else {}
-        return [f"{self._name(n)} = {self._value(n, marks.get(n, ''))}" for n in names]
+        return {n: f"{self._name(n)} = {self._value(n, marks.get(n, ''))}" for n in names}
 
     def _value(self, name: str, mark: str) -> str:
         given = self._given(name)
@@ -82,7 +105,8 @@ class _Words:
             return f"T({given})"
         return f"f{self.parameters}{mark}({given})" if given else r"\mathrm{const}"
 
-    def _density(self, name: str) -> str:
+    def density(self, name: str) -> str:
+        """Write the conditional density of one random variable."""
         given = self._given(name)
         return f"{self._p(learned=bool(given))}({self._name(name)}{_bar(given)})"
 

@@ -105,6 +105,7 @@ class Figure:
         frames: The plates and scopes.
         title: Plain text above the picture.
         caption: LaTeX of the cost, set under the picture.
+        graph: The model of which independence and factors are asked, where there is one.
 
     Raises:
         GraphError: No node, a name twice, an arrow or a frame that names an unknown node,
@@ -116,6 +117,7 @@ class Figure:
     frames: tuple[Frame, ...] = ()
     title: str = ""
     caption: str = ""
+    graph: Graph | None = None
 
     def __post_init__(self) -> None:
         if not self.nodes:
@@ -177,7 +179,7 @@ def figure(graph: Graph, *, observed: Iterable[str] = (), title: str = "") -> Fi
         for v in graph.variables
         for lag in v.lags
     ]
-    return Figure(tuple(nodes), (*arrows, *lagged), frames, title)
+    return Figure(tuple(nodes), (*arrows, *lagged), frames, title, graph=graph)
 
 
 def with_inference(figure: Figure, graph: Graph) -> Figure:
