@@ -6,6 +6,7 @@
 
 from daguerre.draw.drawing import Drawable, Drawing, draw
 from daguerre.draw.equations import factorisation
+from daguerre.draw.factors import factor_figure
 from daguerre.draw.formula import formula_svg
 from daguerre.draw.labels import label
 from daguerre.draw.layout import layout
@@ -17,6 +18,7 @@ from daguerre.draw.notation import (
     figure,
     with_caption,
     with_critic,
+    with_double_outlines,
     with_inference,
     with_labels,
 )
@@ -29,6 +31,7 @@ __all__ = [
     "Frame",
     "Node",
     "draw",
+    "factor_figure",
     "factorisation",
     "figure",
     "formula_svg",
@@ -36,6 +39,7 @@ __all__ = [
     "layout",
     "with_caption",
     "with_critic",
+    "with_double_outlines",
     "with_inference",
     "with_labels",
 ]

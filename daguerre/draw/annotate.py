@@ -13,7 +13,7 @@ from daguerre.draw.notation import Frame
 from daguerre.draw.picture import Box, PlacedFrame, PlacedNode, PlacedPath, PlacedType
 from daguerre.draw.terrain import Wall
 
-__all__ = ["centred", "framed", "labelled"]
+__all__ = ["centred", "framed", "labelled", "tagged"]
 
 _SIZE = 17.0
 _BESIDE = 8.0  # pixels between a label and its arrow
@@ -26,6 +26,34 @@ def centred(source: str, outline: Outline, centre: Point) -> PlacedType:
     """Set type in the middle of a node; a subscript hardly lifts the letter."""
     drop = (outline.ascent - min(outline.descent, 0.2 * outline.ascent)) / 2
     return PlacedType(source, outline, Point(centre.x - outline.width / 2, centre.y + drop))
+
+
+def tagged(nodes: Sequence[PlacedNode], paths: Sequence[PlacedPath]) -> list[PlacedNode]:
+    """Set the names of factors and dots, which cannot hold them, next to them and off all arrows.
+
+    Args:
+        nodes: All nodes.
+        paths: All arrows, with their labels.
+    """
+    ink = _Ink(paths)
+    taken = [n.box for n in nodes] + [path.label.box for path in paths if path.label]
+    result = []
+    for node in nodes:
+        if node.node.shape in ("factor", "dot"):
+            best = min(_around(node), key=lambda t: _struck(t.box, taken, ink, ()))
+            taken.append(best.box)
+            node = replace(node, label=best)
+        result.append(node)
+    return result
+
+
+def _around(node: PlacedNode) -> Iterator[PlacedType]:
+    """Propose places right, left, and at the corners."""
+    outline = node.label.outline
+    for dx, dy in ((1, 0), (-1, 0), (1, -1), (1, 1), (-1, -1), (-1, 1)):
+        x = node.centre.x + dx * (node.body.width + _BESIDE / 2 + outline.width / 2)
+        y = node.centre.y + dy * (node.body.height + outline.height / 2)
+        yield centred(node.node.label, outline, Point(x, y))
 
 
 def framed(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from daguerre.draw.annotate import centred, framed, labelled
+from daguerre.draw.annotate import centred, framed, labelled, tagged
 from daguerre.draw.bodies import body_for
 from daguerre.draw.curves import Point
 from daguerre.draw.detours import Plan
@@ -71,12 +71,13 @@ def layout(figure: Figure) -> Picture:
     beside = satellites(figure)
     for node in figure.nodes:
         if node.name in beside:
-            centre = _beside(figure, node, ends, places.boxes)
+            centre = _aside(figure, node, ends, places.boxes)
             ends[node.name] = End(node.name, centre, body_of[node.name])
     members = [frozenset(frame.members) for frame in figure.frames]
     walls = [Wall(box, names) for box, names in zip(places.boxes, members, strict=True)]
     nodes = [_placed(n, ends[n.name], type_of[n.name]) for n in figure.nodes]
     paths = labelled(_paths(figure, skeleton, places, ends, walls), nodes, walls)
+    nodes = tagged(nodes, paths)
     walls = grown(walls, skeleton.nesting, nodes, paths)
     frames = framed(figure.frames, [wall.box for wall in walls], plate_types, paths)
     frames.sort(key=lambda frame: -len(frame.frame.members))
@@ -91,6 +92,8 @@ def layout(figure: Figure) -> Picture:
 
 
 def _type(node: Node) -> Outline:
+    if not node.label:
+        return Outline("", 0.0, 0.0, 0.0)
     return formula(node.label, size=_SIZES.get(node.shape, _SIZE))
 
 
@@ -98,7 +101,7 @@ def _placed(node: Node, end: End, outline: Outline) -> PlacedNode:
     return PlacedNode(node, end.centre, end.body, centred(node.label, outline, end.centre))
 
 
-def _beside(figure: Figure, critic: Node, ends: Mapping[str, End], boxes: Sequence[Box]) -> Point:
+def _aside(figure: Figure, critic: Node, ends: Mapping[str, End], boxes: Sequence[Box]) -> Point:
     """Return a place to the right of all that stands at the height of the critic's inputs."""
     pairs = [{a.source, a.target} for a in figure.arrows if critic.name in (a.source, a.target)]
     seen = [ends[name].centre.y for pair in pairs for name in sorted(pair) if name in ends]

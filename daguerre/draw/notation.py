@@ -31,11 +31,14 @@ __all__ = [
     "figure",
     "with_caption",
     "with_critic",
+    "with_double_outlines",
     "with_inference",
     "with_labels",
 ]
 
-Shape = Literal["random", "deterministic", "module", "constant", "critic"]
+Shape = Literal[
+    "random", "deterministic", "double", "module", "constant", "dot", "factor", "critic"
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,16 +48,23 @@ class Node:
     Attributes:
         name: What arrows and frames call it; unique in its figure.
         label: LaTeX.
-        shape: `"random"` is a circle, `"deterministic"` a diamond, `"module"` a box with a double
-            outline (a deterministic map too, named by a word), `"constant"` (also an input) bare
-            type, `"critic"` the small circle of what a discriminator tells.
+        shape: `"random"` is a circle, `"deterministic"` a diamond, `"double"` the circle with a
+            double outline that some prefer to it, `"module"` a box with a double outline (a
+            deterministic map too, named by a word), `"constant"` (also an input) bare type,
+            `"dot"` a constant as a dot with its name beside, `"factor"` a small filled square
+            with its name beside, `"critic"` the small circle of what a discriminator tells.
         observed: Whether the node is shaded.
+        partial: Whether only its lower half is: some rows of the data lack it.
+        kind: What computes it, such as `"Linear(in_features=2, out_features=2)"`, where that is
+            known. Blocks of a net are equal only if their kinds are.
     """
 
     name: str
     label: str
     shape: Shape = "random"
     observed: bool = False
+    partial: bool = False
+    kind: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +78,7 @@ class Arrow:
         deterministic: Hollow head: the child is a function of its parents.
         adversarial: Blue: used together with its reverse.
         label: LaTeX beside the arrow, or nothing.
+        undirected: No head: a line between a factor and one of its variables.
     """
 
     source: str
@@ -76,6 +87,7 @@ class Arrow:
     deterministic: bool = False
     adversarial: bool = False
     label: str = ""
+    undirected: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +148,9 @@ class Figure:
         return any(node.name == name for node in self.nodes)
 
 
-def figure(graph: Graph, *, observed: Iterable[str] = (), title: str = "") -> Figure:
+def figure(
+    graph: Graph, *, observed: Iterable[str] = (), partial: Iterable[str] = (), title: str = ""
+) -> Figure:
     r"""Picture a model: solid arrows, hollow heads into deterministic variables, plates as frames.
 
     Dotted names, as an imported net has them, become scopes: `layer1.0.conv1` is a node `conv1`
@@ -148,6 +162,7 @@ def figure(graph: Graph, *, observed: Iterable[str] = (), title: str = "") -> Fi
     Args:
         graph: The model.
         observed: Names of the variables to shade.
+        partial: Names of those to shade by half: some rows of the data lack them.
         title: Plain text above the picture.
 
     Raises:
@@ -161,9 +176,12 @@ def figure(graph: Graph, *, observed: Iterable[str] = (), title: str = "") -> Fi
         >>> [node.label for node in mlp.nodes], mlp.frames[0].name
         (['x', '\\mathrm{0}', '\\mathrm{1}'], 'net')
     """
-    shaded = {graph[name].name for name in observed}
+    half = {graph[name].name for name in partial}
+    shaded = {graph[name].name for name in observed} - half
     inner = scopes(graph)
-    nodes = (replace(n, observed=n.name in shaded) for n in _nodes(graph, inner))
+    nodes = (
+        replace(n, observed=n.name in shaded, partial=n.name in half) for n in _nodes(graph, inner)
+    )
     held = {
         p.name: tuple(v.name for v in graph.variables if p.name in v.plates) for p in graph.plates
     }
@@ -232,6 +250,24 @@ def with_critic(figure: Figure, inputs: Iterable[str], *, label: str = "y") -> F
 def with_caption(figure: Figure, latex: str) -> Figure:
     """Set a cost under the picture, in LaTeX."""
     return replace(figure, caption=latex)
+
+
+def with_double_outlines(figure: Figure) -> Figure:
+    """Draw deterministic variables as circles with a double outline instead of diamonds.
+
+    References:
+        Koller and Friedman (2009), Probabilistic Graphical Models, section 5.2.
+
+    Example:
+        >>> gan = figure(Graph.from_edges([("z", "x")], deterministic=["x"]))
+        >>> [node.shape for node in with_double_outlines(gan).nodes]
+        ['random', 'double']
+    """
+    nodes = (
+        replace(node, shape="double") if node.shape == "deterministic" else node
+        for node in figure.nodes
+    )
+    return replace(figure, nodes=tuple(nodes))
 
 
 def with_labels(figure: Figure, labels: Mapping[tuple[str, str], str]) -> Figure:
