@@ -4,6 +4,7 @@
 [Drawing][daguerre.draw.Drawing].
 """
 
+from daguerre.draw.depths import collapsed
 from daguerre.draw.drawing import Drawable, Drawing, draw
 from daguerre.draw.equations import factorisation
 from daguerre.draw.factors import factor_figure
@@ -21,7 +22,9 @@ from daguerre.draw.notation import (
     with_double_outlines,
     with_inference,
     with_labels,
+    with_laws,
 )
+from daguerre.draw.repeats import folded
 
 __all__ = [
     "Arrow",
@@ -30,10 +33,12 @@ __all__ = [
     "Figure",
     "Frame",
     "Node",
+    "collapsed",
     "draw",
     "factor_figure",
     "factorisation",
     "figure",
+    "folded",
     "formula_svg",
     "label",
     "layout",
@@ -42,4 +47,5 @@ __all__ = [
     "with_double_outlines",
     "with_inference",
     "with_labels",
+    "with_laws",
 ]

@@ -147,12 +147,18 @@ class Augmented:
         visible, last = self.visible, self.indicators
         names = sorted(self.variables, key=lambda n: (n in last, n not in visible, n))
         nodes = (Node(n, label(n), observed=n in visible) for n in names)
+        named = {self._bearer(c): c.latex() for c in _sorted(self.conditionals)}
         arrows = dict.fromkeys(
             arrow
             for c in _sorted(self.conditionals)
             for arrow in sorted(c.arrows, key=lambda a: a.source)
         )
-        return with_caption(Figure(tuple(nodes), tuple(arrows)), self.latex())
+        shown = (replace(arrow, label=named.get(arrow, "")) for arrow in arrows)
+        return with_caption(Figure(tuple(nodes), tuple(shown)), self.latex())
+
+    def _bearer(self, conditional: Conditional) -> Arrow:
+        """Choose the arrow beside which the name of a distribution stands."""
+        return min(conditional.arrows, key=lambda a: (a.source in self.indicators, a.source))
 
     def latex(self) -> str:
         """Return the distributions in LaTeX, a line for each process."""

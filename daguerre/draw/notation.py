@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Literal
 
 from daguerre.draw.labels import index, is_word, label, path, plate_label, word
@@ -29,12 +30,16 @@ __all__ = [
     "Node",
     "Shape",
     "figure",
+    "named",
     "with_caption",
     "with_critic",
     "with_double_outlines",
     "with_inference",
     "with_labels",
+    "with_laws",
 ]
+
+_MOST_LAWS = 6
 
 Shape = Literal[
     "random", "deterministic", "double", "module", "constant", "dot", "factor", "critic"
@@ -99,12 +104,14 @@ class Frame:
         label: LaTeX; the count of a plate at its lower right, a scope's name at its upper left.
         members: Names of the nodes inside.
         scope: Whether it is a scope, which is tinted and says nothing of repetition.
+        repeats: How many equal blocks of a net in a row the scope stands for.
     """
 
     name: str
     label: str
     members: tuple[str, ...]
     scope: bool = False
+    repeats: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +156,12 @@ class Figure:
 
 
 def figure(
-    graph: Graph, *, observed: Iterable[str] = (), partial: Iterable[str] = (), title: str = ""
+    graph: Graph,
+    *,
+    observed: Iterable[str] = (),
+    partial: Iterable[str] = (),
+    kinds: Mapping[str, str] | None = None,
+    title: str = "",
 ) -> Figure:
     r"""Picture a model: solid arrows, hollow heads into deterministic variables, plates as frames.
 
@@ -163,6 +175,8 @@ def figure(
         graph: The model.
         observed: Names of the variables to shade.
         partial: Names of those to shade by half: some rows of the data lack them.
+        kinds: What computes the variables of a net, where that is known; a variable that is named
+            by a number alone then shows it, up to the first bracket.
         title: Plain text above the picture.
 
     Raises:
@@ -180,7 +194,8 @@ def figure(
     shaded = {graph[name].name for name in observed} - half
     inner = scopes(graph)
     nodes = (
-        replace(n, observed=n.name in shaded, partial=n.name in half) for n in _nodes(graph, inner)
+        replace(n, observed=n.name in shaded, partial=n.name in half)
+        for n in _nodes(graph, inner, kinds or {})
     )
     held = {
         p.name: tuple(v.name for v in graph.variables if p.name in v.plates) for p in graph.plates
@@ -196,6 +211,18 @@ def figure(
         for lag in v.lags
     ]
     return Figure(tuple(nodes), (*arrows, *lagged), frames, title)
+
+
+def named(name: str, kind: str = "", indices: Iterable[str] = ()) -> str:
+    r"""Write what a module is called, and what it is where a number alone says nothing.
+
+    Example:
+        >>> named("conv1", "Conv2d(3, 8)"), named("0", "Conv2d(3, 8)")
+        ('\\mathrm{conv1}', '\\mathrm{0}\\ \\mathrm{Conv2d}')
+    """
+    is_number = path(name)[-1].partition("@")[0].isdigit()
+    latex = word(name, indices)
+    return rf"{latex}\ {word(kind.partition('(')[0])}" if kind and is_number else latex
 
 
 def with_inference(figure: Figure, graph: Graph) -> Figure:
@@ -223,6 +250,37 @@ def with_inference(figure: Figure, graph: Graph) -> Figure:
     return replace(figure, nodes=(*figure.nodes, *own), arrows=(*figure.arrows, *arrows))
 
 
+def with_laws(figure: Figure, graph: Graph, symbol: str = "p", parameters: str = "") -> Figure:
+    r"""Write the CPDs of a model beside its arrows, one for each child.
+
+    What has parents in earlier time slices or is named by a word gets nothing, and neither does a
+    model of more than six such CPDs: its formula says it better.
+
+    Args:
+        figure: A picture that shows the model; arrows that have a label keep it.
+        graph: The model.
+        symbol: LaTeX of its distribution.
+        parameters: LaTeX of its parameters.
+
+    Example:
+        >>> vae = Graph.from_edges([("z", "x")])
+        >>> print(with_laws(figure(vae), vae, "p", r"\theta").arrows[0].label)
+        p_{\theta}(x \mid z)
+    """
+    called = {node.name: node.label for node in figure.nodes}
+    named = [v for v in graph.variables if v.parents and not v.lags and not is_word(v.name)]
+    below = f"_{{{parameters}}}" if parameters else ""
+    laws = {}
+    for v in named if len(named) <= _MOST_LAWS else ():
+        child, given = called[v.name], ", ".join(called[p] for p in v.parents)
+        law = rf"{symbol}{below}({child} \mid {given})"
+        if _is_map(v):
+            law = f"{child} = {f'f{below}' if v.inverts is None else 'T'}({given})"
+        laws[v.parents[-1], v.name] = law
+    free = {pair: law for pair, law in laws.items() if _bears_none(figure, pair)}
+    return with_labels(figure, free) if free else figure
+
+
 def with_critic(figure: Figure, inputs: Iterable[str], *, label: str = "y") -> Figure:
     """Add the critic as the auxiliary it is: a small node, told from each input by a blue arrow.
 
@@ -238,8 +296,9 @@ def with_critic(figure: Figure, inputs: Iterable[str], *, label: str = "y") -> F
 
     Example:
         >>> gan = figure(Graph.from_edges([("z", "x")], deterministic=["x"]))
-        >>> with_critic(gan, ["x"]).nodes[-1]
-        Node(name='critic', label='y', shape='critic', observed=False)
+        >>> critic = with_critic(gan, ["x"]).nodes[-1]
+        >>> critic.name, critic.label, critic.shape
+        ('critic', 'y', 'critic')
     """
     taken = sum(node.name.startswith("critic") for node in figure.nodes)
     node = Node(f"critic_{taken + 1}" if taken else "critic", label, "critic")
@@ -297,7 +356,9 @@ def with_labels(figure: Figure, labels: Mapping[tuple[str, str], str]) -> Figure
     return replace(figure, arrows=tuple(arrows))
 
 
-def _nodes(graph: Graph, inner: Collection[Scope] = ()) -> Iterator[Node]:
+def _nodes(
+    graph: Graph, inner: Collection[Scope] = (), kinds: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[Node]:
     """Make the nodes of a graph, named as they are inside their scopes."""
     shapes: dict[str, Shape] = {"stochastic": "random", "input": "constant"}
     plates = {plate.name: plate for plate in graph.plates}
@@ -307,12 +368,19 @@ def _nodes(graph: Graph, inner: Collection[Scope] = ()) -> Iterator[Node]:
         name, indices = variable.name, [index(plates[p]) for p in variable.plates]
         is_module = is_word(name) and _is_map(variable)
         shape = shapes.get(variable.map, "module" if is_module else "deterministic")
-        write = word if is_module or (is_net and is_word(name)) else label
-        yield Node(name, write(short(name, paths), indices), shape)
+        is_code = is_module or (is_net and is_word(name))
+        kind, left = kinds.get(name, ""), short(name, paths)
+        latex = named(left, kind, indices) if is_code else label(left, indices)
+        yield Node(name, latex, shape, kind=kind)
 
 
 def _is_map(variable: Variable) -> bool:
     return variable.map == "deterministic"
+
+
+def _bears_none(figure: Figure, pair: tuple[str, str]) -> bool:
+    labels = [arrow.label for arrow in figure.arrows if (arrow.source, arrow.target) == pair]
+    return labels == [""]
 
 
 def _check_known(names: Iterable[str], known: Collection[str], what: str) -> None:

@@ -1,0 +1,107 @@
+"""Fewer levels of modules: what lies deeper becomes one node for each module."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from daguerre.draw.labels import path, word
+from daguerre.draw.notation import Arrow, Figure, Frame, Node
+from daguerre.draw.scopes import short
+
+__all__ = ["collapsed"]
+
+
+def collapsed(figure: Figure, depth: int) -> Figure:
+    r"""Picture a net to some depth: `layer1.0.conv1` at depth 2 is part of a node `layer1.0`.
+
+    A module that draws random numbers becomes a random variable, any other a map. One that the
+    data leaves and enters again stays as it is: as one node it would be its own ancestor.
+
+    Args:
+        figure: The picture in full.
+        depth: How many levels of modules to look into, from 1.
+
+    Raises:
+        ValueError: A depth below 1.
+
+    Example:
+        >>> from daguerre.draw.notation import figure
+        >>> from daguerre.graph import Graph
+        >>> chain = [("x", "net.0.conv"), ("net.0.conv", "net.0.relu"), ("net.0.relu", "fc")]
+        >>> [node.name for node in collapsed(figure(Graph.from_edges(chain)), 1).nodes]
+        ['x', 'net', 'fc']
+    """
+    if depth < 1:
+        raise ValueError(f"depth counts levels of modules from 1, not {depth}")
+    groups: dict[str, list[str]] = {}
+    for node in figure.nodes:
+        groups.setdefault(".".join(path(node.name)[:depth]), []).append(node.name)
+    home = {node.name: node.name for node in figure.nodes}
+    for name, members in groups.items():
+        merged = {**home, **dict.fromkeys(members, name)}
+        if members != [name] and not _comes_back(figure, merged, name):
+            home = merged
+    frames = _frames(figure, home)
+    nodes = _nodes(figure, home, {frame.name for frame in frames if frame.scope})
+    maps = {node.name: node.shape == "module" for node in nodes}
+    arrows = dict.fromkeys(
+        _moved(a, home, maps)
+        for a in figure.arrows
+        if home[a.source] != home[a.target] or a.source == a.target
+    )
+    return replace(figure, nodes=tuple(nodes), arrows=tuple(arrows), frames=tuple(frames))
+
+
+def _moved(arrow: Arrow, home: Mapping[str, str], maps: Mapping[str, bool]) -> Arrow:
+    source, target = home[arrow.source], home[arrow.target]
+    is_map = arrow.deterministic if target == arrow.target else maps[target]
+    return replace(arrow, source=source, target=target, deterministic=is_map)
+
+
+def _comes_back(figure: Figure, home: Mapping[str, str], name: str) -> bool:
+    """Say whether a path leaves a merged node and ends in it."""
+    below: dict[str, list[str]] = {}
+    for a in figure.arrows:
+        if not a.inference and home[a.source] != home[a.target]:
+            below.setdefault(home[a.source], []).append(home[a.target])
+    seen, frontier = {name}, list(below.get(name, ()))
+    while frontier:
+        one = frontier.pop()
+        if one == name:
+            return True
+        if one not in seen:
+            seen.add(one)
+            frontier += below.get(one, ())
+    return False
+
+
+def _frames(figure: Figure, home: Mapping[str, str]) -> list[Frame]:
+    """Leave out the scopes that have become nodes."""
+    frames = (
+        replace(f, members=tuple(dict.fromkeys(home[m] for m in f.members))) for f in figure.frames
+    )
+    merged = {*home.values()}
+    return [f for f in frames if not f.scope or not _within(f.name, merged)]
+
+
+def _within(name: str, merged: Iterable[str]) -> bool:
+    parts = path(name)
+    return any(".".join(parts[:k]) in merged for k in range(1, len(parts) + 1))
+
+
+def _nodes(figure: Figure, home: Mapping[str, str], scopes: set[str]) -> list[Node]:
+    inner: dict[str, list[Node]] = {}
+    for node in figure.nodes:
+        inner.setdefault(home[node.name], []).append(node)
+    titles = {frame.name: frame.label for frame in figure.frames if frame.repeats > 1}
+    nodes = []
+    for name, members in inner.items():
+        if len(members) == 1 and members[0].name == name:
+            nodes += members
+            continue
+        is_random = any(member.shape in ("random", "critic") for member in members)
+        written = titles.get(name) or word(short(name, scopes))
+        seen = any(member.observed for member in members)
+        nodes.append(Node(name, written, "random" if is_random else "module", seen))
+    return nodes
