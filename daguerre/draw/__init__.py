@@ -25,6 +25,8 @@ from daguerre.draw.notation import (
     with_laws,
 )
 from daguerre.draw.repeats import folded
+from daguerre.draw.unit_layers import unit_figure
+from daguerre.draw.unrolled import unrolled
 
 __all__ = [
     "Arrow",
@@ -42,6 +44,8 @@ __all__ = [
     "formula_svg",
     "label",
     "layout",
+    "unit_figure",
+    "unrolled",
     "with_caption",
     "with_critic",
     "with_double_outlines",

@@ -7,6 +7,7 @@ indicator y says where x comes from, 1 real and 0 fake; a discriminator is a con
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import final
@@ -157,8 +158,14 @@ class Augmented:
         return with_caption(Figure(tuple(nodes), tuple(shown)), self.latex())
 
     def _bearer(self, conditional: Conditional) -> Arrow:
-        """Choose the arrow beside which the name of a distribution stands."""
-        return min(conditional.arrows, key=lambda a: (a.source in self.indicators, a.source))
+        """Choose the least crowded arrow for the name of a distribution."""
+        pairs = Counter(frozenset((a.source, a.target)) for a in self.arrows)
+
+        def crowd(arrow: Arrow) -> tuple[int, bool, str]:
+            source = arrow.source
+            return pairs[frozenset((source, arrow.target))], source in self.indicators, source
+
+        return min(conditional.arrows, key=crowd)
 
     def latex(self) -> str:
         """Return the distributions in LaTeX, a line for each process."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from daguerre.draw.labels import path, word
-from daguerre.draw.notation import Arrow, Figure, Frame, Node
+from daguerre.draw.labels import path
+from daguerre.draw.notation import Arrow, Figure, Frame, Node, named
 from daguerre.draw.scopes import short
 
 __all__ = ["collapsed"]
@@ -95,13 +95,15 @@ def _nodes(figure: Figure, home: Mapping[str, str], scopes: set[str]) -> list[No
     for node in figure.nodes:
         inner.setdefault(home[node.name], []).append(node)
     titles = {frame.name: frame.label for frame in figure.frames if frame.repeats > 1}
+    kinds = {frame.name: frame.kind for frame in figure.frames}
     nodes = []
     for name, members in inner.items():
         if len(members) == 1 and members[0].name == name:
             nodes += members
             continue
         is_random = any(member.shape in ("random", "critic") for member in members)
-        written = titles.get(name) or word(short(name, scopes))
+        shape, kind = "random" if is_random else "module", kinds.get(name, "")
+        written = titles.get(name) or named(short(name, scopes), kind)
         seen = any(member.observed for member in members)
-        nodes.append(Node(name, written, "random" if is_random else "module", seen))
+        nodes.append(Node(name, written, shape, seen, kind=kind))
     return nodes

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
-from daguerre.draw.annotate import centred, framed, labelled, tagged
+from daguerre.draw.annotate import centred, framed, label_room, labelled, tagged
 from daguerre.draw.bodies import body_for
 from daguerre.draw.curves import Point
 from daguerre.draw.detours import Plan
@@ -63,7 +64,11 @@ def layout(figure: Figure) -> Picture:
     }
     skeleton = layers(figure)
     plate_types = [formula(f.label, size=_SCOPE if f.scope else _COUNT) for f in figure.frames]
-    bodies = [body_of[name] for name in skeleton.names]
+    room = label_room(figure)
+    bodies = [
+        replace(body, stretch=body.stretch + room.get(name, 0.0))
+        for name, body in ((name, body_of[name]) for name in skeleton.names)
+    ]
     places = place(skeleton, ordered_rows(skeleton), bodies, plate_types)
     centre_of = dict(zip(skeleton.names, places.points, strict=False))
     ends = {name: End(name, centre_of[name], body_of[name]) for name in skeleton.names}
@@ -109,7 +114,8 @@ def _aside(figure: Figure, critic: Node, ends: Mapping[str, End], boxes: Sequenc
     top, bottom = min(seen) - 40.0, max(seen) + 40.0
     rights = [e.centre.x + e.body.width for e in ends.values() if top < e.centre.y < bottom]
     rights += [box.right for box in boxes if box.top < bottom and top < box.bottom]
-    return Point(max(rights) + _BESIDE, y)
+    room = label_room(figure).values() if len(pairs) > 1 else ()
+    return Point(max(rights) + _BESIDE + 2 * max(room, default=0.0), y)
 
 
 def _paths(

@@ -84,6 +84,7 @@ class Arrow:
         adversarial: Blue: used together with its reverse.
         label: LaTeX beside the arrow, or nothing.
         undirected: No head: a line between a factor and one of its variables.
+        level: It runs along a row, as from one time slice to the next.
     """
 
     source: str
@@ -93,6 +94,7 @@ class Arrow:
     adversarial: bool = False
     label: str = ""
     undirected: bool = False
+    level: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +107,7 @@ class Frame:
         members: Names of the nodes inside.
         scope: Whether it is a scope, which is tinted and says nothing of repetition.
         repeats: How many equal blocks of a net in a row the scope stands for.
+        kind: What module a scope is, as for nodes.
     """
 
     name: str
@@ -112,6 +115,7 @@ class Frame:
     members: tuple[str, ...]
     scope: bool = False
     repeats: int = 1
+    kind: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +179,7 @@ def figure(
         graph: The model.
         observed: Names of the variables to shade.
         partial: Names of those to shade by half: some rows of the data lack them.
-        kinds: What computes the variables of a net, where that is known; a variable that is named
+        kinds: What computes the variables and scopes of a net, where that is known; what is named
             by a number alone then shows it, up to the first bracket.
         title: Plain text above the picture.
 
@@ -193,15 +197,19 @@ def figure(
     half = {graph[name].name for name in partial}
     shaded = {graph[name].name for name in observed} - half
     inner = scopes(graph)
+    kinds = kinds or {}
     nodes = (
         replace(n, observed=n.name in shaded, partial=n.name in half)
-        for n in _nodes(graph, inner, kinds or {})
+        for n in _nodes(graph, inner, kinds)
     )
     held = {
         p.name: tuple(v.name for v in graph.variables if p.name in v.plates) for p in graph.plates
     }
     plates = (Frame(p.name, plate_label(p), held[p.name]) for p in graph.plates if held[p.name])
-    frames = (*plates, *(Frame(s.path, word(s.title), s.members, scope=True) for s in inner))
+    boxes = (
+        Frame(s.path, word(s.title), s.members, scope=True, kind=kinds.get(s.path, ""))
+        for s in inner
+    )
     arrows = [
         Arrow(p, v.name, deterministic=_is_map(v)) for v in graph.variables for p in v.parents
     ]
@@ -210,7 +218,7 @@ def figure(
         for v in graph.variables
         for lag in v.lags
     ]
-    return Figure(tuple(nodes), (*arrows, *lagged), frames, title)
+    return Figure(tuple(nodes), (*arrows, *lagged), (*plates, *boxes), title)
 
 
 def named(name: str, kind: str = "", indices: Iterable[str] = ()) -> str:
@@ -250,7 +258,14 @@ def with_inference(figure: Figure, graph: Graph) -> Figure:
     return replace(figure, nodes=(*figure.nodes, *own), arrows=(*figure.arrows, *arrows))
 
 
-def with_laws(figure: Figure, graph: Graph, symbol: str = "p", parameters: str = "") -> Figure:
+def with_laws(
+    figure: Figure,
+    graph: Graph,
+    *,
+    symbol: str = "p",
+    parameters: str = r"\theta",
+    function: str = "f",
+) -> Figure:
     r"""Write the CPDs of a model beside its arrows, one for each child.
 
     What has parents in earlier time slices or is named by a word gets nothing, and neither does a
@@ -260,11 +275,12 @@ def with_laws(figure: Figure, graph: Graph, symbol: str = "p", parameters: str =
         figure: A picture that shows the model; arrows that have a label keep it.
         graph: The model.
         symbol: LaTeX of its distribution.
-        parameters: LaTeX of its parameters.
+        parameters: LaTeX of its parameters, or nothing.
+        function: LaTeX of its deterministic maps.
 
     Example:
         >>> vae = Graph.from_edges([("z", "x")])
-        >>> print(with_laws(figure(vae), vae, "p", r"\theta").arrows[0].label)
+        >>> print(with_laws(figure(vae), vae).arrows[0].label)
         p_{\theta}(x \mid z)
     """
     called = {node.name: node.label for node in figure.nodes}
@@ -275,8 +291,8 @@ def with_laws(figure: Figure, graph: Graph, symbol: str = "p", parameters: str =
         child, given = called[v.name], ", ".join(called[p] for p in v.parents)
         law = rf"{symbol}{below}({child} \mid {given})"
         if _is_map(v):
-            law = f"{child} = {f'f{below}' if v.inverts is None else 'T'}({given})"
-        laws[v.parents[-1], v.name] = law
+            law = f"{child} = {f'{function}{below}' if v.inverts is None else 'T'}({given})"
+        laws[v.parents[0], v.name] = law
     free = {pair: law for pair, law in laws.items() if _bears_none(figure, pair)}
     return with_labels(figure, free) if free else figure
 

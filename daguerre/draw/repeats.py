@@ -209,7 +209,8 @@ def _replaced(figure: Figure, run: Sequence[_Block]) -> Figure:
     else:
         own = tuple(n.name for n in nodes if n.name in first.members)
         title = f"{_range(run, scopes)} {_times(run)}"
-        frames.append(Frame(first.name, title, own, scope=True, repeats=len(run)))
+        kind = next((f.kind for f in figure.frames if f.name == first.name), "")
+        frames.append(Frame(first.name, title, own, scope=True, repeats=len(run), kind=kind))
         paths = {n.name for n in nodes} | {f.name for f in frames if f.scope}
         nodes = [_renamed(n, paths) if n.name in own else n for n in nodes]
     frames = [f for f in frames if f.members]
@@ -226,8 +227,8 @@ def _renamed(node: Node, paths: set[str]) -> Node:
 
 
 def _range(run: Sequence[_Block], scopes: set[str]) -> str:
-    last = path(run[-1].name)[-1]
-    return rf"{word(short(run[0].name, scopes))} \ldots {word(last)}"
+    first, last = word(short(run[0].name, scopes)), word(path(run[-1].name)[-1])
+    return rf"{first}\text{{–}}{last}"
 
 
 def _times(run: Sequence[_Block]) -> str:

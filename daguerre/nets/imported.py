@@ -97,8 +97,13 @@ class Imported(Model):
         The graph, `dg.draw(model.graph)`, shows each.
         """
         modules = dict(self.net.named_modules())
-        names = {name: re.sub("@[0-9]+", "", name) for name in self.graph.names}
-        kinds = {name: repr(modules[at]) for name, at in names.items() if at in modules}
+        called = {
+            ".".join(parts[: k + 1])
+            for parts in (name.split(".") for name in self.graph.names)
+            for k in range(len(parts))
+        }
+        at = {name: re.sub("@[0-9]+", "", name) for name in called}
+        kinds = {name: repr(modules[path]) for name, path in at.items() if path in modules}
         return folded(figure(self.graph, kinds=kinds))
 
     def forward(self, *inputs: Any) -> Any:

@@ -281,12 +281,13 @@ class Objective:
         lacking = {n for _, part in self.parts for n in part.partial}
         models = [part.b for _, part in self.parts if not part.b.data] or [self.parts[0][1].b]
         picture = figure(models[0].graph, observed=observed - lacking, partial=observed & lacking)
-        picture = with_laws(picture, models[0].graph, "p", r"\theta")
+        picture = with_laws(picture, models[0].graph, function="G")
         shown = [f.graph for f in models[0].factors]
         factors = [f for _, part in self.parts for side in (part.a, part.b) for f in side.factors]
         graphs = dict.fromkeys(f.graph for f in factors if not isinstance(f, Empirical))
         for graph in (graph for graph in graphs if graph not in shown):
-            picture = with_laws(with_inference(picture, graph), graph, "q", r"\phi")
+            picture = with_inference(picture, graph)
+            picture = with_laws(picture, graph, symbol="q", parameters=r"\phi")
         for _, part in self.parts:
             if part.critic is not None:
                 picture = with_critic(picture, part.names)
