@@ -6,6 +6,9 @@ picture and its equation, so that none of them can drift from the others.
 
 from __future__ import annotations
 
+import inspect
+import textwrap
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,13 +19,13 @@ from torch.distributions import Normal, OneHotCategorical
 import daguerre as dg
 from daguerre.draw import Drawing, factor_figure, factorisation, unit_figure, unrolled
 from daguerre.draw import figure as picture
+from daguerre.files import write_whole
 
-FOLDER = Path(__file__).parent / "pictures"
 VIEWS = ("conventional", "hu")
 
 
 class Entry(NamedTuple):
-    """A picture with its formula in LaTeX."""
+    """A picture with its formula in LaTeX, or none."""
 
     drawing: Drawing
     formula: str
@@ -68,7 +71,7 @@ def both(cost: dg.Objective) -> Entry:
     drawings = [dg.draw(cost, view=view) for view in VIEWS]
     figures = [drawing.sheet.panels[0].figure for drawing in drawings]
     titles = ["as most readers expect", "in the view of Hu et al."]
-    return Entry(dg.draw(*figures, titles=titles), cost.latex())
+    return Entry(dg.draw(*figures, titles=titles), figures[0].caption)
 
 
 def of_graph(graph: dg.Graph, **options: object) -> Entry:
@@ -259,3 +262,70 @@ def transformer() -> Entry:
     """Six encoder layers of a Transformer (Vaswani et al. 2017, arXiv 1706.03762)."""
     layer = nn.TransformerEncoderLayer(16, 4, 32, batch_first=True)
     return of_net(nn.TransformerEncoder(layer, 6), torch.zeros(2, 5, 16))
+
+
+GENERATIVE = (vae, gan, infogan, aae, ali)
+CLASSICAL = (hidden_markov, lda, eight_schools, crossing_plates, factors)
+NETS = (rnn_rolled, rnn_unrolled, mlp_units, wide_units, resnet18, resnet_stage, transformer)
+CHAPTERS = {
+    "Deep generative models": GENERATIVE,
+    "Classical models": CLASSICAL,
+    "Neural nets": NETS,
+}
+HELPERS = (decoder, generator, encoder, critic, PairCritic, both, of_graph, recurrent, of_net)
+BLOCKS = (Block, ResNet)
+
+HEAD = """# Pictures
+
+Drawn by `make pictures` from the code beside them; nothing here is edited by hand.
+
+A solid line is generation, a dashed one inference. A filled head is a density, a hollow one a map.
+Blue and bold is adversarial: a conditional used together with its reverse. Shaded is observed, a
+diamond or a double outline is deterministic, a rounded box is repeated, a tinted one is a module.
+"""
+
+
+def page(entries: dict[str, Entry]) -> str:
+    """Write the page in Markdown."""
+    lines = [HEAD]
+    for chapter, functions in CHAPTERS.items():
+        lines.append(f"## {chapter}\n")
+        for function in functions:
+            name = function.__name__
+            lines.append(f"### {inspect.getdoc(function)}\n")
+            lines.append(f"![{name}]({name}.svg)\n")
+            if entries[name].formula:
+                lines.append(f"$$\n{entries[name].formula}\n$$\n")
+            lines.append(f"```python\n{code(function)}\n```\n")
+    lines.append("## What the entries share\n")
+    shared = "\n\n\n".join(map(code, (*HELPERS, *BLOCKS)))
+    lines.append(f"```python\n{shared}\n```\n")
+    return "\n".join(lines)
+
+
+def code(thing: Callable[..., object]) -> str:
+    """Return the source of a function or class, without the docstring of a function."""
+    source = textwrap.dedent(inspect.getsource(thing)).strip()
+    if inspect.isclass(thing):
+        return source
+    head, _, rest = source.partition('"""')
+    return head.rstrip() + rest.partition('"""')[2] if rest else source
+
+
+def drawn(function: Callable[[], Entry]) -> Entry:
+    """Make an entry; weights do not show, yet the seed is set."""
+    torch.manual_seed(0)
+    return function()
+
+
+def write(folder: Path) -> None:
+    """Write all pictures and the page."""
+    entries = {f.__name__: drawn(f) for functions in CHAPTERS.values() for f in functions}
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, entry in entries.items():
+        entry.drawing.save(folder / f"{name}.svg")
+    write_whole(folder / "README.md", page(entries).encode())
+
+
+if __name__ == "__main__":
+    write(Path(__file__).parent / "pictures")
