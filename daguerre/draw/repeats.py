@@ -202,7 +202,7 @@ def _replaced(figure: Figure, run: Sequence[_Block]) -> Figure:
     kept = (
         replace(f, members=tuple(m for m in f.members if m not in gone)) for f in figure.frames
     )
-    frames = [f for f in kept if not (f.scope and {*f.members} in (set(), first.members))]
+    frames = [f for f in kept if f.members and not _is_superfluous(f, first)]
     scopes = {f.name for f in frames if f.scope}
     if first.members == {first.name}:
         nodes = [_counted(n, run, scopes) if n.name == first.name else n for n in nodes]
@@ -213,8 +213,12 @@ def _replaced(figure: Figure, run: Sequence[_Block]) -> Figure:
         frames.append(Frame(first.name, title, own, scope=True, repeats=len(run), kind=kind))
         paths = {n.name for n in nodes} | {f.name for f in frames if f.scope}
         nodes = [_renamed(n, paths) if n.name in own else n for n in nodes]
-    frames = [f for f in frames if f.members]
     return replace(figure, nodes=tuple(nodes), arrows=tuple(arrows), frames=tuple(frames))
+
+
+def _is_superfluous(frame: Frame, block: _Block) -> bool:
+    """Say whether a scope holds nothing but the block that is left."""
+    return frame.scope and frame.repeats == 1 and {*frame.members} == block.members
 
 
 def _counted(node: Node, run: Sequence[_Block], scopes: set[str]) -> Node:

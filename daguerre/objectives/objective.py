@@ -280,7 +280,7 @@ class Objective:
         observed = {n for _, part in self.parts for n in part.a.data}
         lacking = {n for _, part in self.parts for n in part.partial}
         models = [part.b for _, part in self.parts if not part.b.data] or [self.parts[0][1].b]
-        picture = figure(models[0].graph, observed=observed - lacking, partial=observed & lacking)
+        picture = figure(models[0].graph, observed=observed - lacking, partial=lacking)
         picture = with_laws(picture, models[0].graph, function="G")
         shown = [f.graph for f in models[0].factors]
         factors = [f for _, part in self.parts for side in (part.a, part.b) for f in side.factors]
