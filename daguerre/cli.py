@@ -109,15 +109,16 @@ def draw(
     what: Annotated[str, typer.Argument(help="A run's folder, vae, gan, or module:Class.")],
     out: Annotated[Path, typer.Option("-o", help="A .svg or .png.")],
     model: Annotated[str | None, typer.Option(help="The module:Class that made the run.")] = None,
+    view: Annotated[str, typer.Option(help="Of a cost: conventional or hu.")] = "conventional",
 ) -> None:
     """Draw model, inference model, critic and cost."""
     if Path(what).is_dir():
-        picture = dg.draw(_load(Path(what), model).objective)
+        thing = _load(Path(what), model).objective
     elif what in GAMES:
-        picture = dg.draw(_game(Run(what, "digits", 64), trust=True).objective)
+        thing = _game(Run(what, "digits", 64), trust=True).objective
     else:
-        picture = dg.draw(graph_of(_made(what)))
-    picture.save(out)
+        thing = graph_of(_made(what))
+    dg.draw(thing, view=view).save(out)
     typer.echo(f"wrote {out}")
 
 

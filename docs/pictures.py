@@ -290,17 +290,17 @@ def page(entries: dict[str, Entry]) -> str:
     lines = [HEAD]
     for chapter, functions in CHAPTERS.items():
         lines.append(f"## {chapter}\n")
-        for function in functions:
-            name = function.__name__
-            lines.append(f"### {inspect.getdoc(function)}\n")
-            lines.append(f"![{name}]({name}.svg)\n")
-            if entries[name].formula:
-                lines.append(f"$$\n{entries[name].formula}\n$$\n")
-            lines.append(f"```python\n{code(function)}\n```\n")
-    lines.append("## What the entries share\n")
+        lines += [section(f, entries[f.__name__].formula) for f in functions]
     shared = "\n\n\n".join(map(code, (*HELPERS, *BLOCKS)))
-    lines.append(f"```python\n{shared}\n```\n")
-    return "\n".join(lines)
+    return "\n".join([*lines, f"## What the entries share\n\n```python\n{shared}\n```\n"])
+
+
+def section(function: Callable[[], Entry], formula: str) -> str:
+    """Write what the page says of one entry: what it is, its picture, equation and code."""
+    name, words = function.__name__, str(inspect.getdoc(function))
+    equation = f"$$\n{formula}\n$$\n\n" if formula else ""
+    head = f"### {words.rstrip('.')}\n\n![{name}]({name}.svg)\n\n"
+    return f"{head}{equation}```python\n{code(function)}\n```\n"
 
 
 def code(thing: Callable[..., object]) -> str:
