@@ -5,7 +5,7 @@ BENCH := .venv-bench/bin
 # two cores shared by several threads of one small net are slower than one
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test slow reference lint bench clean
+.PHONY: demo test slow reference lint bench pictures clean
 
 demo: .venv/ready
 	$(BIN)/daguerre demo --out runs/demo
@@ -34,6 +34,10 @@ bench: .venv-bench/ready
 	$(BENCH)/python benchmarks/vae_step.py
 	$(BENCH)/python benchmarks/objectives.py
 	$(BENCH)/python benchmarks/gradients.py
+
+# docs/pictures, a page of models with their code, their pictures and their equations
+pictures: .venv/ready
+	$(BIN)/python docs/pictures.py
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

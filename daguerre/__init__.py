@@ -17,7 +17,6 @@ from daguerre import train as train
 from daguerre.compose import do, model, replace
 from daguerre.counterfactual import counterfactual
 from daguerre.cpds import LinearGaussian, Tabular
-from daguerre.draw import draw
 from daguerre.elimination import eliminate
 from daguerre.empirical import data
 from daguerre.evaluate import evaluate
@@ -69,6 +68,7 @@ from daguerre.structure import (
     requisite,
 )
 from daguerre.train import SGD, Adam, RMSprop, fit, load, save
+from daguerre.views import draw
 
 __version__ = "0.1.0"
 

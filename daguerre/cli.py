@@ -13,6 +13,7 @@ import typer
 import daguerre as dg
 from daguerre.data import Split
 from daguerre.demo import demo as run_demo
+from daguerre.draw import unit_figure
 from daguerre.evaluate.images import grid, write_png
 from daguerre.gallery import GAMES
 from daguerre.game import Game
@@ -37,8 +38,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Deep latent-variable models as directed graphs: fit, sample, draw and check them.",
 )
-
-_MOST_DRAWN = 5_000  # edges between units, more than anyone can read
 
 Name = Annotated[str, typer.Argument(help="vae, gan, or module:Class of your own.")]
 Auxiliary = Annotated[str | None, typer.Option(help="module:Class, for a model of your own.")]
@@ -110,15 +109,16 @@ def draw(
     what: Annotated[str, typer.Argument(help="A run's folder, vae, gan, or module:Class.")],
     out: Annotated[Path, typer.Option("-o", help="A .svg or .png.")],
     model: Annotated[str | None, typer.Option(help="The module:Class that made the run.")] = None,
+    view: Annotated[str, typer.Option(help="Of a cost: conventional or hu.")] = "conventional",
 ) -> None:
     """Draw model, inference model, critic and cost."""
     if Path(what).is_dir():
-        picture = dg.draw(_load(Path(what), model).objective)
+        thing = _load(Path(what), model).objective
     elif what in GAMES:
-        picture = dg.draw(_game(Run(what, "digits", 64), trust=True).objective)
+        thing = _game(Run(what, "digits", 64), trust=True).objective
     else:
-        picture = dg.draw(graph_of(_made(what)))
-    picture.save(out)
+        thing = graph_of(_made(what))
+    dg.draw(thing, view=view).save(out)
     typer.echo(f"wrote {out}")
 
 
@@ -171,7 +171,7 @@ def net(
     ] = None,
     depth: Annotated[int | None, typer.Option(min=1, help="Levels of modules; else all.")] = None,
     *,
-    units: Annotated[bool, typer.Option("--units", help="Draw every number as a node.")] = False,
+    units: Annotated[bool, typer.Option("--units", help="Draw the units of each layer.")] = False,
     train: Annotated[bool, typer.Option("--train", help="Read in training mode.")] = False,
 ) -> None:
     """Draw a neural net as the graphical model it is."""
@@ -182,7 +182,7 @@ def net(
     else:
         module, example = _net(what, input)
         made = dg.from_module(module.train(train), *example, depth=depth)
-    picture = dg.draw(dg.units(made, *example, max_edges=_MOST_DRAWN) if units else made.graph)
+    picture = dg.draw(unit_figure(dg.units(made, *example)) if units else made)
     picture.save(out)
     typer.echo(f"{len(made.graph.names)} variables, {'; '.join(made.notes)}\nwrote {out}")
 

@@ -34,7 +34,7 @@ LAYERS = (  # low to high; a module may import from lower layers, and from its o
     {"nets"},
     {"empirical"},
     {"objectives"},
-    {"evaluate"},
+    {"evaluate", "views"},
     {"train"},
     {""},  # daguerre/__init__.py, for what is written like a user's program
     {"game"},

@@ -4,8 +4,10 @@
 [Drawing][daguerre.draw.Drawing].
 """
 
+from daguerre.draw.depths import collapsed
 from daguerre.draw.drawing import Drawable, Drawing, draw
 from daguerre.draw.equations import factorisation
+from daguerre.draw.factors import factor_figure
 from daguerre.draw.formula import formula_svg
 from daguerre.draw.labels import label
 from daguerre.draw.layout import layout
@@ -17,9 +19,14 @@ from daguerre.draw.notation import (
     figure,
     with_caption,
     with_critic,
+    with_double_outlines,
     with_inference,
     with_labels,
+    with_laws,
 )
+from daguerre.draw.repeats import folded
+from daguerre.draw.unit_layers import unit_figure
+from daguerre.draw.unrolled import unrolled
 
 __all__ = [
     "Arrow",
@@ -28,14 +35,21 @@ __all__ = [
     "Figure",
     "Frame",
     "Node",
+    "collapsed",
     "draw",
+    "factor_figure",
     "factorisation",
     "figure",
+    "folded",
     "formula_svg",
     "label",
     "layout",
+    "unit_figure",
+    "unrolled",
     "with_caption",
     "with_critic",
+    "with_double_outlines",
     "with_inference",
     "with_labels",
+    "with_laws",
 ]

@@ -9,23 +9,53 @@ from itertools import accumulate, pairwise, product
 
 from daguerre.draw.curves import Point, line
 from daguerre.draw.formula import Outline, formula
-from daguerre.draw.notation import Frame
+from daguerre.draw.notation import Figure, Frame
 from daguerre.draw.picture import Box, PlacedFrame, PlacedNode, PlacedPath, PlacedType
 from daguerre.draw.terrain import Wall
 
-__all__ = ["centred", "framed", "labelled"]
+__all__ = ["centred", "framed", "label_room", "labelled", "tagged"]
 
 _SIZE = 17.0
 _BESIDE = 8.0  # pixels between a label and its arrow
 _INSET = 9.0  # from a plate's border to its label
+_SHORT = 25.0  # half the width of a label that needs no room of its own
 _CELL = 48.0
-_PLACES = (0.5, 0.42, 0.58, 0.34, 0.66, 0.26, 0.74)
+_GAPS = (0.0, 10.0, 20.0)  # further from the arrow, where it is crowded
+_PLACES = (0.5, 0.42, 0.58, 0.34, 0.66, 0.26, 0.74, 0.18, 0.82)
 
 
 def centred(source: str, outline: Outline, centre: Point) -> PlacedType:
     """Set type in the middle of a node; a subscript hardly lifts the letter."""
     drop = (outline.ascent - min(outline.descent, 0.2 * outline.ascent)) / 2
     return PlacedType(source, outline, Point(centre.x - outline.width / 2, centre.y + drop))
+
+
+def tagged(nodes: Sequence[PlacedNode], paths: Sequence[PlacedPath]) -> list[PlacedNode]:
+    """Set the names of factors and dots, which cannot hold them, next to them and off all arrows.
+
+    Args:
+        nodes: All nodes.
+        paths: All arrows, with their labels.
+    """
+    ink = _Ink(paths)
+    taken = [n.box for n in nodes] + [path.label.box for path in paths if path.label]
+    result = []
+    for node in nodes:
+        if node.node.shape in ("factor", "dot"):
+            best = min(_around(node), key=lambda t: _struck(t.box, taken, ink, ()))
+            taken.append(best.box)
+            node = replace(node, label=best)
+        result.append(node)
+    return result
+
+
+def _around(node: PlacedNode) -> Iterator[PlacedType]:
+    """Propose places right, left, and at the corners."""
+    outline = node.label.outline
+    for dx, dy in ((1, 0), (-1, 0), (1, -1), (1, 1), (-1, -1), (-1, 1)):
+        x = node.centre.x + dx * (node.body.width + _BESIDE / 2 + outline.width / 2)
+        y = node.centre.y + dy * (node.body.height + outline.height / 2)
+        yield centred(node.node.label, outline, Point(x, y))
 
 
 def framed(
@@ -85,31 +115,53 @@ def labelled(
         if path.arrow.label:
             ends = {path.arrow.source, path.arrow.target}
             borders = [wall.box for wall in walls if not ends <= wall.members]
-            best = min(_spots(path), key=lambda s: _struck(s.box, taken, ink, borders))
+            best, _ = min(
+                _spots(path),
+                key=lambda s: _struck(s[0].box, taken, ink, borders) + 8.0 * ink.within(s[1]),
+            )
             taken.append(best.box)
             path = replace(path, label=best)
         result.append(path)
     return result
 
 
-def _spots(path: PlacedPath) -> Iterator[PlacedType]:
-    """Propose places in order of liking: near the middle, outside a bow, else left or above."""
+def label_room(figure: Figure) -> dict[str, float]:
+    """Return how far nodes should keep others, each side, for the labels of their arrows.
+
+    A label that stands outside of the plate of a node needs no room in it.
+    """
+    room: dict[str, float] = {}
+    for arrow in figure.arrows:
+        half = formula(arrow.label, size=_SIZE).width / 2 if arrow.label else 0.0
+        ends = {arrow.source, arrow.target}
+        if half > _SHORT and not any(len(ends & {*f.members}) == 1 for f in figure.frames):
+            room.update((name, max(room.get(name, 0.0), half)) for name in sorted(ends))
+    return room
+
+
+def _spots(path: PlacedPath) -> Iterator[tuple[PlacedType, Box]]:
+    """Propose places in order of liking: near the middle, outside a bow, else left or above.
+
+    With each comes what lies between the label and its arrow, where no other arrow should pass.
+    """
     outline = formula(path.arrow.label, size=_SIZE)
     points = path.curve.samples(1.0)
     points += line(points[-1], path.tip).samples(1.0)[1:]
     chord = points[0].to(points[-1])
     middle = points[_index(points, 0.5)]
     half = points[0].plus(chord, 0.5)
-    for share in _PLACES:
+    for gap, share in product(_GAPS, _PLACES):
         at = _index(points, share)
         along = points[at].to(points[at + 1])
         normal = Point(along.y / along.length, -along.x / along.length)
         bow = normal.x * half.to(middle).x + normal.y * half.to(middle).y
         outward = 1 if bow > 1 or (abs(bow) <= 1 and normal.x + normal.y < 0) else -1
         for side in (outward, -outward):
-            yield _beside(
-                path.arrow.label, outline, points[at], Point(side * normal.x, side * normal.y)
-            )
+            away = Point(side * normal.x, side * normal.y)
+            shifted = points[at].plus(away, gap)
+            between = Box.around((points[at].plus(away, _BESIDE), shifted.plus(away, _BESIDE)))
+            label = _beside(path.arrow.label, outline, shifted, away)
+            yield label, Box.around(between.corners, margin=3.0)
 
 
 def _index(points: Sequence[Point], share: float) -> int:
@@ -128,7 +180,7 @@ def _beside(source: str, outline: Outline, at: Point, normal: Point) -> PlacedTy
 
 def _struck(box: Box, taken: Sequence[Box], ink: _Ink, borders: Sequence[Box]) -> float:
     near = _widened(box, 3.0)
-    types = 50.0 * sum(near.meets(other) for other in taken)
+    types = 400.0 * sum(near.meets(other) for other in taken)
     walls = sum(near.meets(border) and not _inside(near, border) for border in borders)
     return types + 20.0 * walls + 8.0 * ink.within(near)
 

@@ -7,6 +7,7 @@ indicator y says where x comes from, 1 real and 0 fake; a discriminator is a con
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import final
@@ -147,12 +148,24 @@ class Augmented:
         visible, last = self.visible, self.indicators
         names = sorted(self.variables, key=lambda n: (n in last, n not in visible, n))
         nodes = (Node(n, label(n), observed=n in visible) for n in names)
+        named = {self._bearer(c): c.latex() for c in _sorted(self.conditionals)}
         arrows = dict.fromkeys(
             arrow
             for c in _sorted(self.conditionals)
             for arrow in sorted(c.arrows, key=lambda a: a.source)
         )
-        return with_caption(Figure(tuple(nodes), tuple(arrows)), self.latex())
+        shown = (replace(arrow, label=named.get(arrow, "")) for arrow in arrows)
+        return with_caption(Figure(tuple(nodes), tuple(shown)), self.latex())
+
+    def _bearer(self, conditional: Conditional) -> Arrow:
+        """Choose the least crowded arrow for the name of a distribution."""
+        pairs = Counter(frozenset((a.source, a.target)) for a in self.arrows)
+
+        def crowd(arrow: Arrow) -> tuple[int, bool, str]:
+            source = arrow.source
+            return pairs[frozenset((source, arrow.target))], source in self.indicators, source
+
+        return min(conditional.arrows, key=crowd)
 
     def latex(self) -> str:
         """Return the distributions in LaTeX, a line for each process."""

@@ -15,8 +15,16 @@ from daguerre.draw.notation import Shape
 
 __all__ = ["Body", "body_for"]
 
-_RADII: dict[Shape, float] = {"random": 24, "deterministic": 31, "constant": 15, "critic": 15}
+_RADII: dict[Shape, float] = {
+    "random": 24,
+    "deterministic": 31,
+    "double": 26,
+    "constant": 15,
+    "critic": 15,
+}
 _ROOM = 5.0  # pixels between a label and the outline
+_WIDEST = 38.0  # half the diagonal of the largest diamond
+_SQUARE, _DOT = 7.0, 4.0  # half the side of a factor, the radius of a constant
 _CORNER = 7.0  # radius of the corners of a box
 _HEAD = 13.0  # room for one head on a box
 _NARROWEST, _LOWEST = 30.0, 17.0  # half the sides of the smallest box
@@ -98,10 +106,14 @@ def body_for(shape: Shape, label: Outline, *, heads: int = 0) -> Body:
         >>> body_for("random", Outline("", 12, 10, 2))
         Body(radius=24, stretch=0.0, rise=0.0, pointed=False)
     """
+    if shape == "factor":
+        return Body(1.0, _SQUARE - 1, _SQUARE - 1)
+    if shape == "dot":
+        return Body(_DOT)
     half_width, half_height = label.width / 2, label.height / 2
-    fits = half_width + half_height + _ROOM <= _RADII["deterministic"]
-    if shape == "deterministic" and fits:
-        return Body(_RADII[shape], pointed=True)
+    needed = half_width + half_height + _ROOM
+    if shape == "deterministic" and needed <= _WIDEST:
+        return Body(max(_RADII[shape], needed), pointed=True)
     if shape in ("deterministic", "module"):
         width = max(half_width + 2 * _ROOM, _NARROWEST, heads * _HEAD / 2 + _CORNER)
         height = max(half_height + _ROOM + 2, _LOWEST)

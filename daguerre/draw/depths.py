@@ -1,111 +1,113 @@
-"""Closing the scopes of a net: what lies deeper than asked becomes one box a module."""
+"""Fewer levels of modules: what lies deeper becomes one node for each module."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import NamedTuple
 
-from daguerre.draw.notation import Arrow, Figure, Frame, Node
+from daguerre.draw.labels import path
+from daguerre.draw.notation import Arrow, Figure, Frame, Node, named
+from daguerre.draw.scopes import short
 
-__all__ = ["Closed", "closed", "deepest"]
-
-
-class Closed(NamedTuple):
-    """A figure whose deeper scopes are nodes, and what each of these holds."""
-
-    figure: Figure
-    holds: Mapping[str, tuple[str, ...]]
+__all__ = ["collapsed"]
 
 
-def deepest(figure: Figure) -> int:
-    """Return how many scopes lie in one another at most; 0 where there are none.
+def collapsed(figure: Figure, depth: int) -> Figure:
+    r"""Picture a net to some depth: `layer1.0.conv1` at depth 2 is part of a node `layer1.0`.
 
-    Example:
-        >>> from daguerre.draw.notation import figure
-        >>> from daguerre.graph import Graph
-        >>> deepest(figure(Graph.from_edges([("x", "net.0"), ("net.0", "net.1")])))
-        1
-    """
-    return max(_levels(figure).values(), default=0)
-
-
-def closed(figure: Figure, depth: int) -> Closed:
-    """Draw each scope that lies deeper than asked as one node, called by the scope's name.
-
-    It is a box where everything in it is a map, and round where something in it is random. The
-    arrows between two nodes become one for each process; it is a map where all of them are.
+    A module that draws random numbers becomes a random variable, any other a map. One that the
+    data leaves and enters again stays as it is: as one node it would be its own ancestor.
 
     Args:
-        figure: A picture of a net.
-        depth: Scopes in one another that stay open.
+        figure: The picture in full.
+        depth: How many levels of modules to look into, from 1.
+
+    Raises:
+        ValueError: A depth below 1.
 
     Example:
         >>> from daguerre.draw.notation import figure
         >>> from daguerre.graph import Graph
-        >>> mlp = figure(Graph.from_edges([("x", "net.0"), ("net.0", "net.1")]))
-        >>> shown, holds = closed(mlp, 0)
-        >>> [node.name for node in shown.nodes], holds
-        (['x', 'net'], {'net': ('net.0', 'net.1')})
+        >>> chain = [("x", "net.0.conv"), ("net.0.conv", "net.0.relu"), ("net.0.relu", "fc")]
+        >>> [node.name for node in collapsed(figure(Graph.from_edges(chain)), 1).nodes]
+        ['x', 'net', 'fc']
     """
-    levels = _levels(figure)
-    shut = [f for f in figure.frames if f.scope and levels[f.name] == depth + 1]
-    if not shut:
-        return Closed(figure, {})
-    inside = {name for frame in shut for name in frame.members}
-    by_name = {node.name: node for node in figure.nodes}
-    outside = by_name.keys() - inside  # a variable may be called as the scope
-    boxes = {f"{f.name} (module)" if f.name in outside else f.name: f for f in shut}
-    seat = {name: box for box, frame in boxes.items() for name in frame.members}
-    names = dict.fromkeys(seat.get(node.name, node.name) for node in figure.nodes)
-    nodes = (_box(n, boxes[n], by_name) if n in boxes else by_name[n] for n in names)
-    frames = (_around(frame, seat, shut) for frame in figure.frames)
-    shown = replace(
-        figure,
-        nodes=tuple(nodes),
-        arrows=tuple(_merged(figure.arrows, seat)),
-        frames=tuple(frame for frame in frames if frame),
+    if depth < 1:
+        raise ValueError(f"depth counts levels of modules from 1, not {depth}")
+    groups: dict[str, list[str]] = {}
+    for node in figure.nodes:
+        groups.setdefault(".".join(path(node.name)[:depth]), []).append(node.name)
+    home = {node.name: node.name for node in figure.nodes}
+    for name, members in groups.items():
+        merged = {**home, **dict.fromkeys(members, name)}
+        if members != [name] and not _comes_back(figure, merged, name):
+            home = merged
+    if all(name == node for node, name in home.items()):
+        return figure
+    frames = _frames(figure, home)
+    nodes = _nodes(figure, home, {frame.name for frame in frames if frame.scope})
+    maps = {node.name: node.shape == "module" for node in nodes}
+    arrows = dict.fromkeys(
+        _moved(a, home, maps)
+        for a in figure.arrows
+        if home[a.source] != home[a.target] or a.source == a.target
     )
-    return Closed(shown, {box: frame.members for box, frame in boxes.items()})
+    return replace(
+        figure, nodes=tuple(nodes), arrows=tuple(arrows), frames=tuple(frames), graph=None
+    )
 
 
-def _levels(figure: Figure) -> dict[str, int]:
-    scopes = {frame.name: {*frame.members} for frame in figure.frames if frame.scope}
-    return {
-        name: sum(members <= others for others in scopes.values())
-        for name, members in scopes.items()
-    }
+def _moved(arrow: Arrow, home: Mapping[str, str], maps: Mapping[str, bool]) -> Arrow:
+    source, target = home[arrow.source], home[arrow.target]
+    is_map = arrow.deterministic if target == arrow.target else maps[target]
+    return replace(arrow, source=source, target=target, deterministic=is_map)
 
 
-def _box(name: str, scope: Frame, nodes: Mapping[str, Node]) -> Node:
-    maps = all(nodes[n].shape in ("deterministic", "module") for n in scope.members)
-    return Node(name, scope.label, "module" if maps else "random")
+def _comes_back(figure: Figure, home: Mapping[str, str], name: str) -> bool:
+    """Say whether a path leaves a merged node and ends in it."""
+    below: dict[str, list[str]] = {}
+    for a in figure.arrows:
+        if not a.inference and home[a.source] != home[a.target]:
+            below.setdefault(home[a.source], []).append(home[a.target])
+    seen, frontier = {name}, list(below.get(name, ()))
+    while frontier:
+        one = frontier.pop()
+        if one == name:
+            return True
+        if one not in seen:
+            seen.add(one)
+            frontier += below.get(one, ())
+    return False
 
 
-def _around(frame: Frame, seat: Mapping[str, str], shut: Iterable[Frame]) -> Frame | None:
-    """Return what is left of a frame; nothing of one that lies in a closed scope or is closed."""
-    members = {*frame.members}
-    for inner in map(set, (scope.members for scope in shut)):
-        outside = members > inner or (members == inner and not frame.scope)
-        if members & inner and not outside:
-            return None
-    return replace(frame, members=tuple(dict.fromkeys(seat.get(n, n) for n in frame.members)))
+def _frames(figure: Figure, home: Mapping[str, str]) -> list[Frame]:
+    """Leave out the scopes that have become nodes."""
+    frames = (
+        replace(f, members=tuple(dict.fromkeys(home[m] for m in f.members))) for f in figure.frames
+    )
+    merged = {*home.values()}
+    return [f for f in frames if not f.scope or not _within(f.name, merged)]
 
 
-def _merged(arrows: Iterable[Arrow], seat: Mapping[str, str]) -> Iterable[Arrow]:
-    """Join the arrows between the same two nodes that belong to the same process."""
-    joined: dict[tuple[str, str, bool, bool], Arrow] = {}
-    boxes = {*seat.values()}
-    for arrow in arrows:
-        source, target = seat.get(arrow.source, arrow.source), seat.get(arrow.target, arrow.target)
-        if source == target and source in boxes:
+def _within(name: str, merged: Iterable[str]) -> bool:
+    parts = path(name)
+    return any(".".join(parts[:k]) in merged for k in range(1, len(parts) + 1))
+
+
+def _nodes(figure: Figure, home: Mapping[str, str], scopes: set[str]) -> list[Node]:
+    inner: dict[str, list[Node]] = {}
+    for node in figure.nodes:
+        inner.setdefault(home[node.name], []).append(node)
+    titles = {frame.name: frame.label for frame in figure.frames if frame.repeats > 1}
+    kinds = {frame.name: frame.kind for frame in figure.frames}
+    nodes = []
+    for name, members in inner.items():
+        if len(members) == 1 and members[0].name == name:
+            nodes += members
             continue
-        key = (source, target, arrow.inference, arrow.adversarial)
-        known = joined.get(key)
-        moved = replace(arrow, source=source, target=target)
-        if known is not None:
-            both = known.deterministic and arrow.deterministic
-            label = known.label if known.label == arrow.label else ""
-            moved = replace(known, deterministic=both, label=label)
-        joined[key] = moved
-    return joined.values()
+        is_random = any(member.shape in ("random", "critic") for member in members)
+        shape, kind = "random" if is_random else "module", kinds.get(name, "")
+        written = titles.get(name) or named(short(name, scopes), kind)
+        seen = any(member.observed for member in members)
+        nodes.append(Node(name, written, shape, seen, kind=kind))
+    return nodes

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from daguerre.draw import notation
+from daguerre.draw.depths import collapsed
 from daguerre.draw.notation import Figure
 from daguerre.draw.page import page
 from daguerre.draw.png import fitting, png
@@ -104,17 +105,20 @@ class Drawing:
         }
 
 
-def draw(*things: Graph | Figure | Drawable, titles: Sequence[str] = ()) -> Drawing:
+def draw(
+    *things: Graph | Figure | Drawable, titles: Sequence[str] = (), depth: int | None = None
+) -> Drawing:
     """Draw graphs, figures, models or objectives, side by side.
 
     Args:
         things: What to draw, from left to right.
         titles: Plain text above each; one for each thing, or none at all.
+        depth: How many levels of the modules of nets to look into, from 1; by default all.
 
     Raises:
         GraphError: An empty graph, or plates that cross.
         TypeError: Something that has no figure.
-        ValueError: Nothing to draw, or titles for another number of things.
+        ValueError: Nothing to draw, titles for another number of things, or a depth below 1.
 
     Example:
         >>> vae = Graph.from_edges([("z", "x")])
@@ -127,6 +131,8 @@ def draw(*things: Graph | Figure | Drawable, titles: Sequence[str] = ()) -> Draw
     if titles and len(titles) != len(things):
         raise ValueError(f"draw got {len(titles)} titles for {len(things)} things")
     figures = [_figure(thing) for thing in things]
+    if depth is not None:
+        figures = [collapsed(f, depth) for f in figures]
     if titles:
         figures = [replace(f, title=t) for f, t in zip(figures, titles, strict=True)]
     return Drawing(sheet(figures))

@@ -121,11 +121,14 @@ class _Words:
 
     def _name(self, name: str, time: str = _TIME) -> str:
         indices = [index(plate) for plate in self._plates(name)]
-        return label(name, [*indices, time] if name in self._temporal else indices)
+        if name in self._temporal:
+            indices = [*(i for i in indices if i != _TIME), time]
+        return label(name, indices)
 
     def _ranges(self, name: str) -> tuple[str, ...]:
         ranges = tuple(map(_range, self._plates(name)))
-        return (*ranges, _range(Plate(_TIME))) if name in self._temporal else ranges
+        steps = _range(Plate(_TIME))
+        return (*ranges, steps) if name in self._temporal and steps not in ranges else ranges
 
     def _plates(self, name: str) -> list[Plate]:
         known = {plate.name: plate for plate in self.graph.plates}

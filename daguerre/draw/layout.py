@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
-from daguerre.draw.annotate import centred, framed, labelled
+from daguerre.draw.annotate import centred, framed, label_room, labelled, tagged
 from daguerre.draw.bodies import body_for
 from daguerre.draw.curves import Point
 from daguerre.draw.detours import Plan
@@ -63,7 +64,11 @@ def layout(figure: Figure) -> Picture:
     }
     skeleton = layers(figure)
     plate_types = [formula(f.label, size=_SCOPE if f.scope else _COUNT) for f in figure.frames]
-    bodies = [body_of[name] for name in skeleton.names]
+    room = label_room(figure)
+    bodies = [
+        replace(body, stretch=body.stretch + room.get(name, 0.0))
+        for name, body in ((name, body_of[name]) for name in skeleton.names)
+    ]
     places = place(skeleton, ordered_rows(skeleton), bodies, plate_types)
     centre_of = dict(zip(skeleton.names, places.points, strict=False))
     ends = {name: End(name, centre_of[name], body_of[name]) for name in skeleton.names}
@@ -71,12 +76,13 @@ def layout(figure: Figure) -> Picture:
     beside = satellites(figure)
     for node in figure.nodes:
         if node.name in beside:
-            centre = _beside(figure, node, ends, places.boxes)
+            centre = _aside(figure, node, ends, places.boxes)
             ends[node.name] = End(node.name, centre, body_of[node.name])
     members = [frozenset(frame.members) for frame in figure.frames]
     walls = [Wall(box, names) for box, names in zip(places.boxes, members, strict=True)]
     nodes = [_placed(n, ends[n.name], type_of[n.name]) for n in figure.nodes]
     paths = labelled(_paths(figure, skeleton, places, ends, walls), nodes, walls)
+    nodes = tagged(nodes, paths)
     walls = grown(walls, skeleton.nesting, nodes, paths)
     frames = framed(figure.frames, [wall.box for wall in walls], plate_types, paths)
     frames.sort(key=lambda frame: -len(frame.frame.members))
@@ -91,6 +97,8 @@ def layout(figure: Figure) -> Picture:
 
 
 def _type(node: Node) -> Outline:
+    if not node.label:
+        return Outline("", 0.0, 0.0, 0.0)
     return formula(node.label, size=_SIZES.get(node.shape, _SIZE))
 
 
@@ -98,7 +106,7 @@ def _placed(node: Node, end: End, outline: Outline) -> PlacedNode:
     return PlacedNode(node, end.centre, end.body, centred(node.label, outline, end.centre))
 
 
-def _beside(figure: Figure, critic: Node, ends: Mapping[str, End], boxes: Sequence[Box]) -> Point:
+def _aside(figure: Figure, critic: Node, ends: Mapping[str, End], boxes: Sequence[Box]) -> Point:
     """Return a place to the right of all that stands at the height of the critic's inputs."""
     pairs = [{a.source, a.target} for a in figure.arrows if critic.name in (a.source, a.target)]
     seen = [ends[name].centre.y for pair in pairs for name in sorted(pair) if name in ends]
@@ -106,7 +114,8 @@ def _beside(figure: Figure, critic: Node, ends: Mapping[str, End], boxes: Sequen
     top, bottom = min(seen) - 40.0, max(seen) + 40.0
     rights = [e.centre.x + e.body.width for e in ends.values() if top < e.centre.y < bottom]
     rights += [box.right for box in boxes if box.top < bottom and top < box.bottom]
-    return Point(max(rights) + _BESIDE, y)
+    room = label_room(figure).values() if len(pairs) > 1 else ()
+    return Point(max(rights) + _BESIDE + 2 * max(room, default=0.0), y)
 
 
 def _paths(

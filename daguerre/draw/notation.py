@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Literal
 
 from daguerre.draw.labels import index, is_word, label, path, plate_label, word
@@ -29,13 +30,20 @@ __all__ = [
     "Node",
     "Shape",
     "figure",
+    "named",
     "with_caption",
     "with_critic",
+    "with_double_outlines",
     "with_inference",
     "with_labels",
+    "with_laws",
 ]
 
-Shape = Literal["random", "deterministic", "module", "constant", "critic"]
+_MOST_LAWS = 6
+
+Shape = Literal[
+    "random", "deterministic", "double", "module", "constant", "dot", "factor", "critic"
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,16 +53,23 @@ class Node:
     Attributes:
         name: What arrows and frames call it; unique in its figure.
         label: LaTeX.
-        shape: `"random"` is a circle, `"deterministic"` a diamond, `"module"` a box with a double
-            outline (a deterministic map too, named by a word), `"constant"` (also an input) bare
-            type, `"critic"` the small circle of what a discriminator tells.
+        shape: `"random"` is a circle, `"deterministic"` a diamond, `"double"` the circle with a
+            double outline that some prefer to it, `"module"` a box with a double outline (a
+            deterministic map too, named by a word), `"constant"` (also an input) bare type,
+            `"dot"` a constant as a dot with its name beside, `"factor"` a small filled square
+            with its name beside, `"critic"` the small circle of what a discriminator tells.
         observed: Whether the node is shaded.
+        partial: Whether only its lower half is: some rows of the data lack it.
+        kind: What computes it, such as `"Linear(in_features=2, out_features=2)"`, where that is
+            known. Blocks of a net are equal only if their kinds are.
     """
 
     name: str
     label: str
     shape: Shape = "random"
     observed: bool = False
+    partial: bool = False
+    kind: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +83,8 @@ class Arrow:
         deterministic: Hollow head: the child is a function of its parents.
         adversarial: Blue: used together with its reverse.
         label: LaTeX beside the arrow, or nothing.
+        undirected: No head: a line between a factor and one of its variables.
+        level: It runs along a row, as from one time slice to the next.
     """
 
     source: str
@@ -76,6 +93,8 @@ class Arrow:
     deterministic: bool = False
     adversarial: bool = False
     label: str = ""
+    undirected: bool = False
+    level: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +106,16 @@ class Frame:
         label: LaTeX; the count of a plate at its lower right, a scope's name at its upper left.
         members: Names of the nodes inside.
         scope: Whether it is a scope, which is tinted and says nothing of repetition.
+        repeats: How many equal blocks of a net in a row the scope stands for.
+        kind: What module a scope is, as for nodes.
     """
 
     name: str
     label: str
     members: tuple[str, ...]
     scope: bool = False
+    repeats: int = 1
+    kind: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +161,14 @@ class Figure:
         return any(node.name == name for node in self.nodes)
 
 
-def figure(graph: Graph, *, observed: Iterable[str] = (), title: str = "") -> Figure:
+def figure(
+    graph: Graph,
+    *,
+    observed: Iterable[str] = (),
+    partial: Iterable[str] = (),
+    kinds: Mapping[str, str] | None = None,
+    title: str = "",
+) -> Figure:
     r"""Picture a model: solid arrows, hollow heads into deterministic variables, plates as frames.
 
     Dotted names, as an imported net has them, become scopes: `layer1.0.conv1` is a node `conv1`
@@ -150,6 +180,9 @@ def figure(graph: Graph, *, observed: Iterable[str] = (), title: str = "") -> Fi
     Args:
         graph: The model.
         observed: Names of the variables to shade.
+        partial: Names of those to shade by half: some rows of the data lack them.
+        kinds: What computes the variables and scopes of a net, where that is known; what is named
+            by a number alone then shows it, up to the first bracket.
         title: Plain text above the picture.
 
     Raises:
@@ -163,14 +196,22 @@ def figure(graph: Graph, *, observed: Iterable[str] = (), title: str = "") -> Fi
         >>> [node.label for node in mlp.nodes], mlp.frames[0].name
         (['x', '\\mathrm{0}', '\\mathrm{1}'], 'net')
     """
-    shaded = {graph[name].name for name in observed}
+    half = {graph[name].name for name in partial}
+    shaded = {graph[name].name for name in observed} - half
     inner = scopes(graph)
-    nodes = (replace(n, observed=n.name in shaded) for n in _nodes(graph, inner))
+    kinds = kinds or {}
+    nodes = (
+        replace(n, observed=n.name in shaded, partial=n.name in half)
+        for n in _nodes(graph, inner, kinds)
+    )
     held = {
         p.name: tuple(v.name for v in graph.variables if p.name in v.plates) for p in graph.plates
     }
     plates = (Frame(p.name, plate_label(p), held[p.name]) for p in graph.plates if held[p.name])
-    frames = (*plates, *(Frame(s.path, word(s.title), s.members, scope=True) for s in inner))
+    boxes = (
+        Frame(s.path, word(s.title), s.members, scope=True, kind=kinds.get(s.path, ""))
+        for s in inner
+    )
     arrows = [
         Arrow(p, v.name, deterministic=_is_map(v)) for v in graph.variables for p in v.parents
     ]
@@ -179,7 +220,19 @@ def figure(graph: Graph, *, observed: Iterable[str] = (), title: str = "") -> Fi
         for v in graph.variables
         for lag in v.lags
     ]
-    return Figure(tuple(nodes), (*arrows, *lagged), frames, title, graph=graph)
+    return Figure(tuple(nodes), (*arrows, *lagged), (*plates, *boxes), title, graph=graph)
+
+
+def named(name: str, kind: str = "", indices: Iterable[str] = ()) -> str:
+    r"""Write what a module is called, and what it is where a number alone says nothing.
+
+    Example:
+        >>> named("conv1", "Conv2d(3, 8)"), named("0", "Conv2d(3, 8)")
+        ('\\mathrm{conv1}', '\\mathrm{0}\\ \\mathrm{Conv2d}')
+    """
+    is_number = path(name)[-1].partition("@")[0].isdigit()
+    latex = word(name, indices)
+    return rf"{latex}\ {word(kind.partition('(')[0])}" if kind and is_number else latex
 
 
 def with_inference(figure: Figure, graph: Graph) -> Figure:
@@ -207,6 +260,45 @@ def with_inference(figure: Figure, graph: Graph) -> Figure:
     return replace(figure, nodes=(*figure.nodes, *own), arrows=(*figure.arrows, *arrows))
 
 
+def with_laws(
+    figure: Figure,
+    graph: Graph,
+    *,
+    symbol: str = "p",
+    parameters: str = r"\theta",
+    function: str = "f",
+) -> Figure:
+    r"""Write the CPDs of a model beside its arrows, one for each child.
+
+    What has parents in earlier time slices or is named by a word gets nothing, and neither does a
+    model of more than six such CPDs: its formula says it better.
+
+    Args:
+        figure: A picture that shows the model; arrows that have a label keep it.
+        graph: The model.
+        symbol: LaTeX of its distribution.
+        parameters: LaTeX of its parameters, or nothing.
+        function: LaTeX of its deterministic maps.
+
+    Example:
+        >>> vae = Graph.from_edges([("z", "x")])
+        >>> print(with_laws(figure(vae), vae).arrows[0].label)
+        p_{\theta}(x \mid z)
+    """
+    called = {node.name: node.label for node in figure.nodes}
+    named = [v for v in graph.variables if v.parents and not v.lags and not is_word(v.name)]
+    below = f"_{{{parameters}}}" if parameters else ""
+    laws = {}
+    for v in named if len(named) <= _MOST_LAWS else ():
+        child, given = called[v.name], ", ".join(called[p] for p in v.parents)
+        law = rf"{symbol}{below}({child} \mid {given})"
+        if _is_map(v):
+            law = f"{child} = {f'{function}{below}' if v.inverts is None else 'T'}({given})"
+        laws[v.parents[0], v.name] = law
+    free = {pair: law for pair, law in laws.items() if _bears_none(figure, pair)}
+    return with_labels(figure, free) if free else figure
+
+
 def with_critic(figure: Figure, inputs: Iterable[str], *, label: str = "y") -> Figure:
     """Add the critic as the auxiliary it is: a small node, told from each input by a blue arrow.
 
@@ -222,8 +314,9 @@ def with_critic(figure: Figure, inputs: Iterable[str], *, label: str = "y") -> F
 
     Example:
         >>> gan = figure(Graph.from_edges([("z", "x")], deterministic=["x"]))
-        >>> with_critic(gan, ["x"]).nodes[-1]
-        Node(name='critic', label='y', shape='critic', observed=False)
+        >>> critic = with_critic(gan, ["x"]).nodes[-1]
+        >>> critic.name, critic.label, critic.shape
+        ('critic', 'y', 'critic')
     """
     taken = sum(node.name.startswith("critic") for node in figure.nodes)
     node = Node(f"critic_{taken + 1}" if taken else "critic", label, "critic")
@@ -234,6 +327,24 @@ def with_critic(figure: Figure, inputs: Iterable[str], *, label: str = "y") -> F
 def with_caption(figure: Figure, latex: str) -> Figure:
     """Set a cost under the picture, in LaTeX."""
     return replace(figure, caption=latex)
+
+
+def with_double_outlines(figure: Figure) -> Figure:
+    """Draw deterministic variables as circles with a double outline instead of diamonds.
+
+    References:
+        Koller and Friedman (2009), Probabilistic Graphical Models, section 5.2.
+
+    Example:
+        >>> gan = figure(Graph.from_edges([("z", "x")], deterministic=["x"]))
+        >>> [node.shape for node in with_double_outlines(gan).nodes]
+        ['random', 'double']
+    """
+    nodes = (
+        replace(node, shape="double") if node.shape == "deterministic" else node
+        for node in figure.nodes
+    )
+    return replace(figure, nodes=tuple(nodes))
 
 
 def with_labels(figure: Figure, labels: Mapping[tuple[str, str], str]) -> Figure:
@@ -263,7 +374,9 @@ def with_labels(figure: Figure, labels: Mapping[tuple[str, str], str]) -> Figure
     return replace(figure, arrows=tuple(arrows))
 
 
-def _nodes(graph: Graph, inner: Collection[Scope] = ()) -> Iterator[Node]:
+def _nodes(
+    graph: Graph, inner: Collection[Scope] = (), kinds: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[Node]:
     """Make the nodes of a graph, named as they are inside their scopes."""
     shapes: dict[str, Shape] = {"stochastic": "random", "input": "constant"}
     plates = {plate.name: plate for plate in graph.plates}
@@ -273,12 +386,19 @@ def _nodes(graph: Graph, inner: Collection[Scope] = ()) -> Iterator[Node]:
         name, indices = variable.name, [index(plates[p]) for p in variable.plates]
         is_module = is_word(name) and _is_map(variable)
         shape = shapes.get(variable.map, "module" if is_module else "deterministic")
-        write = word if is_module or (is_net and is_word(name)) else label
-        yield Node(name, write(short(name, paths), indices), shape)
+        is_code = is_module or (is_net and is_word(name))
+        kind, left = kinds.get(name, ""), short(name, paths)
+        latex = named(left, kind, indices) if is_code else label(left, indices)
+        yield Node(name, latex, shape, kind=kind)
 
 
 def _is_map(variable: Variable) -> bool:
     return variable.map == "deterministic"
+
+
+def _bears_none(figure: Figure, pair: tuple[str, str]) -> bool:
+    labels = [arrow.label for arrow in figure.arrows if (arrow.source, arrow.target) == pair]
+    return labels == [""]
 
 
 def _check_known(names: Iterable[str], known: Collection[str], what: str) -> None:

@@ -16,9 +16,9 @@ from html import escape
 from importlib.resources import files
 from typing import Any, NamedTuple
 
+from daguerre.draw.closing import closed, deepest
 from daguerre.draw.curves import Point
-from daguerre.draw.depths import closed, deepest
-from daguerre.draw.factors import cost_row, model_row
+from daguerre.draw.equation_row import cost_row, model_row
 from daguerre.draw.layout import layout
 from daguerre.draw.legend import legend
 from daguerre.draw.markup import clean

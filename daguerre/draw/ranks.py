@@ -56,8 +56,8 @@ def downward(figure: Figure) -> list[Arrow]:
     any other arrow, solid before dashed and hollow before filled.
     """
     beside = satellites(figure)
-    arrows = [a for a in figure.arrows if not beside & {a.source, a.target}]
-    generative = [a for a in arrows if not a.inference and not a.adversarial]
+    arrows = [a for a in figure.arrows if not (a.level or beside & {a.source, a.target})]
+    generative = [a for a in arrows if not a.inference]
     tree = _Acyclic()
     tree.add_all(generative)
     settled = {end for a in generative for end in (a.source, a.target)}

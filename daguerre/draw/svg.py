@@ -7,7 +7,7 @@ classes `plate`, `scope`, `arrow` (`inference`, `deterministic`, `adversarial`),
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from daguerre.draw.bodies import Body
 from daguerre.draw.curves import Curve, Point
@@ -81,7 +81,7 @@ def _frame(placed: PlacedFrame) -> str:
 
 def _arrow(placed: PlacedPath) -> str:
     arrow = placed.arrow
-    flags = ("inference", "deterministic", "adversarial")
+    flags = ("inference", "deterministic", "adversarial", "undirected")
     colour = BLUE if arrow.adversarial else INK
     line = {
         "d": _curve(placed.curve),
@@ -91,6 +91,8 @@ def _arrow(placed: PlacedPath) -> str:
     }
     if arrow.inference:
         line["stroke-dasharray"] = _DASHES
+    if arrow.undirected:
+        line["d"] = _curve(placed.curve, placed.tip)
     head = {"d": _head(placed), "fill": colour}
     if arrow.deterministic:
         head |= {
@@ -104,9 +106,8 @@ def _arrow(placed: PlacedPath) -> str:
         "data-source": arrow.source,
         "data-target": arrow.target,
     }
-    return element(
-        "g", group, element("path", line), element("path", head), _type(placed.label, "label")
-    )
+    tip = "" if arrow.undirected else element("path", head)
+    return element("g", group, element("path", line), tip, _type(placed.label, "label"))
 
 
 def _head(placed: PlacedPath) -> str:
@@ -122,9 +123,9 @@ def _head(placed: PlacedPath) -> str:
 
 
 def _node(placed: PlacedNode) -> str:
-    node = placed.node
+    node, marks = placed.node, ("observed", "partial")
     group = {
-        "class": " ".join(["node", node.shape, *(["observed"] if node.observed else [])]),
+        "class": " ".join(["node", node.shape, *(m for m in marks if getattr(node, m))]),
         "data-name": node.name,
     }
     title = element("title", {}, text=node.name)
@@ -135,22 +136,43 @@ def _outline(placed: PlacedNode) -> Iterator[str]:
     shape, body = placed.node.shape, placed.body
     if shape == "constant" and not placed.node.observed:
         return
-    small = shape == "critic"
+    small, full = shape == "critic", shape in ("dot", "factor")
     paint = {
-        "fill": SHADE if placed.node.observed else PAPER,
+        "fill": INK if full else SHADE if placed.node.observed else PAPER,
         "stroke": BLUE if small else INK,
         "stroke-width": _THIN if small else _LINE,
     }
+    if placed.node.partial:
+        yield element("path", {"d": _lower_half(placed.centre, body), "fill": SHADE})
+        paint["fill"] = "none"
     if body.pointed:
         yield element("path", {"d": _diamond(placed.centre, body), **paint})
-    elif body.stretch:
-        yield element("rect", {**_sides(placed.box), "rx": number(body.radius), **paint})
     else:
-        x, y = map(number, placed.centre)
-        yield element("circle", {"cx": x, "cy": y, "r": number(body.radius), **paint})
-    if body.rise:
-        inner = Box.around(placed.box.corners, margin=-_DOUBLE)
-        yield element("rect", {**_sides(inner), "rx": number(body.radius - _DOUBLE), **paint})
+        yield _round(placed, paint)
+    if shape == "double" or (body.rise and not full):
+        yield _round(placed, paint, inset=_DOUBLE)
+
+
+def _round(placed: PlacedNode, paint: Mapping[str, str], *, inset: float = 0.0) -> str:
+    body, radius = placed.body, number(placed.body.radius - inset)
+    if body.stretch:
+        box = Box.around(placed.box.corners, margin=-inset)
+        return element("rect", {**_sides(box), "rx": radius, **paint})
+    x, y = map(number, placed.centre)
+    return element("circle", {"cx": x, "cy": y, "r": radius, **paint})
+
+
+def _lower_half(centre: Point, body: Body) -> str:
+    """The lower half of a diamond, or of a disc swept over a rectangle."""
+    left, right = (centre.plus(Point(w, 0)) for w in (-body.width, body.width))
+    if body.pointed:
+        return f"M{_pair(left)}L{_pair(centre.plus(Point(0, body.radius)))}L{_pair(right)}Z"
+    r, s, h = number(body.radius), body.stretch, body.rise
+    corners = (Point(-body.width, h), Point(-s, body.height), Point(s, body.height))
+    a, b, c = (_pair(centre.plus(corner)) for corner in corners)
+    d = _pair(centre.plus(Point(body.width, h)))
+    arc = f"A{r} {r} 0 0 0 "
+    return f"M{_pair(left)}L{a}{arc}{b}L{c}{arc}{d}L{_pair(right)}Z"
 
 
 def _diamond(centre: Point, body: Body) -> str:
@@ -178,12 +200,13 @@ def _type(placed: PlacedType | None, kind: str, colour: str = INK) -> str:
     )
 
 
-def _curve(curve: Curve) -> str:
+def _curve(curve: Curve, tip: Point | None = None) -> str:
     points = curve.points
+    last = f"L{_pair(tip)}" if tip else ""
     if curve.is_straight:
-        return f"M{_pair(points[0])}L{_pair(points[-1])}"
+        return f"M{_pair(points[0])}L{_pair(tip or points[-1])}"
     steps = (f"C{_pair(b)} {_pair(c)} {_pair(d)}" for _, b, c, d in curve.pieces)
-    return f"M{_pair(points[0])}{''.join(steps)}"
+    return f"M{_pair(points[0])}{''.join(steps)}{last}"
 
 
 def _pair(point: Point) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import ChainMap
 from collections.abc import Mapping, Sequence
 from types import MethodType
@@ -13,6 +14,8 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from daguerre.devices import device_of, on_device_of
+from daguerre.draw.notation import Figure, figure
+from daguerre.draw.repeats import folded
 from daguerre.graph import GraphError
 from daguerre.joint import as_joint
 from daguerre.locate import located
@@ -87,6 +90,21 @@ class Imported(Model):
             return Step(variable, MethodType(Run(self.recording, block), self), _at(ops, block))
 
         return tuple(step(name) for name in self.graph.names)
+
+    def figure(self) -> Figure:
+        """Return what `dg.draw` draws: equal blocks in a row once, with a count.
+
+        The graph, `dg.draw(model.graph)`, shows each.
+        """
+        modules = dict(self.net.named_modules())
+        called = {
+            ".".join(parts[: k + 1])
+            for parts in (name.split(".") for name in self.graph.names)
+            for k in range(len(parts))
+        }
+        at = {name: re.sub("@[0-9]+", "", name) for name in called}
+        kinds = {name: repr(modules[path]) for name, path in at.items() if path in modules}
+        return folded(figure(self.graph, kinds=kinds))
 
     def forward(self, *inputs: Any) -> Any:
         """Call the model as the net is called, and return what the net returns.

@@ -15,7 +15,14 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from daguerre.devices import on_device_of
-from daguerre.draw.notation import Figure, figure, with_caption, with_critic, with_inference
+from daguerre.draw.notation import (
+    Figure,
+    figure,
+    with_caption,
+    with_critic,
+    with_inference,
+    with_laws,
+)
 from daguerre.graph import GraphError, did_you_mean
 from daguerre.joint import Empirical, Joint
 from daguerre.locate import located
@@ -271,13 +278,16 @@ class Objective:
     def figure(self) -> Figure:
         """Return what is to be drawn: model, inference model, critic and cost."""
         observed = {n for _, part in self.parts for n in part.a.data}
+        lacking = {n for _, part in self.parts for n in part.partial}
         models = [part.b for _, part in self.parts if not part.b.data] or [self.parts[0][1].b]
-        picture = figure(models[0].graph, observed=observed)
+        picture = figure(models[0].graph, observed=observed - lacking, partial=lacking)
+        picture = with_laws(picture, models[0].graph, function="G")
         shown = [f.graph for f in models[0].factors]
         factors = [f for _, part in self.parts for side in (part.a, part.b) for f in side.factors]
         graphs = dict.fromkeys(f.graph for f in factors if not isinstance(f, Empirical))
         for graph in (graph for graph in graphs if graph not in shown):
             picture = with_inference(picture, graph)
+            picture = with_laws(picture, graph, symbol="q", parameters=r"\phi")
         for _, part in self.parts:
             if part.critic is not None:
                 picture = with_critic(picture, part.names)

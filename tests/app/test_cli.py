@@ -140,6 +140,7 @@ def test_check_prints_shapes_kinds_and_why_a_cost_is_refused(run):
         (("fit", "vae", "--out", "r", "--data", "gone.npy"), "gone.npy"),
         (("fit", "vae", "--out", "r", "--lr", "0"), "lr must be positive"),
         (("draw", "vae", "-o", "g.gif"), ".gif"),
+        (("draw", "vae", "-o", "g.svg", "--view", "Hu"), "did you mean 'hu'?"),
     ],
 )
 def test_an_error_is_one_line_and_exit_code_one(run, arguments, message, monkeypatch):
@@ -263,6 +264,9 @@ def pair():
 def bare():
     return pair()[0]
 
+def wide():
+    return nn.Linear(30, 2), torch.randn(2, 30)
+
 def number():
     return 3
 
@@ -285,7 +289,8 @@ def nets(run, tmp_path):
         (("mynets:pair",), "4 variables", {"0", "1", "2"}),
         (("mynets:bare", "--input", "3"), "4 variables", {"0", "1", "2"}),
         (("mynets:pair", "--train"), "5 variables", {"noise"}),
-        (("mynets:pair", "--units"), "4 variables", set()),
+        (("mynets:pair", "--units"), "4 variables", {'data-source="input[2]"'}),
+        (("mynets:wide", "--units"), "2 variables", {'data-source="input"'}),
     ],
 )
 def test_a_net_is_drawn_as_a_graph(nets, tmp_path, arguments, variables, drawn):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from daguerre.draw import Arrow, Figure, Frame, Node, draw, figure, with_critic
 from daguerre.draw.augmented import Augmented, Conditional
-from daguerre.draw.depths import closed, deepest
+from daguerre.draw.closing import closed, deepest
 from daguerre.draw.equations import factor, factorisation
 from daguerre.draw.formula import formula
 from daguerre.draw.layout import layout

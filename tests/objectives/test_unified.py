@@ -1,6 +1,7 @@
 """The unified view of Hu et al. (2018, arXiv 1706.00550): augmented graphs, and two lemmas."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -299,7 +300,10 @@ def test_what_only_the_critic_pays_changes_nothing():
 def test_pictures_have_the_three_marks(build):
     graph = augmented(build())
     figure = graph.figure()
-    assert {*figure.arrows} == graph.arrows
+    assert {replace(arrow, label="") for arrow in figure.arrows} == graph.arrows
+    assert {arrow.label for arrow in figure.arrows if arrow.label} == {
+        c.latex() for c in graph.conditionals
+    }
     assert {n.name for n in figure.nodes if n.observed} == graph.visible
     assert all(c.latex() in figure.caption for c in graph.conditionals)
     assert dg.draw(graph).svg.count("stroke-dasharray") >= len(graph.edges(inference=True))
