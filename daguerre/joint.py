@@ -78,6 +78,7 @@ class Joint:
     Attributes:
         factors: Models and empirical distributions; an input of one is a variable of another.
         names: The variables that are kept; all others are integrated out.
+        temporal: Variables that have time slices in another joint, which this one meets.
 
     Example:
         >>> import daguerre as dg
@@ -89,6 +90,7 @@ class Joint:
 
     factors: tuple[Factor, ...]
     names: tuple[str, ...]
+    temporal: frozenset[str] = frozenset()
 
     @cached_property
     def graph(self) -> Graph:
@@ -108,7 +110,7 @@ class Joint:
     @cached_property
     def program(self) -> Program:
         """The steps of all factors in one topological order."""
-        return Program.of(self.graph, self.by_name.values())
+        return Program.of(self.graph, self.by_name.values(), self.temporal)
 
     @cached_property
     def modules(self) -> tuple[nn.Module, ...]:

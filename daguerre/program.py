@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
@@ -18,7 +19,7 @@ from torch.distributions import Distribution, Transform
 from daguerre.families import pathwise_draw
 from daguerre.graph import Graph, GraphError, InadmissibleError, Variable
 from daguerre.lags import Past
-from daguerre.repeats import TIME, Repeat, Sizes, is_repeated, repeats_of
+from daguerre.repeats import TIME, Repeat, Sizes, repeats_of
 from daguerre.rows import align, tile
 
 __all__ = [
@@ -143,13 +144,26 @@ class Program:
     by_name: dict[str, Step]
 
     @classmethod
-    def of(cls, graph: Graph, steps: Iterable[Step]) -> Program:
-        """Sort the steps topologically, each with what it says of plates and time."""
+    def of(
+        cls, graph: Graph, steps: Iterable[Step], temporal: frozenset[str] = frozenset()
+    ) -> Program:
+        """Sort the steps topologically, each with how it repeats in plates and time.
+
+        Args:
+            graph: The graph.
+            steps: A step for each variable.
+            temporal: Variables that have time slices in another graph, which this one meets.
+        """
         found = {step.name: step for step in steps}
-        repeats = repeats_of(graph) if is_repeated(graph) else {}
-        for name, repeat in repeats.items():
+        for name, repeat in repeats_of(graph, temporal).items():
             found[name] = replace(found[name], repeat=repeat)
         return cls(graph, tuple(found[name] for name in graph.order), found)
+
+    @property
+    def plates(self) -> dict[str, tuple[str, ...]]:
+        """The plates of each variable, time last; nothing where nothing repeats."""
+        found = {step.name: step.plates for step in self.steps}
+        return found if any(found.values()) else {}
 
 
 class Trace(NamedTuple):
@@ -159,11 +173,13 @@ class Trace(NamedTuple):
         values: Rows of each variable.
         outcomes: What each CPD gave that was called.
         sizes: How many there are of what repeats; None where nothing does.
+        held: Of what repeats and is lacking here and there, which rows hold it.
     """
 
     values: dict[str, Tensor]
     outcomes: dict[str, Outcome]
     sizes: Sizes | None = None
+    held: Mapping[str, Tensor] = MappingProxyType({})
 
 
 def check_batch(step: Step, shape: torch.Size, n: int) -> None:

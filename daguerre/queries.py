@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from daguerre.program import Program, Step, Trace, Values, validation
 from daguerre.repeats import TIME, Sizes
 from daguerre.running import draw
 from daguerre.scoring import complete, density_plan, negative_log_density, obstacle
+from daguerre.structure.recurrence import upstream
 
 __all__ = ["batch_size", "check_agreement", "entered", "left", "log_prob", "read_sizes", "sample"]
 
@@ -41,15 +42,18 @@ def batch_size(values: Values, n: int | None = None) -> int:
 
 
 def read_sizes(
-    program: Program, n: int, values: Values, sizes: Mapping[str, int] | None = None
+    plates: Mapping[str, Sequence[str]],
+    values: Values,
+    n: int,
+    sizes: Mapping[str, int] | None = None,
 ) -> Sizes | None:
     """Find how many there are of what repeats, from values `[n, *plates, *event]`.
 
     Args:
-        program: The steps.
-        n: The batch size.
+        plates: The plates of each variable, time last.
         values: What is given.
-        sizes: The sizes of some plates, and of time.
+        n: The batch size.
+        sizes: What is known of the sizes of plates.
 
     Returns:
         None where nothing repeats.
@@ -57,24 +61,21 @@ def read_sizes(
     Raises:
         GraphError: Two sizes for a plate, or none; an unknown plate; too few dimensions.
     """
-    known = dict.fromkeys(plate for step in program.steps for plate in step.plates)
+    known = dict.fromkeys(plate for those in plates.values() for plate in those)
     _check_plates(sizes or {}, known)
     if not known:
         return None
     found = {plate: dict[int, str]() for plate in known}
-    for plate in program.graph.plates:
-        if plate.size is not None and plate.name in found:
-            found[plate.name][plate.size] = "declared"
     for plate, size in (sizes or {}).items():
-        found[plate].setdefault(size, "asked for")
+        found[plate][size] = "asked for"
     for name, value in values.items():
-        plates = program.by_name[name].plates
-        if value.dim() <= len(plates):
+        own = plates.get(name, ())
+        if value.dim() <= len(own):
             raise GraphError(
-                f"{name} is [n, {', '.join(plates)}, *event], so it has {len(plates) + 1}"
+                f"{name} is [n, {', '.join(own)}, *event], so it has {len(own) + 1}"
                 f" dimensions or more, not the shape {list(value.shape)}"
             )
-        for plate, size in zip(plates, value.shape[1:], strict=False):
+        for plate, size in zip(own, value.shape[1:], strict=False):
             found[plate].setdefault(size, f"that of {name}")
     return Sizes(n, {plate: _one_size(plate, those) for plate, those in found.items()})
 
@@ -98,18 +99,22 @@ def _one_size(plate: str, found: Mapping[int, str]) -> int:
     return size
 
 
-def entered(program: Program, values: Values, sizes: Sizes | None) -> dict[str, Tensor]:
+def entered(
+    values: Values, plates: Mapping[str, Sequence[str]], sizes: Sizes | None
+) -> dict[str, Tensor]:
     """Arrange values `[n, *plates, *event]` as rows."""
     if sizes is None:
         return dict(values)
-    return {name: sizes.enter(v, program.by_name[name].plates) for name, v in values.items()}
+    return {name: sizes.enter(value, plates.get(name, ())) for name, value in values.items()}
 
 
-def left(program: Program, rows: Values, sizes: Sizes | None) -> dict[str, Tensor]:
+def left(
+    rows: Values, plates: Mapping[str, Sequence[str]], sizes: Sizes | None
+) -> dict[str, Tensor]:
     """Arrange rows as values `[n, *plates, *event]`."""
     if sizes is None:
         return dict(rows)
-    return {name: sizes.leave(v, program.by_name[name].plates) for name, v in rows.items()}
+    return {name: sizes.leave(value, plates[name]) for name, value in rows.items()}
 
 
 def sample(
@@ -128,24 +133,20 @@ def sample(
     """
     n, graph = batch_size(given, n), program.graph
     for name in given:
-        ancestors = {a for a in _before(graph, name) if graph[a].map == "stochastic"}
+        above = upstream(graph, [name]) - {name}
+        ancestors = {a for a in above if graph[a].map == "stochastic"}
         if missing := sorted(ancestors - {*given}):
             raise InadmissibleError(_unconditioned(graph, name, missing))
-    found = read_sizes(program, n, given, sizes)
+    plates = program.plates
+    found = read_sizes(plates, given, n, {**_declared(graph), **(sizes or {})})
     with located(), torch.set_grad_enabled(pathwise and torch.is_grad_enabled()):
-        known = entered(program, given, found)
-        return left(program, draw(program, n, known, pathwise=pathwise, sizes=found).values, found)
+        known = entered(given, plates, found)
+        drawn = draw(program, n, known, pathwise=pathwise, sizes=found)
+        return left(drawn.values, plates, found)
 
 
-def _before(graph: Graph, name: str) -> frozenset[str]:
-    """Return what a variable follows from, in all time slices."""
-    found, frontier = set[str](), [name]
-    while frontier:
-        one = graph[frontier.pop()]
-        feeds = {*one.parents, *(lag.variable for lag in one.lags)}
-        frontier += feeds - found
-        found |= feeds
-    return frozenset(found - {name})
+def _declared(graph: Graph) -> dict[str, int]:
+    return {plate.name: plate.size for plate in graph.plates if plate.size is not None}
 
 
 def _unconditioned(graph: Graph, name: str, missing: list[str]) -> str:
@@ -182,8 +183,8 @@ def log_prob(program: Program, names: tuple[str, ...], values: Values) -> Tensor
         )
     constants = [x for x in names if x in values and graph.kind(x) == "deterministic"]
     plan = density_plan(graph, scored, constants)
-    sizes = read_sizes(program, n, values)
-    values = entered(program, values, sizes)
+    sizes = read_sizes(program.plates, values, n, _declared(graph))
+    values = entered(values, program.plates, sizes)
     known = {k: v for k, v in values.items() if k in scored or k in graph.inputs}
     with located(), validation(enabled=False):  # NaN in, NaN out; supports are checked below
         trace = complete(program, plan, known, {}, n, sizes)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import prod
 from typing import NamedTuple
 
 import torch
@@ -22,7 +21,7 @@ from daguerre.graph import Graph
 from daguerre.lags import Past
 from daguerre.structure.recurrence import temporal
 
-__all__ = ["TIME", "Repeat", "Sizes", "Taken", "is_repeated", "laws_of", "repeats_of"]
+__all__ = ["TIME", "Repeat", "Sizes", "Taken", "laws_of", "repeats_of"]
 
 TIME = "t"
 
@@ -33,14 +32,29 @@ class Sizes(NamedTuple):
     Attributes:
         n: Examples.
         of: The size of each plate; that of `TIME` is the number of steps.
+        active: Which steps a sequence has, `[T, n]`; None where all have all of them.
     """
 
     n: int
     of: Mapping[str, int]
+    active: Tensor | None = None
+
+    @classmethod
+    def met(
+        cls, values: Mapping[str, Tensor], plates: Mapping[str, Sequence[str]], n: int
+    ) -> Sizes:
+        """Read sizes off values `[n, *plates, *event]` that have been checked."""
+        of: dict[str, int] = {}
+        for name, value in values.items():
+            of.update(zip(plates.get(name, ()), value.shape[1:], strict=False))
+        return cls(n, of)
 
     def rows(self, plates: Sequence[str]) -> int:
         """Return the rows of a variable in some plates, for one copy."""
-        return self.n * prod(self.of[plate] for plate in plates)
+        rows = self.n
+        for plate in plates:
+            rows *= self.of[plate]
+        return rows
 
     def split(self, value: Tensor, plates: Sequence[str]) -> Tensor:
         """View rows as `[copies, *plates, n, *event]`."""
@@ -70,10 +84,14 @@ class Sizes(NamedTuple):
         return whole.flatten(0, len(want) + 1)
 
     def fold(self, term: Tensor, plates: Sequence[str]) -> Tensor:
-        """Sum `[rows]` over plates, `[copies * n]`."""
+        """Sum `[rows, ...]` over plates, `[copies * n, ...]`; no step counts beyond the end."""
         if not plates:
             return term
-        return self.split(term, plates).sum([*range(1, len(plates) + 1)]).flatten()
+        split = self.split(term, plates)
+        if self.active is not None and TIME in plates:
+            inside = self.active.reshape(*self.active.shape, *[1] * (term.dim() - 1))
+            split = torch.where(inside, split, 0.0)
+        return split.sum([*range(1, len(plates) + 1)]).flatten(0, 1)
 
     def enter(self, value: Tensor, plates: Sequence[str]) -> Tensor:
         """Arrange a value `[n, *plates, *event]` as rows."""
@@ -86,6 +104,21 @@ class Sizes(NamedTuple):
     def without_time(self) -> Sizes:
         """Return the sizes within one time slice."""
         return Sizes(self.n, {plate: size for plate, size in self.of.items() if plate != TIME})
+
+    def until_the_end(self, there: Sequence[Tensor], plates: Sequence[Sequence[str]]) -> Sizes:
+        """Let each sequence end with the last step that holds something.
+
+        Args:
+            there: Whether rows of some variables hold something, `[rows]` each.
+            plates: Their plates, `TIME` last.
+        """
+        held = [
+            self.split(one, own)[0].reshape(-1, self.of[TIME], self.n).any(0)
+            for one, own in zip(there, plates, strict=True)
+        ]
+        later = torch.stack(held).any(0).flip(0).cumsum(0).flip(0) > 0
+        first = torch.arange(self.of[TIME], device=later.device)[:, None] == 0
+        return self._replace(active=later | first)
 
 
 class Taken(NamedTuple):
@@ -200,8 +233,12 @@ class Repeat:
         shape = (*split.shape[:dim], shift, *split.shape[dim + 1 :])
         filled = split.new_zeros(()) if isinstance(start, Distribution) else start
         filled = torch.as_tensor(filled, dtype=split.dtype, device=split.device).expand(shape)
-        pair = (filled, kept) if past.steps > 0 else (kept, filled)
-        return torch.cat(pair, dim).flatten(0, dim + 1)
+        if past.steps > 0:
+            return torch.cat((filled, kept), dim).flatten(0, dim + 1)
+        if sizes.active is not None:  # what is to come ends where the sequence does
+            inside = sizes.active[shift:].reshape(-1, sizes.n, *[1] * (value.dim() - 1))
+            kept = torch.where(inside, kept, filled.narrow(dim, 0, 1))
+        return torch.cat((kept, filled), dim).flatten(0, dim + 1)
 
     def _window(self, value: Tensor, first: int, steps: int, sizes: Sizes) -> Tensor:
         dim = len(self.plates)
@@ -210,25 +247,28 @@ class Repeat:
 
 def laws_of(past: Sequence[Past], starts: Sequence[object]) -> tuple[Distribution, ...]:
     """Return the law of each slice that has one instead of a CPD, the first slice first."""
-    found = [
-        (abs(o.steps), s) for o, s in zip(past, starts, strict=True) if isinstance(s, Distribution)
-    ]
-    longest = max((steps for steps, _ in found), default=0)
-    found.sort(key=lambda pair: pair[0])
-    return tuple(next(law for steps, law in found if t < steps) for t in range(longest))
+    laws: list[Distribution] = []
+    for i in sorted(range(len(past)), key=lambda i: abs(past[i].steps)):
+        law = starts[i]
+        if isinstance(law, Distribution):
+            laws += [law] * (abs(past[i].steps) - len(laws))
+    return tuple(laws)
 
 
-def is_repeated(graph: Graph) -> bool:
-    """Whether something in a graph repeats beyond the batch."""
-    return any(v.plates or v.lags for v in graph.variables)
+def repeats_of(graph: Graph, also: frozenset[str] = frozenset()) -> dict[str, Repeat]:
+    """Say of each variable how it repeats; nothing where nothing does.
 
-
-def repeats_of(graph: Graph) -> dict[str, Repeat]:
-    """Say of each variable how it repeats."""
-    in_time = temporal(graph)
+    Args:
+        graph: The graph.
+        also: Variables that have time slices in another graph, which this one meets.
+    """
+    in_time = temporal(graph, also)
     plates = {
         v.name: (*v.plates, TIME) if v.name in in_time else v.plates for v in graph.variables
     }
+
+    if not any(plates.values()):
+        return {}
 
     def repeat(name: str) -> Repeat:
         taken = (*graph.parents(name), *(lag.variable for lag in graph[name].lags))

@@ -12,6 +12,7 @@ from torch.distributions import Distribution
 from daguerre.lags import Start
 from daguerre.program import Outcome, Program, Step, Trace, Values, check_batch, realise
 from daguerre.repeats import TIME, Repeat, Sizes, laws_of
+from daguerre.rows import tile
 from daguerre.structure.recurrence import blocks
 
 __all__ = ["Realise", "draw", "recur"]
@@ -95,16 +96,20 @@ class _Slices:
         repeat: How it repeats.
         known: Per parent outside the chain, rows of each slice.
         starts: What stands in for each lagged parent before there is one.
+        laws: The law of each slice that has one instead of the CPD, outermost first.
         sizes: How many there are of what repeats within a slice.
         count: The number of slices.
+        active: Which slices each example has, `[T, n]`; None where all have all of them.
     """
 
     step: Step
     repeat: Repeat
     known: Mapping[str, Sequence[Tensor]]
     starts: tuple[Start, ...]
+    laws: tuple[Distribution, ...]
     sizes: Sizes
     count: int
+    active: Tensor | None = None
 
     @classmethod
     def of(cls, step: Step, values: Values, chain: Mapping[str, object], sizes: Sizes) -> _Slices:
@@ -114,7 +119,9 @@ class _Slices:
         parents = dict.fromkeys((*step.arguments, *(past.variable for past in step.past)))
         known = {p: repeat.slices(values[p], p, sizes) for p in parents if p not in chain}
         starts = tuple(past.start() for past in step.past)
-        return cls(step, repeat, known, starts, sizes.without_time(), sizes.of[TIME])
+        laws = laws_of(step.past, starts)
+        count, within = sizes.of[TIME], sizes.without_time()
+        return cls(step, repeat, known, starts, laws, within, count, sizes.active)
 
     def parents(self, t: int, made: Mapping[str, Mapping[int, Tensor]]) -> list[Tensor]:
         """Return rows of what the CPD takes in a slice; none where a law of its own holds."""
@@ -122,12 +129,19 @@ class _Slices:
             return []
         found = [self._at(name, t, made) for name in self.step.arguments]
         for past, start in zip(self.step.past, self.starts, strict=True):
-            earlier = t - past.steps
-            is_there = 0 <= earlier < self.count
-            found.append(
-                self._at(past.variable, earlier, made) if is_there else self._start(start)
-            )
+            other = t - past.steps
+            is_there = 0 <= other < self.count
+            value = self._at(past.variable, other, made) if is_there else self._start(start)
+            if is_there and past.steps < 0 and self.active is not None:
+                value = self._until_the_end(value, other, start)
+            found.append(value)
         return found
+
+    def _until_the_end(self, value: Tensor, t: int, start: Start) -> Tensor:
+        """Return what is to come, which ends where the sequence does."""
+        assert self.active is not None, "only ragged sequences have an end of their own"
+        inside = tile(self.active[t], len(value)).reshape(-1, *[1] * (value.dim() - 1))
+        return torch.where(inside, value, torch.as_tensor(start).to(value.dtype))
 
     def _at(self, name: str, t: int, made: Mapping[str, Mapping[int, Tensor]]) -> Tensor:
         if name in self.known:
@@ -141,9 +155,10 @@ class _Slices:
 
     def law(self, t: int) -> Distribution | None:
         """Return the law that a slice has instead of the CPD."""
-        laws = laws_of(self.step.past, self.starts)
-        behind = self.count - 1 - t if any(p.steps < 0 for p in self.step.past) else t
-        return laws[behind] if behind < len(laws) else None
+        if not self.laws:
+            return None
+        behind = self.count - 1 - t if self.step.past[0].steps < 0 else t
+        return self.laws[behind] if behind < len(self.laws) else None
 
     def outcome(self, t: int, found: Sequence[Tensor]) -> tuple[Outcome, int]:
         """Return what a slice is drawn from, and its rows."""

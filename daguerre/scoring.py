@@ -7,7 +7,7 @@ which contribute a term. What has no density is refused when the plan is made.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -19,7 +19,7 @@ from daguerre.program import Outcome, Program, Step, Trace, Values, misfit, real
 from daguerre.repeats import Sizes
 from daguerre.rows import as_copies, tile
 from daguerre.running import recur
-from daguerre.structure.recurrence import blocks
+from daguerre.structure.recurrence import Block, blocks, upstream
 
 __all__ = [
     "DensityPlan",
@@ -43,11 +43,13 @@ class DensityPlan:
             inverted to find it, or `(name, None)` for one that follows from its parents.
         terms: Variables that contribute: log-probabilities of stochastic ones, log-Jacobians of
             inverted bijections.
+        loops: The maps that feed each other through time, by the first of them that is filled in.
     """
 
     names: tuple[str, ...]
     moves: tuple[tuple[str, str | None], ...]
     terms: tuple[str, ...]
+    loops: Mapping[str, Block] = field(default_factory=dict)
 
 
 def density_plan(graph: Graph, names: Iterable[str], implied: Iterable[str] = ()) -> DensityPlan:
@@ -66,11 +68,15 @@ def density_plan(graph: Graph, names: Iterable[str], implied: Iterable[str] = ()
     """
     names = tuple(graph[n].name for n in names)
     implied = (*names, *implied)
-    relevant = {*implied, *graph.ancestors(implied)}
+    relevant = {*implied, *upstream(graph, implied)}
     known = {*names, *(n for n in relevant if n in graph.inputs)}
     moves: list[tuple[str, str | None]] = []
+    loops: dict[str, Block] = {}
     while move := next(moves_from(graph, relevant, known), None):
         moves.append(move)
+        block = _block_of(graph, move[0], known)
+        if block is not None and block.direction:
+            loops[move[0]] = block
         known.add(move[0])
     inverted = {source for _, source in moves if source}
     for name in names:  # what can never have a density comes before what is only missing
@@ -83,7 +89,8 @@ def density_plan(graph: Graph, names: Iterable[str], implied: Iterable[str] = ()
                 f" latent; use dg.elbo(p, q) with a q for {name}, or ask for the joint with {name}"
             )
     scored = [n for n in graph.order if n in relevant and graph[n].map == "stochastic"]
-    return DensityPlan(names, tuple(moves), (*scored, *sorted(inverted, key=graph.order.index)))
+    terms = (*scored, *sorted(inverted, key=graph.order.index))
+    return DensityPlan(names, tuple(moves), terms, loops)
 
 
 def moves_from(
@@ -103,10 +110,17 @@ def moves_from(
 
 def _maps_with(graph: Graph, name: str, known: set[str]) -> set[str]:
     """Return the maps that a map is run with, slice by slice; nothing if some are drawn."""
-    if not graph.adjacency.lagged:
+    block = _block_of(graph, name, known)
+    if block is None or any(graph[n].map != "deterministic" for n in block.names):
         return set()
-    block = next(b for b in blocks(graph, frozenset(known)) if name in b.names)
-    return {*block.names} if all(graph[n].map == "deterministic" for n in block.names) else set()
+    return {*block.names}
+
+
+def _block_of(graph: Graph, name: str, known: set[str]) -> Block | None:
+    """Return what a variable is run with, where there are lags."""
+    if not graph.adjacency.lagged:
+        return None
+    return next(b for b in blocks(graph, frozenset(known)) if name in b.names)
 
 
 def obstacle(graph: Graph, name: str) -> str | None:
@@ -142,7 +156,13 @@ def complete(
     trace = Trace(dict(values), dict(outcomes), sizes)
     for name, source in plan.moves:
         if name not in trace.values:
-            trace.values[name] = fill(program, name, source, trace, n)
+            if name in plan.loops and sizes is not None:
+                loop = plan.loops[name]
+                steps = [program.by_name[one] for one in loop.names]
+                found = recur(steps, loop.direction, trace.values, sizes, _mapped)
+                trace.values.update(found)
+            else:
+                trace.values[name] = fill(program, name, source, trace, n)
     for name in plan.terms:
         if name not in trace.outcomes:
             trace.outcomes[name] = program.by_name[name].outcome(trace.values, sizes=sizes)
@@ -152,12 +172,6 @@ def complete(
 def fill(program: Program, name: str, source: str | None, trace: Trace, n: int | None) -> Tensor:
     """Return the value of a variable that a plan implies, and note the outcome of its CPD."""
     step, sizes = program.by_name[source or name], trace.sizes
-    if sizes is not None and source is None:
-        block = next(b for b in blocks(program.graph, frozenset(trace.values)) if name in b.names)
-        if block.direction:
-            steps = [program.by_name[one] for one in block.names]
-            trace.values.update(recur(steps, block.direction, trace.values, sizes, _mapped))
-            return trace.values[name]
     outcome = trace.outcomes[step.name] = step.outcome(trace.values, sizes=sizes)
     if source is not None and isinstance(outcome, Transform):
         return outcome.inv(trace.values[source])  # type: ignore[return-value]
@@ -173,7 +187,11 @@ def _mapped(step: Step, outcome: Outcome, values: Values, rows: int) -> Tensor:
 def negative_log_density(step: Step, trace: Trace) -> Tensor:
     """Return the contribution of one variable to -log p, in nats, shape `[n]`."""
     term = _surprisal(step, trace)
-    return term if trace.sizes is None else trace.sizes.fold(term, step.plates)
+    if trace.sizes is None:
+        return term
+    if step.name in trace.held:
+        term = torch.where(tile(trace.held[step.name], len(term)), term, 0.0)
+    return trace.sizes.fold(term, step.plates)
 
 
 def _surprisal(step: Step, trace: Trace) -> Tensor:

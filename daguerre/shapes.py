@@ -18,6 +18,7 @@ from daguerre.devices import device_of
 from daguerre.discrete import state_count
 from daguerre.families import support
 from daguerre.graph import GraphError
+from daguerre.lags import Past
 from daguerre.locate import located
 from daguerre.program import Outcome, Program, Step, check_batch, is_learned, realise, validation
 from daguerre.table import Table
@@ -101,16 +102,46 @@ def _run(program: Program, given: Mapping[str, Shape], *, pathwise: bool) -> dic
 
     shapes = dict(given)
     values = {k: torch.empty(BATCH, *s.event, dtype=s.dtype) for k, s in given.items()}
-    for step in program.steps:
-        if step.name in values or step.cpd is None or not {*values} >= {*step.variable.parents}:
-            continue
-        try:
-            outcome = step.outcome(values)
-            values[step.name] = realise(step, outcome, values, BATCH, pathwise=pathwise)
-        except (DataDependentOutputException, DynamicOutputShapeException):
-            continue
-        shapes[step.name] = _shape(step, outcome, values[step.name])
+    waiting = [s for s in program.steps if s.name not in values and s.cpd is not None]
+    while ready := [s for s in waiting if _taken(s, values) is not None]:
+        for step in ready:
+            waiting.remove(step)
+            found = _taken(step, values)
+            assert found is not None, "values are only added"
+            try:
+                outcome = step.called(found, values)
+                values[step.name] = realise(step, outcome, values, BATCH, pathwise=pathwise)
+            except (DataDependentOutputException, DynamicOutputShapeException):
+                continue
+            shapes[step.name] = _shape(step, outcome, values[step.name])
     return shapes
+
+
+def _taken(step: Step, values: Mapping[str, Tensor]) -> list[Tensor] | None:
+    """Return what a CPD takes in one time slice; None while something is not known.
+
+    A parent of another slice has the shape of its variable, or of what stands in for it before
+    there is a past; a number may stand for any event, so that it tells nothing.
+    """
+    if not {*values} >= {*step.variable.parents}:
+        return None
+    found = [values[name] for name in step.arguments]
+    for past in step.past:
+        if (value := values.get(past.variable)) is None:
+            if (start := _started(past)) is None:
+                return None
+            value = start.expand(BATCH, *start.shape)
+        found.append(value)
+    return found
+
+
+def _started(past: Past) -> Tensor | None:
+    """Return a value of the shape of a lagged parent; None where a number stands in for it."""
+    start = past.start()
+    if isinstance(start, Distribution):
+        return start.sample()
+    value = torch.as_tensor(start)
+    return value if value.dim() or not value.is_floating_point() else None
 
 
 @contextmanager

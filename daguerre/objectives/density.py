@@ -9,7 +9,8 @@ The entropy of an empirical side is a constant and is left out.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import reduce
 from operator import add
 from typing import final
@@ -29,10 +30,13 @@ from daguerre.objectives.schedules import at_step
 from daguerre.objectives.score import ScoreFunctions
 from daguerre.objectives.sides import modules_of
 from daguerre.program import Trace
-from daguerre.rows import align, tile
+from daguerre.queries import entered
+from daguerre.repeats import TIME, Sizes
+from daguerre.rows import align, is_missing, tile
 from daguerre.scoring import complete, negative_log_density, sum_event
+from daguerre.structure.recurrence import blocks, upstream
 
-__all__ = ["KL", "KullbackLeibler", "cross_entropy"]
+__all__ = ["KL", "KullbackLeibler", "cross_entropy", "in_rows"]
 
 
 def KL(  # noqa: N802 - the field's name
@@ -135,8 +139,10 @@ class KullbackLeibler(Divergence):
     ) -> None:
         self.plan, self.rates = plan, dict(rates or {})
         self.a, self.b, self.names, self.shapes = plan.a, plan.b, plan.names, plan.shapes
+        self.plates = {**plan.b.program.plates, **plan.a.program.plates}
         self.partial, self.entries = plan.choices.partial, plan.entries()
-        drawn = {n for n in plan.a.graph.names if n not in plan.a.given}
+        graph = plan.a.graph
+        drawn = {n for n in graph.names if n not in plan.a.given}
         held = {*plan.a.given, *plan.b.given} - drawn - {*self.partial}
         self.latents = Latents(
             plan.a.program,
@@ -146,17 +152,18 @@ class KullbackLeibler(Divergence):
             learns=plan.choices.learns,
             copies=plan.copies,
             keys=shared_keys(plan.a, held),
+            blocks=blocks(graph, frozenset(plan.a.given)) if self.plates else (),
         )
         keys = shared_keys(plan.b, held)
         self._keys = {n: key for n, key in keys.items() if n in plan.density.terms}
-        latents, graph = {*plan.how}, plan.a.graph
-        self._moving = tuple(n for n in plan.own.names if latents & {n, *graph.ancestors([n])})
+        latents = {*plan.how}
+        self._moving = tuple(n for n in plan.own.names if latents & {n, *upstream(graph, [n])})
         inputs = (n for n in self.b.given if n not in self.a.names)
         self._given = tuple(dict.fromkeys((*self.a.given, *inputs, *self.partial)))
         self._still = tuple(
             v.name
             for v in graph.variables
-            if not latents & {*graph.ancestors([v.name])} and not v.inverts
+            if not latents & {*upstream(graph, [v.name])} and not v.inverts
         )
         self._lacking = {n for n in self.partial if n in plan.a.data}
         self._scores = ScoreFunctions(plan)
@@ -177,6 +184,7 @@ class KullbackLeibler(Divergence):
 
     def loss(self, player: str, at: Round) -> Tensor:
         """Return the batch mean of the divergence, in nats."""
+        at = in_rows(at, self.plates, self.partial)
         drawn = self.latents.draw(at)
         terms = self.terms(drawn, self.scored(drawn, at))
         if self._is_plain:
@@ -192,6 +200,7 @@ class KullbackLeibler(Divergence):
 
     def per_example(self, at: Round) -> Tensor:
         """Return one estimate per row of the batch, in nats, shape `[n]`."""
+        at = in_rows(at, self.plates, self.partial)
         drawn = self.latents.draw(at)
         terms = self.terms(drawn, self.scored(drawn, at)).values()
         return drawn.per_example(reduce(add, align([sum_event(term) for term in terms])))
@@ -201,11 +210,12 @@ class KullbackLeibler(Divergence):
         found = drawn.trace.values if values is None else values
         known = {k: found[k] if k in found else at.given[k] for k in (*self.names, *self.b.given)}
         if not self._keys:
-            return complete(self.b.program, self.plan.density, known, {}, at.n)
+            trace = complete(self.b.program, self.plan.density, known, {}, at.n, at.sizes)
+            return trace._replace(held=drawn.seen)
         kept = {n: at.memo[key] for n, key in self._keys.items() if key in at.memo}
-        trace = complete(self.b.program, self.plan.density, known, kept, at.n)
+        trace = complete(self.b.program, self.plan.density, known, kept, at.n, at.sizes)
         at.memo.update({key: trace.outcomes[n] for n, key in self._keys.items()})
-        return trace
+        return trace._replace(held=drawn.seen)
 
     def terms(self, drawn: Drawn, scored: Trace) -> dict[Entry, Tensor]:
         """Return every term of the sum, `[rows]`; `[rows, *event]` where a rule looks at parts."""
@@ -217,13 +227,15 @@ class KullbackLeibler(Divergence):
             return self.surprisal(name, drawn, scored)
         if entry.kind == "closed":
             value = self._exact(name, drawn, scored)
+            if scored.sizes is not None:
+                value = scored.sizes.fold(value, self.b.program.by_name[name].plates)
             return value if isinstance(self.rates.get(name), Rate) else sum_event(value)
         return self.density(name, drawn, drawn.trace)
 
     def surprisal(self, name: str, drawn: Drawn, scored: Trace) -> Tensor:
         """Return -log b of one variable, `[rows]`; 0 where the data lacks it."""
         term = negative_log_density(self.b.program.by_name[name], scored)
-        if name not in self._lacking:
+        if name not in self._lacking or self.plates.get(name):
             return term
         held = drawn.seen[name]
         term = torch.where(tile(held, len(term)), term, 0.0)
@@ -264,17 +276,23 @@ class KullbackLeibler(Divergence):
         """Evaluate a at values of its own; what depends on no draw is not computed again."""
         kept = {n: drawn.trace.outcomes[n] for n in self._still if n in drawn.trace.outcomes}
         known = {n: drawn.trace.values[n] for n in (*self.a.given, *self.plan.own.names)}
-        return complete(self.a.program, self.plan.own, known | dict(values), kept, drawn.n)
+        sizes = drawn.trace.sizes
+        return complete(self.a.program, self.plan.own, known | dict(values), kept, drawn.n, sizes)
 
     def _exact(self, name: str, drawn: Drawn, scored: Trace) -> Tensor:
         """Integrate both terms of a variable by its rule, `[rows, *event]`."""
         sides = (self.a.program.by_name[name], drawn.trace), (self.b.program.by_name[name], scored)
         outcomes = [trace.outcomes[name] for _, trace in sides]
+        repeats = scored.sizes
         if all(step.is_root for step, _ in sides):
-            return self.plan.closed[name](*outcomes)[None]
-        sizes = [0 if step.is_root else step.rows(trace.values, 0) for step, trace in sides]
+            value = self.plan.closed[name](*outcomes)[None]
+            rows = 1 if repeats is None else repeats.rows(sides[0][0].plates)
+            return value.expand(rows, *value.shape[1:])
+        sizes = [
+            0 if step.is_root else step.rows(trace.values, 0, repeats) for step, trace in sides
+        ]
         if 0 < min(sizes) < max(sizes):  # one side depends on more draws than the other
-            outcomes = [step.outcome(trace.values, max(sizes)) for step, trace in sides]
+            outcomes = [step.outcome(trace.values, max(sizes), repeats) for step, trace in sides]
         return self.plan.closed[name](*outcomes)
 
     def _mean(self, drawn: Drawn, terms: Mapping[Entry, Tensor], at: Round) -> Tensor:
@@ -317,6 +335,21 @@ class KullbackLeibler(Divergence):
         return {
             p.name: kl_latex(self.plan, self.rates) for p in self.players if p.name != "baseline"
         }
+
+
+def in_rows(at: Round, plates: Mapping[str, Sequence[str]], partial: Iterable[str] = ()) -> Round:
+    """Arrange what is given `[n, *plates, *event]` as rows; as it is where nothing repeats.
+
+    A sequence ends with the last step that holds something of what may be lacking.
+    """
+    if not plates or at.sizes is not None:
+        return at
+    sizes = Sizes.met(at.given, plates, at.n)
+    rows = entered(at.given, plates, sizes)
+    if those := [name for name in partial if TIME in plates[name]]:
+        held = [~is_missing(rows[name]) for name in those]
+        sizes = sizes.until_the_end(held, [plates[name] for name in those])
+    return replace(at, given=rows, sizes=sizes)
 
 
 def _stops(estimator: Estimator | None) -> bool:

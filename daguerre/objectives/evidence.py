@@ -33,6 +33,7 @@ from daguerre.objectives.sides import (
     shared_names,
 )
 from daguerre.objectives.slices import density_over_time, is_chain, over_time, slice_shapes
+from daguerre.repeats import TIME
 from daguerre.scoring import moves_from, obstacle
 
 __all__ = ["MarginalLikelihood", "hidden_names", "is_marginal"]
@@ -92,6 +93,7 @@ class MarginalLikelihood(Divergence):
         self.shapes = (
             PairShapes({}, slice_shapes(b)) if self.over_time else pair_shapes(a, b, pathwise=())
         )
+        self.plates = dict.fromkeys(self.given, (TIME,)) if self.over_time else {}
         self.hidden, self.partial = hidden_names(b), tuple(partial)
         self.players = (Player("model", modules_of(b, a)),)
         for name in self.partial:

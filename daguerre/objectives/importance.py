@@ -18,7 +18,7 @@ from torch import Tensor
 
 from daguerre.draw.labels import label
 from daguerre.graph import InadmissibleError
-from daguerre.objectives.density import KullbackLeibler
+from daguerre.objectives.density import KullbackLeibler, in_rows
 from daguerre.objectives.estimators import Enumerate, Pathwise, Relaxed, ScoreFunction
 from daguerre.objectives.kl_plan import KLPlan
 from daguerre.objectives.kl_words import drawn_how, kl_ratio_latex
@@ -83,6 +83,7 @@ class Particles:
 def log_weights(divergence: KullbackLeibler, at: Round, *, particles: int) -> Tensor:
     """Return the log-weights of several draws for each row of a batch, `[n, particles]`."""
     weighing = _Weighing(divergence.plan, Particles(particles))
+    at = in_rows(at, weighing.inner.plates, weighing.inner.partial)
     drawn = weighing.inner.latents.draw(at)
     scored = weighing.inner.scored(drawn, at)
     return weighing.log_weights(drawn, scored, drawn.trace).T
@@ -132,6 +133,7 @@ class ImportanceWeighted(Divergence):
         self.plan, self._inner = plan, self._weighing.inner
         self.a, self.b, self.names, self.shapes = plan.a, plan.b, plan.names, plan.shapes
         self.partial, self._given = plan.choices.partial, self._inner.given
+        self.plates = self._inner.plates
         self.players = self._inner.players if players is None else players
         self._doubly = any(isinstance(e, Pathwise) and e.doubly for e in plan.how.values())
 
@@ -149,6 +151,7 @@ class ImportanceWeighted(Divergence):
 
     def loss(self, player: str, at: Round) -> Tensor:
         """Return minus the batch mean of the bound, in nats."""
+        at = in_rows(at, self.plates, self.partial)
         drawn = self._inner.latents.draw(at)
         scored = self._inner.scored(drawn, at)
         if player == "inference":

@@ -24,8 +24,15 @@ from daguerre.objectives.estimators import (
     automatic,
 )
 from daguerre.objectives.rates import Rate, Rates
-from daguerre.objectives.sides import PairShapes, integrates_out, pair_shapes, shared_names
+from daguerre.objectives.sides import (
+    PairShapes,
+    in_step,
+    integrates_out,
+    pair_shapes,
+    shared_names,
+)
 from daguerre.scoring import DensityPlan, density_plan
+from daguerre.structure.recurrence import upstream
 
 __all__ = [
     "Choices",
@@ -168,7 +175,7 @@ class KLPlan:
             moved = dict(self.density.moves).get(name) or name
             reached |= {n for n in (*_influences(self, name), moved) if n in drawn}
             reached -= {name} if entry.kind == "closed" else set()
-        reached |= {*drawn.ancestors(reached)}
+        reached |= {*upstream(drawn, reached)}
         return frozenset(n for n in self.how if n in reached)
 
 
@@ -184,6 +191,7 @@ def kl_plan(a: Joint, b: Joint, choices: Choices = Choices()) -> KLPlan:  # noqa
             f"KL needs a density of its second side, but {', '.join(b.data)} is empirical data,"
             " which can only be sampled; put the data first: KL(data, p)"
         )
+    a, b = in_step(a, b)
     names = shared_names(a, b, "KL")
     density = integrates_out(b, names, "KL")
     conditioned = (n for n in b.graph.inputs if n in a.data)
@@ -207,6 +215,7 @@ def cross_entropy_plan(
         InadmissibleError: A density or a gradient that is needed does not exist.
         GraphError: An unknown variable, or one of b that a does not draw.
     """
+    a, b = in_step(a, b)
     of = tuple(b.graph[n].name for n in of)
     drawn = {n for n in a.graph.names if a.graph[n].map != "input" or n in b.graph.inputs}
     if missing := [n for n in of if n not in drawn]:
@@ -268,6 +277,8 @@ def _estimators(plan: KLPlan) -> dict[str, Estimator]:
         estimator = chosen.get(name) if isinstance(chosen, Mapping) else chosen
         if not plan.choices.learns:
             estimator = PATHWISE
+        elif plan.a.program.plates.get(name):
+            estimator = _repeated(plan, name, estimator)
         elif estimator is None:
             estimator = automatic(shape, states)
         elif shape is not None and (reason := estimator.refuse(shape)) is not None:
@@ -277,6 +288,24 @@ def _estimators(plan: KLPlan) -> dict[str, Estimator]:
             states *= shape.states or 1
         how[name] = estimator
     return how
+
+
+def _repeated(plan: KLPlan, name: str, chosen: Estimator | None) -> Estimator:
+    """Return the estimator of a latent that repeats: the draws of all that repeats are one."""
+    if name in plan.choices.partial:
+        raise InadmissibleError(
+            f"{name} repeats and is latent, so it cannot be partial; rows lack what is observed"
+        )
+    shape = plan.shapes.a.get(name)
+    is_pathwise = shape is None or shape.pathwise
+    if (chosen is None and is_pathwise) or isinstance(chosen, Pathwise):
+        return PATHWISE if chosen is None else chosen
+    step = plan.a.program.by_name[name]
+    asked = "" if chosen is None else f", so {type(chosen).__name__} cannot be had"
+    raise InadmissibleError(
+        f"{step}: {name} repeats in {', '.join(step.plates)}, where gradients go along draws"
+        f" alone{asked}; give {name} a family with rsample, or let dg.nll sum it out exactly"
+    )
 
 
 def _rules(plan: KLPlan) -> dict[str, Rule]:

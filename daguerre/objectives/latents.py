@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -30,14 +31,18 @@ from daguerre.program import (
     Program,
     Step,
     Trace,
+    Values,
     check_batch,
     is_learned,
     misfit,
     realise,
     sample,
 )
+from daguerre.repeats import TIME, Sizes
 from daguerre.rows import as_copies, is_missing, tile
+from daguerre.running import recur
 from daguerre.scoring import negative_log_density
+from daguerre.structure.recurrence import Block
 
 __all__ = ["Drawn", "Latents", "filled", "shared_keys"]
 
@@ -107,6 +112,7 @@ class Latents:
         learns: Whether gradients flow through the draws.
         copies: Draws for each example.
         keys: What an outcome that depends on the data alone is remembered by in a round.
+        blocks: What is drawn together, in a program where something repeats.
     """
 
     program: Program
@@ -116,34 +122,65 @@ class Latents:
     learns: bool = True
     copies: int = 1
     keys: Mapping[str, str] = field(default_factory=dict)
+    blocks: tuple[Block, ...] = ()
 
     def draw(self, at: Round) -> Drawn:
         """Draw every variable that is not given, parents first."""
-        trace = Trace({name: at.given[name] for name in self.given}, {})
+        trace = Trace({name: at.given[name] for name in self.given}, {}, at.sizes)
         drawn = Drawn(trace, at.n, self.copies, at.n * self.copies)
         for name in self.given:
             if name in self.partial:
                 drawn.seen[name] = ~is_missing(at.given[name])
                 trace.values[name] = filled(at.given[name])
+        if at.sizes is not None:
+            self._draw_repeated(drawn, at, at.sizes)
+            return drawn
         for step in self.program.steps:
             if step.name not in trace.values:
                 trace.outcomes[step.name] = self._outcome(step, trace, at)
                 trace.values[step.name] = self._value(step, drawn, at)
         return drawn
 
+    def _draw_repeated(self, drawn: Drawn, at: Round, sizes: Sizes) -> None:
+        """Draw what repeats: all slices and members at once, or slice by slice."""
+        trace = drawn.trace
+        for block in self.blocks:
+            steps = [self.program.by_name[name] for name in block.names]
+            if block.direction:
+                draw = partial(self._slice, at=at)
+                trace.values.update(recur(steps, block.direction, trace.values, sizes, draw))
+            for step in steps:
+                if step.name not in trace.values or step.variable.map == "stochastic":
+                    trace.outcomes[step.name] = self._outcome(step, trace, at)
+                if step.name not in trace.values:
+                    trace.values[step.name] = self._value(step, drawn, at)
+
+    def _slice(
+        self, step: Step, outcome: Outcome, values: Values, rows: int, *, at: Round
+    ) -> Tensor:
+        """Draw one time slice of a variable for every copy of every example."""
+        if step.variable.map != "stochastic":
+            return realise(step, outcome, values, rows, pathwise=True)
+        if not isinstance(outcome, Distribution):
+            raise TypeError(f"{step}: {misfit(step, outcome)}")
+        assert at.sizes is not None, "only what repeats has slices"
+        inner = [plate for plate in step.plates if plate != TIME]
+        rows = at.sizes.without_time().rows(inner)
+        return self._draw(step, outcome, self.how[step.name], at, rows)
+
     def _outcome(self, step: Step, trace: Trace, at: Round) -> Outcome:
         """Call a CPD, once in a round where it depends on the data alone."""
         key = self.keys.get(step.name)
         if key is None:
-            return step.outcome(trace.values)
+            return step.outcome(trace.values, sizes=trace.sizes)
         if key not in at.memo:
-            at.memo[key] = step.outcome(trace.values)
+            at.memo[key] = step.outcome(trace.values, sizes=trace.sizes)
         return at.memo[key]
 
     def _value(self, step: Step, drawn: Drawn, at: Round) -> Tensor:
         outcome, values = drawn.trace.outcomes[step.name], drawn.trace.values
         if step.variable.map != "stochastic":
-            rows = step.rows(values, at.n)
+            rows = step.rows(values, at.n, at.sizes)
             value = realise(step, outcome, values, rows, pathwise=True)
             check_batch(step, value.shape, rows)
             return value
@@ -151,11 +188,12 @@ class Latents:
             raise TypeError(f"{step}: {misfit(step, outcome)}")
         if not step.is_root:
             shape = outcome.batch_shape + outcome.event_shape
-            check_batch(step, shape, step.rows(values, at.n))
+            check_batch(step, shape, step.rows(values, at.n, at.sizes))
         estimator = self.how[step.name]
         if isinstance(estimator, Enumerate):
             return self._enumerate(step, outcome, drawn, at)
-        value = self._draw(step, outcome, estimator, at)
+        rows = at.n if at.sizes is None else at.sizes.rows(step.plates)
+        value = self._draw(step, outcome, estimator, at, rows)
         if step.name not in self.partial:
             return value
         data = at.given[step.name]
@@ -163,9 +201,11 @@ class Latents:
         mask = tile(seen, len(value)).reshape(-1, *[1] * (value.dim() - 1))
         return torch.where(mask, tile(filled(data).to(value.dtype), len(value)), value)
 
-    def _draw(self, step: Step, cpd: Distribution, estimator: Estimator, at: Round) -> Tensor:
-        """Draw for every copy of every example."""
-        rows = at.n * self.copies
+    def _draw(
+        self, step: Step, cpd: Distribution, estimator: Estimator, at: Round, rows: int
+    ) -> Tensor:
+        """Draw for every copy of so many rows."""
+        rows *= self.copies
         if step.is_root:
             cpd = cpd.expand(torch.Size((rows, *cpd.batch_shape)))
         copies = max(1, rows // cpd.batch_shape[0]) if rows else 1
@@ -220,7 +260,9 @@ def shared_keys(side: Joint, observed: set[str]) -> dict[str, str]:
     return {
         step.name: f"{id(getattr(step.cpd, '__self__', step.cpd))}.{step.name}"
         for step in side.program.steps
-        if step.arguments and observed >= {*step.variable.parents} and step.name not in side.given
+        if step.arguments
+        and observed >= {*step.variable.parents, *(past.variable for past in step.past)}
+        and step.name not in side.given
     }
 
 

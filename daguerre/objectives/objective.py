@@ -7,9 +7,10 @@ player, a GAN two. Everything else (trainer, ledger, formula, picture) is derive
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from types import MappingProxyType
 from typing import NamedTuple
 
 from torch import Tensor, nn
@@ -29,7 +30,8 @@ from daguerre.locate import located
 from daguerre.objectives.schedules import Number, Schedule, at_step, check_weight, show
 from daguerre.objectives.sides import PairShapes
 from daguerre.program import Outcome, Step, validation
-from daguerre.queries import batch_size
+from daguerre.queries import batch_size, read_sizes
+from daguerre.repeats import Sizes
 from daguerre.table import Table
 
 __all__ = ["Batch", "Divergence", "Objective", "Player", "Round", "Term", "as_objective"]
@@ -45,12 +47,14 @@ class Round:
         n: Rows in the batch.
         given: `{name: Tensor[n, *event]}` of what is observed.
         step: Updates that the player has made before, a scalar tensor in training.
+        sizes: How many there are of what repeats, where values are rows of it.
         memo: Outcomes of CPDs that several parts of a cost share.
     """
 
     n: int
     given: Mapping[str, Tensor]
     step: Tensor | int = 0
+    sizes: Sizes | None = None
     memo: dict[str, Outcome] = field(default_factory=dict)
 
 
@@ -89,7 +93,7 @@ class Divergence(ABC):
         partial: Variables that a batch may lack in some rows: NaN, or below 0 for integers.
         piecewise: Whether a row may lack some components of such a variable and hold others.
         eager: Why a step on this term cannot be compiled; empty where it can.
-        over_time: Whether values are sequences, `[n, T, *event]`.
+        plates: The plates of each variable, time last: its values are `[n, *plates, *event]`.
     """
 
     a: Joint
@@ -101,7 +105,7 @@ class Divergence(ABC):
     partial: tuple[str, ...] = ()
     piecewise: bool = False
     eager: str = ""
-    over_time: bool = False
+    plates: Mapping[str, Sequence[str]] = MappingProxyType({})
 
     @abstractmethod
     def loss(self, player: str, at: Round) -> Tensor:
@@ -249,6 +253,7 @@ class Objective:
         n = batch_size(given, n)
         for _, part in self.parts:
             _check_shapes(part, given)
+            read_sizes(part.plates, given, n)
         return n, given
 
     def explain(self) -> Table:
@@ -349,9 +354,11 @@ def _check_shapes(part: Divergence, given: Mapping[str, Tensor]) -> None:
         shape = part.shapes.b.get(name) or part.shapes.a.get(name)
         if shape is None:
             continue
-        event = value.shape[2:] if part.over_time else value.shape[1:]
-        if tuple(event) != shape.event or value.dim() < 1 + part.over_time:
-            steps = f" after rows and steps, in all {list(value.shape)}" if part.over_time else ""
+        plates = part.plates.get(name, ())
+        event = value.shape[1 + len(plates) :]
+        if tuple(event) != shape.event or value.dim() < 1 + len(plates):
+            where = ", ".join(["n", *plates])
+            steps = f" after [{where}], in all {list(value.shape)}" if plates else ""
             raise GraphError(
                 f"{_step(part, name)}: the model gives {name} the event shape"
                 f" {list(shape.event)}, but the data has {list(event)}{steps}; nothing is"

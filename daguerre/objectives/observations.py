@@ -43,7 +43,12 @@ def read_data(objective: Objective, data: Data) -> dict[str, Tensor]:
         raise ValueError(f"the data is empty: {', '.join(given)} has no rows")
     parts = [part for _, part in objective.parts]
     partial = {name for part in parts for name in part.partial}
-    whole = {name for part in parts if not part.piecewise for name in part.given}
+    whole = {
+        name
+        for part in parts
+        for name in part.given
+        if not part.piecewise and not part.plates.get(name)
+    }
     for name, values in given.items():
         known = filled(values) if name in partial else values
         if name in partial - whole:

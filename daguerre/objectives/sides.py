@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
 from torch import nn
@@ -14,6 +15,7 @@ from daguerre.model import Input, Model
 from daguerre.program import Program, Step
 from daguerre.scoring import DensityPlan, density_plan
 from daguerre.shapes import Shape, trace_shapes
+from daguerre.structure.recurrence import temporal
 
 __all__ = [
     "PairShapes",
@@ -21,6 +23,7 @@ __all__ = [
     "argument",
     "conditional",
     "expectation",
+    "in_step",
     "integrates_out",
     "letters",
     "modules_of",
@@ -29,6 +32,17 @@ __all__ = [
     "sampled_sides",
     "shared_names",
 ]
+
+
+def in_step(a: Joint, b: Joint) -> tuple[Joint, Joint]:
+    """Give both sides the time slices that one of them has.
+
+    An inference model without lags is one of each slice, where the model is a chain.
+    """
+    times = temporal(a.graph) | temporal(b.graph)
+    while (more := times | temporal(a.graph, times) | temporal(b.graph, times)) != times:
+        times = more
+    return (replace(a, temporal=times), replace(b, temporal=times)) if times else (a, b)
 
 
 def shared_names(a: Joint, b: Joint, what: str) -> tuple[str, ...]:

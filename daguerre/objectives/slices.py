@@ -7,18 +7,11 @@ static models without data is known of chains.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 
-import torch
-from torch.distributions import Distribution
-
-from daguerre.compose import lags_of_cpd, start_of
 from daguerre.draw.labels import label
 from daguerre.graph import Graph
 from daguerre.joint import Joint
-from daguerre.lags import Lagged
 from daguerre.model import Model
-from daguerre.program import Program, Step
 from daguerre.shapes import Shape, trace_shapes
 
 __all__ = ["density_over_time", "is_chain", "over_time", "slice_shapes"]
@@ -45,7 +38,7 @@ def slice_shapes(joint: Joint) -> dict[str, Shape]:
         GraphError: A CPD that fails on these shapes.
 
     Example:
-        >>> import daguerre as dg
+        >>> import torch, daguerre as dg
         >>> from torch.distributions import Normal
         >>> walk = dg.model(
         ...     z=lambda z_prev=dg.lag("z", init=Normal(torch.zeros(2), 1.0)): Normal(z_prev, 1.0),
@@ -54,49 +47,14 @@ def slice_shapes(joint: Joint) -> dict[str, Shape]:
         >>> {name: shape.event for name, shape in slice_shapes(dg.data("u") * walk).items()}
         {'z': (2,), 'x': ()}
     """
-    steps = [s for n in joint.graph.order if (s := joint.by_name[n]).cpd is not None]
-    starts = {(s.name, key): lag for s in steps for key, lag in _lags(s).items()}
-    known = {
+    declared = {
         name: Shape(one.shape, one.dtype)
         for model in joint.modules
         if isinstance(model, Model)
         for name, one in model.inputs().items()
         if one.shape and name in joint.graph.inputs
     }
-    for (name, key), lag in starts.items():
-        if (shape := _start(joint.by_name[name], lag)) is not None:
-            known[key] = shape
-    sliced = [_sliced(step) for step in steps]
-    program = Program(joint.graph, tuple(sliced), {s.name: s for s in sliced})
-    while True:
-        found = trace_shapes(program, known)
-        met = {k: found[lag.variable] for (_, k), lag in starts.items() if lag.variable in found}
-        if known.keys() >= met.keys():
-            return {name: shape for name, shape in found.items() if name in joint.graph}
-        known = met | known
-
-
-def _lags(step: Step) -> dict[str, Lagged]:
-    assert step.cpd is not None
-    return {over_time(lag.variable, f"t-{lag.steps}"): lag for lag in lags_of_cpd(step.cpd)}
-
-
-def _sliced(step: Step) -> Step:
-    """Return a step whose lagged parents are parents like others, after those."""
-    parents = (*step.variable.parents, *_lags(step))
-    return Step(replace(step.variable, parents=parents, lags=()), step.cpd, step.place)
-
-
-def _start(step: Step, lag: Lagged) -> Shape | None:
-    """Return the shape of what stands in for a parent; None if that is a number."""
-    assert step.cpd is not None
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        start = start_of(step.cpd, lag)
-        value = start.sample() if isinstance(start, Distribution) else torch.as_tensor(start)
-    is_number = not isinstance(start, Distribution) and not value.dim()
-    if is_number and value.is_floating_point():
-        return None
-    return Shape(tuple(value.shape), value.dtype)
+    return trace_shapes(joint.program, declared)
 
 
 def over_time(name: str, steps: str = "1:T") -> str:

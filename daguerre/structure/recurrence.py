@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
 from daguerre.graph import Graph, InadmissibleError
 
-__all__ = ["Block", "blocks", "temporal"]
+__all__ = ["Block", "blocks", "temporal", "upstream"]
 
 
 class Block(NamedTuple):
@@ -25,11 +25,15 @@ class Block(NamedTuple):
 
 
 @lru_cache(maxsize=1024)
-def temporal(graph: Graph) -> frozenset[str]:
+def temporal(graph: Graph, also: frozenset[str] = frozenset()) -> frozenset[str]:
     """Return the variables that have a value in each time slice.
 
     They are those that are linked across slices, the inputs of a graph with such links, and what
     follows from any of them. The others hold for all time.
+
+    Args:
+        graph: The graph.
+        also: Variables that have time slices in another graph, which this one meets.
 
     Example:
         >>> g = Graph.from_edges([("s", "x"), ("z", "x")], lagged=[("z", "z", 1)])
@@ -37,11 +41,29 @@ def temporal(graph: Graph) -> frozenset[str]:
         ['x', 'z']
     """
     lagged = [v for v in graph.variables if v.lags]
-    if not lagged:
-        return frozenset()
-    roots = {*graph.inputs, *(v.name for v in lagged)}
+    roots = {name for name in also if name in graph}
+    if lagged:
+        roots |= {*graph.inputs, *(v.name for v in lagged)}
     roots |= {lag.variable for v in lagged for lag in v.lags}
     return frozenset(roots | graph.descendants(roots))
+
+
+def upstream(graph: Graph, names: Iterable[str]) -> frozenset[str]:
+    """Return all that some variables follow from, in their own time slice and in others.
+
+    Example:
+        >>> sorted(upstream(Graph.from_edges([("z", "x")], lagged=[("z", "z", 1)]), ["z"]))
+        ['z']
+    """
+    if not graph.adjacency.lagged:
+        return graph.ancestors(names)
+    found: set[str] = set()
+    frontier = [graph[name].name for name in names]
+    while frontier:
+        feeds = {*_feeds(graph, frontier.pop())} - found
+        found |= feeds
+        frontier += feeds
+    return frozenset(found)
 
 
 @lru_cache(maxsize=4096)

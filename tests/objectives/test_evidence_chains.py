@@ -345,7 +345,7 @@ def test_data_are_checked():
         ValueError, match=r"NaN or infinite values in 1 of 2 rows.*partial=\['x'\]"
     ):
         read_data(loss, {"x": gone(torch.ones(2, 3), (1, 2))})
-    for shape, came in (((2,), r"\[\] after rows and steps, in all \[2\]"), ((2, 3, 1), r"\[1\]")):
+    for shape, came in (((2,), r"\[\] after \[n, t\], in all \[2\]"), ((2, 3, 1), r"\[1\]")):
         with pytest.raises(dg.GraphError, match=rf"event shape \[\], but the data has {came}"):
             loss.losses(torch.ones(*shape))
     counts = dg.nll(chain(lambda z: Poisson(1.0 + z)), observed=["x"])

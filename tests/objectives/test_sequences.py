@@ -1,0 +1,201 @@
+"""Costs over chains: the ELBO of sequences, filtering and smoothing, ragged and with gaps."""
+
+import math
+
+import pytest
+import torch
+from torch.distributions import Bernoulli, Normal, kl_divergence
+
+import daguerre as dg
+from daguerre.objectives.observations import read_data
+
+D, Z = 3, 2
+NAN = float("nan")
+
+
+def chain():
+    torch.manual_seed(0)
+    return dg.model(
+        z=dg.rv(
+            lambda net, before=dg.lag("z", init=dg.StandardNormal(Z)): Normal(net(before), 0.7),
+            net=torch.nn.Linear(Z, Z),
+        ),
+        x=dg.rv(lambda z, out: Normal(out(z), 0.5), out=torch.nn.Linear(Z, D)),
+    )
+
+
+def smoother():
+    torch.manual_seed(1)
+    return dg.model(
+        x=dg.Input(D),
+        b=dg.deterministic(
+            lambda x, cell, after=dg.lag("b", -1, init=torch.zeros(4)): cell(x, after),
+            cell=torch.nn.GRUCell(D, 4),
+        ),
+        z=dg.rv(
+            lambda b, net, before=dg.lag("z", init=torch.zeros(Z)): Normal(
+                net(torch.cat([b, before], 1)), 0.5
+            ),
+            net=torch.nn.Linear(4 + Z, Z),
+        ),
+    )
+
+
+def mean_field():
+    torch.manual_seed(1)
+    return dg.model(
+        x=dg.Input(D), z=dg.rv(lambda x, net: Normal(net(x), 0.8), net=torch.nn.Linear(D, Z))
+    )
+
+
+def by_hand(p, q, x, z):
+    """The per-step bound of drawn paths `[n, T, Z]`, written as a loop over time."""
+    n, steps = x.shape[:2]
+    trans, out = p.get_submodule("z.net"), p.get_submodule("x.out")
+    total = torch.zeros(n)
+    cell = q.get_submodule("b.cell")
+    b, states = torch.zeros(n, 4), {}
+    for t in reversed(range(steps)):
+        b = states[t] = cell(x[:, t], b)
+    before = torch.zeros(n, Z)
+    for t in range(steps):
+        law = Normal(q.get_submodule("z.net")(torch.cat([states[t], before], 1)), 0.5)
+        prior = Normal(trans(before), 0.7) if t else Normal(torch.zeros(n, Z), 1.0)
+        total = total + kl_divergence(law, prior).sum(1)
+        total = total - Normal(out(z[:, t]), 0.5).log_prob(x[:, t]).sum(1)
+        before = z[:, t]
+    return total
+
+
+def test_the_bound_of_a_smoother_is_the_loop_that_one_would_write():
+    p, q = chain(), smoother()
+    x = p.sample(4, t=5)["x"]
+    torch.manual_seed(2)
+    z = q.rsample(given={"x": x})["z"]
+    want = by_hand(p, q, x, z).mean()
+    torch.manual_seed(2)
+    loss = dg.elbo(p, q).losses({"x": x})["model"]
+    torch.testing.assert_close(loss, want)
+    ours = torch.autograd.grad(loss, [*q.parameters(), *p.parameters()])
+    theirs = torch.autograd.grad(want, [*q.parameters(), *p.parameters()])
+    torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("q", [smoother, mean_field])
+def test_bounds_are_ordered_and_below_the_evidence(q):
+    p, q = chain(), q()
+    x = p.sample(1, t=4)["x"]
+    many = x.expand(20_000, -1, -1)
+    torch.manual_seed(0)
+    elbo = -dg.elbo(p, q).losses({"x": many})["model"].item()
+    iwae = -dg.iwae(p, q, particles=10).losses({"x": many[:5000]})["model"].item()
+    exact = dg.log_evidence(p, {"x": x}).item()
+    assert elbo < iwae < exact + 0.02
+
+
+def test_the_exact_posterior_makes_the_bound_tight():
+    """z is a random walk that is seen with noise for two steps: its posterior is known."""
+    p = dg.model(
+        z=lambda before=dg.lag("z", init=Normal(0.0, 1.0)): Normal(before, 1.0),
+        x=lambda z: Normal(z, 1.0),
+    )
+    x = torch.tensor([[0.3, -0.7]])
+    found = dg.posterior(p, "z", given={"x": x})
+    first, second = found.mean[0], found.variance[0]
+    # p(z_2 | z_1, x) is N((z_1 + x_2) / 2, 1/2), and z_1 | x as the smoother says
+    q = dg.model(
+        x=dg.Input(),
+        z=lambda x, before=dg.lag("z", init=Normal(first[0].item(), second[0].item() ** 0.5)): (
+            Normal((before + x) / 2, math.sqrt(0.5))
+        ),
+    )
+    torch.manual_seed(0)
+    loss = dg.elbo(p, q).losses({"x": x.expand(400_000, 2)})["model"]
+    assert loss.item() == pytest.approx(-dg.log_evidence(p, {"x": x}).item(), abs=0.02)
+
+
+def test_a_sequence_ends_where_its_data_do():
+    """Each row is that of its own steps alone, with the same noise."""
+    p, q = chain(), smoother()
+    x = p.sample(2, t=6)["x"]
+    ragged = x.clone()
+    ragged[0, 4:] = NAN
+    torch.manual_seed(4)
+    noise = [torch.randn(2, Z) for _ in range(6)]
+    want = []
+    for row, steps in ((0, 4), (1, 6)):
+        one, b, before, states, path = (
+            x[[row], :steps],
+            torch.zeros(1, 4),
+            torch.zeros(1, Z),
+            {},
+            [],
+        )
+        for t in reversed(range(steps)):
+            b = states[t] = q.get_submodule("b.cell")(one[:, t], b)
+        for t in range(steps):
+            mean = q.get_submodule("z.net")(torch.cat([states[t], before], 1))
+            before = mean + 0.5 * noise[t][row]
+            path.append(before)
+        want.append(by_hand(p, q, one, torch.stack(path, 1)))
+    torch.manual_seed(4)
+    loss = dg.elbo(p, q, partial=["x"]).losses({"x": ragged})["model"]
+    torch.testing.assert_close(loss, torch.cat(want).mean())
+
+
+def test_a_gap_costs_nothing_but_its_latents():
+    p, q = chain(), mean_field()
+    x = p.sample(1, t=4)["x"]
+    gap = x.clone()
+    gap[0, 1] = NAN
+    many = gap.expand(30_000, -1, -1)
+    torch.manual_seed(0)
+    bound = -dg.elbo(p, q, partial=["x"]).losses({"x": many})["model"].item()
+    assert bound < dg.log_evidence(p, {"x": gap}).item()
+
+
+def test_gaps_are_refused_unless_said():
+    p, q = chain(), mean_field()
+    x = p.sample(2, t=4)["x"]
+    x[0, 3] = NAN
+    with pytest.raises(ValueError, match=r"x has NaN .* in 1 of 2 rows"):
+        read_data(dg.elbo(p, q), {"x": x})
+    read_data(dg.elbo(p, q, partial=["x"]), {"x": x})
+
+
+def test_a_discrete_latent_over_time_is_refused_with_the_way_out():
+    p = dg.model(
+        z=lambda before=dg.lag("z", init=Bernoulli(0.5)): Bernoulli(0.2 + 0.6 * before),
+        x=lambda z: Normal(z, 1.0),
+    )
+    q = dg.model(x=dg.Input(), z=lambda x: Bernoulli(x.sigmoid()))
+    with pytest.raises(dg.InadmissibleError, match=r"z repeats in t, .* dg.nll sum it out"):
+        dg.elbo(p, q)
+
+
+def test_shapes_of_sequences_are_checked():
+    loss = dg.elbo(chain(), smoother())
+    with pytest.raises(
+        dg.GraphError, match=r"event shape \[3\], but the data has \[2\] after \[n, t\]"
+    ):
+        loss.losses({"x": torch.zeros(4, 5, 2)})
+
+
+def test_a_fit_of_a_chain_lowers_its_cost():
+    p, q = chain(), smoother()
+    x = chain().sample(64, t=8)["x"]
+    history = dg.fit(dg.elbo(p, q), x, epochs=15, batch_size=16, compile=False)
+    losses = history["model"]
+    assert losses[-8:].mean() < losses[:8].mean() - 1
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script_method:DeprecationWarning")  # torch's own
+def test_a_compiled_step_is_the_eager_one():
+    x, found = chain().sample(4, t=3)["x"], []
+    for compiled in (False, True):
+        p, q = chain(), smoother()
+        loss = dg.elbo(p, q, partial=["x"])
+        step = dg.train.Step(loss, optimizer=dg.Adam(1e-2), compile=compiled)
+        torch.manual_seed(0)
+        found.append([step({"x": x}).item() for _ in range(3)])
+    assert found[0] == pytest.approx(found[1], rel=1e-4)
