@@ -6,6 +6,7 @@ models that share parameters with the old one and leave it as it was.
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 from collections.abc import Callable, Mapping
 from copy import copy
@@ -18,9 +19,18 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Transform
 
 from daguerre.cpds import Conditional, Tabular
-from daguerre.graph import Graph, GraphError, Variable, did_you_mean
+from daguerre.graph import Graph, GraphError, Plate, Plated, Variable, did_you_mean
 from daguerre.lags import Lagged, Past, Start, lags_of, started
-from daguerre.model import Input, Model, Node, check_names, place_of, variable_of
+from daguerre.model import (
+    Input,
+    Model,
+    Node,
+    all_plates,
+    check_names,
+    place_of,
+    variable_of,
+    within,
+)
 from daguerre.program import Outcome, Step
 
 __all__ = [
@@ -34,7 +44,7 @@ __all__ = [
     "start_of",
 ]
 
-CPD = Distribution | Tensor | nn.Module | Node[...] | Callable[..., Any]
+CPD = Distribution | Tensor | nn.Module | Node[...] | Plated | Callable[..., Any]
 
 
 class Call(nn.Module):
@@ -196,8 +206,8 @@ def model(**cpds: CPD | Input) -> Model:
     """
     check_names(cpds)
     read = {name: read_cpd(name, cpd) for name, cpd in cpds.items()}
-    graph = Graph(variable for variable, _ in read.values())
-    return _composed(graph, read, None)
+    plates = all_plates(_plates_of(cpd) for cpd in cpds.values())
+    return _composed(Graph((variable for variable, _ in read.values()), plates), read, None)
 
 
 def replace(model: Model, **cpds: CPD | Input) -> Model:
@@ -214,8 +224,18 @@ def replace(model: Model, **cpds: CPD | Input) -> Model:
         ('implicit', 'prescribed')
     """
     read = {name: read_cpd(name, cpd) for name, cpd in cpds.items()}
-    graph = model.graph.with_variables(*(variable for variable, _ in read.values()))
+    graph = model.graph.with_variables(
+        *(
+            variable if variable.plates else dataclasses.replace(variable, plates=plates)
+            for variable, _ in read.values()
+            for plates in [model.graph[variable.name].plates]
+        )
+    )
     return _composed(graph, read, model)
+
+
+def _plates_of(cpd: CPD | Input) -> tuple[Plate, ...]:
+    return cpd.plates if isinstance(cpd, Plated) else ()
 
 
 def do(model: Model, **values: Tensor | float | str) -> Model:
@@ -268,6 +288,9 @@ def read_cpd(name: str, cpd: CPD | Input) -> Read:
         TypeError: It is no CPD.
     """
     match cpd:
+        case Plated():
+            variable, module = read_cpd(name, cpd.declared)
+            return within(variable, cpd.plates), module
         case Input():
             return Variable(name, map="input"), cpd
         case Distribution():

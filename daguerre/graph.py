@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import cached_property
 from itertools import takewhile
-from typing import Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 __all__ = [
     "Adjacency",
@@ -24,6 +24,7 @@ __all__ = [
     "Lag",
     "Map",
     "Plate",
+    "Plated",
     "Variable",
     "did_you_mean",
     "graph_of",
@@ -59,10 +60,31 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Plate:
-    """A repeated dimension: its name and, where it is known beforehand, its size."""
+    """A repeated dimension: its name and, where it is known beforehand, its size.
+
+    Calling a plate puts a declaration into it: as a decorator, `@school` above `@dg.rv`, or in
+    `dg.model(theta=school(dg.rv(...)))`. Plates nest, outermost first, and cross.
+    """
 
     name: str
     size: int | None = None
+
+    def __call__(self, declared: Any) -> Any:
+        """Put what declares a variable into this plate, around the plates that it is in."""
+        inner = declared.plates if isinstance(declared, Plated) else ()
+        bare = declared.declared if isinstance(declared, Plated) else declared
+        return Plated(bare, (self, *inner))
+
+
+@dataclass(frozen=True, slots=True)
+class Plated:
+    """A declaration of a variable, and its plates, outermost first."""
+
+    declared: Any
+    plates: tuple[Plate, ...]
+
+    def __get__(self, instance: object, owner: type) -> Any:
+        return self if instance is None else self.declared.__get__(instance, owner)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from typing import Protocol, runtime_checkable
 from torch import Tensor, nn
 
 from daguerre.devices import on_device_of
-from daguerre.graph import Graph, GraphError, Variable
+from daguerre.graph import Graph, GraphError, Plate, Variable
 from daguerre.program import Program, Step, Values
 from daguerre.queries import log_prob, sample
 from daguerre.scoring import DensityPlan, density_plan
@@ -48,9 +48,14 @@ class Empirical:
     """The empirical distribution of some variables: a root that can only be sampled.
 
     Its samples are the batches that an objective is given; it has no density and no parameters.
+
+    Attributes:
+        names: The variables.
+        plates: Those of them that a model has in plates, with these, outermost first.
     """
 
     names: tuple[str, ...]
+    plates: tuple[tuple[str, tuple[Plate, ...]], ...] = ()
 
     def __post_init__(self) -> None:
         if not self.names or not all(isinstance(n, str) for n in self.names):
@@ -61,7 +66,10 @@ class Empirical:
     @property
     def graph(self) -> Graph:
         """One parentless node per observed variable."""
-        return Graph(Variable(name) for name in self.names)
+        found = dict(self.plates)
+        held = {name: tuple(p.name for p in found.get(name, ())) for name in self.names}
+        every = dict.fromkeys(plate for plates in found.values() for plate in plates)
+        return Graph((Variable(name, plates=held[name]) for name in self.names), every)
 
     def steps(self) -> tuple[Step, ...]:
         """Return one step without a CPD per variable: the batch gives its value."""

@@ -28,10 +28,21 @@ from torch.distributions import Distribution, Transform
 
 from daguerre.draw.equations import factorisation
 from daguerre.draw.notation import Figure, figure
-from daguerre.graph import Graph, GraphError, Kind, Lag, Map, Variable, did_you_mean
+from daguerre.graph import (
+    Graph,
+    GraphError,
+    Kind,
+    Lag,
+    Map,
+    Plate,
+    Plated,
+    Variable,
+    did_you_mean,
+)
 from daguerre.joint import Factor, Joint, as_joint
 from daguerre.lags import Lagged, Past, lags_of, started
 from daguerre.program import Outcome, Step
+from daguerre.repeats import TIME
 from daguerre.shapes import Shape, shape_table, trace_shapes
 from daguerre.table import Table
 
@@ -39,12 +50,14 @@ __all__ = [
     "Input",
     "Model",
     "Node",
+    "all_plates",
     "bijection",
     "deterministic",
     "parameters_of",
     "place_of",
     "rv",
     "variable_of",
+    "within",
 ]
 
 P = ParamSpec("P")
@@ -217,6 +230,39 @@ def check_names(declared: Iterable[str]) -> None:
             raise GraphError(f"{name!r} is a reserved name of torch.nn.Module; use another")
 
 
+def within(variable: Variable, plates: Iterable[Plate]) -> Variable:
+    """Return a variable in some plates, outermost first."""
+    return replace(variable, plates=tuple(plate.name for plate in plates))
+
+
+def all_plates(plates: Iterable[tuple[Plate, ...]]) -> tuple[Plate, ...]:
+    """Return the plates of some variables, outer ones first.
+
+    Raises:
+        GraphError: A name that is no identifier, or that time has; a plate of two sizes, or a
+            size below 1; two plates that nest both ways.
+    """
+    found: dict[str, Plate] = {}
+    for those in sorted(plates, key=len, reverse=True):
+        for plate in those:
+            _check_plate(plate, found.setdefault(plate.name, plate))
+        places = [[*found].index(plate.name) for plate in those]
+        if places != sorted(places):
+            names = ", ".join(plate.name for plate in those)
+            raise GraphError(f"the plates {names} come in another order elsewhere; choose one")
+    return tuple(found.values())
+
+
+def _check_plate(plate: Plate, known: Plate) -> None:
+    if not plate.name.isidentifier() or plate.name == TIME:
+        why = "is that of time" if plate.name == TIME else "is no identifier"
+        raise GraphError(f"the name of the plate {plate.name!r} {why}; use another")
+    if plate.size is not None and plate.size < 1:
+        raise GraphError(f"the plate {plate.name} has the size {plate.size}; it is 1 or more")
+    if known.size != plate.size:
+        raise GraphError(f"the plate {plate.name} has two sizes: {known.size} and {plate.size}")
+
+
 def _variable(name: str, node: Node[...] | Input) -> Variable:
     if isinstance(node, Input):
         return Variable(name, map="input")
@@ -273,8 +319,11 @@ class Model(nn.Module):
     def __init_subclass__(cls, **kwargs: object) -> None:
         super().__init_subclass__(**kwargs)
         declared: dict[str, Node[...] | Input] = {}
+        plates: dict[str, tuple[Plate, ...]] = {}
         for base in reversed(cls.__mro__):
             for name, value in vars(base).items():
+                plates[name] = value.plates if isinstance(value, Plated) else ()
+                value = value.declared if isinstance(value, Plated) else value
                 if isinstance(value, Node | Input):
                     declared[name] = value
                 elif name in declared:
@@ -286,7 +335,10 @@ class Model(nn.Module):
         cls._declared = declared
         try:
             check_names(declared)
-            cls.graph = Graph(_variable(name, node) for name, node in declared.items())
+            variables = [
+                within(_variable(name, node), plates[name]) for name, node in declared.items()
+            ]
+            cls.graph = Graph(variables, all_plates(plates[name] for name in declared))
         except GraphError as error:
             raise GraphError(f"{cls.__name__}: {error}{_places(declared, str(error))}") from None
 

@@ -84,6 +84,11 @@ class Step:
             raise GraphError(f"{self.name} is an input: it must be given")
         if self.repeat is not None and sizes is not None:
             return self._repeated(self.repeat, values, rows, sizes)
+        if self.plates:
+            raise InadmissibleError(
+                f"{self}: {self.name} repeats in {', '.join(self.plates)}; draws, densities and"
+                " variational bounds take plates and time, other questions do not yet"
+            )
         return self.called([values[name] for name in self.arguments], values, rows)
 
     def _repeated(self, repeat: Repeat, values: Values, rows: int, sizes: Sizes) -> Outcome:

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from daguerre.families import combined
-from daguerre.graph import Graph
+from daguerre.graph import Graph, GraphError
 from daguerre.lags import Past
 from daguerre.structure.recurrence import temporal
 
@@ -272,6 +272,13 @@ def repeats_of(graph: Graph, also: frozenset[str] = frozenset()) -> dict[str, Re
 
     def repeat(name: str) -> Repeat:
         taken = (*graph.parents(name), *(lag.variable for lag in graph[name].lags))
+        for parent in taken:
+            if beyond := [plate for plate in plates[parent] if plate not in plates[name]]:
+                raise GraphError(
+                    f"{name} is outside the plate {beyond[0]} of its parent {parent}, so it would"
+                    f" see all of its members; reduce {parent} first, or make its members a"
+                    f" dimension of its event, or put {name} into the plate"
+                )
         return Repeat(plates[name], {t: plates[t] for t in taken})
 
     return {name: repeat(name) for name in graph.names}

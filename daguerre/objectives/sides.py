@@ -9,8 +9,8 @@ from typing import NamedTuple
 from torch import nn
 
 from daguerre.draw.labels import label
-from daguerre.graph import GraphError, InadmissibleError
-from daguerre.joint import Joint
+from daguerre.graph import GraphError, InadmissibleError, Plate
+from daguerre.joint import Empirical, Joint
 from daguerre.model import Input, Model
 from daguerre.program import Program, Step
 from daguerre.scoring import DensityPlan, density_plan
@@ -35,14 +35,35 @@ __all__ = [
 
 
 def in_step(a: Joint, b: Joint) -> tuple[Joint, Joint]:
-    """Give both sides the time slices that one of them has.
+    """Give both sides the time slices that one of them has, and the data the plates of a model.
 
     An inference model without lags is one of each slice, where the model is a chain.
     """
+    a, b = _placed(a, b), _placed(b, a)
     times = temporal(a.graph) | temporal(b.graph)
     while (more := times | temporal(a.graph, times) | temporal(b.graph, times)) != times:
         times = more
     return (replace(a, temporal=times), replace(b, temporal=times)) if times else (a, b)
+
+
+def _placed(side: Joint, other: Joint) -> Joint:
+    """Put what comes from data into the plates that models have it in."""
+    graphs = [f.graph for one in (other, side) for f in one.factors]
+    plates: dict[str, tuple[Plate, ...]] = {}
+    for graph in graphs:
+        known = {plate.name: plate for plate in graph.plates}
+        for v in graph.variables:
+            if v.plates and v.name in side.data:
+                plates[v.name] = tuple(known[name] for name in v.plates)
+    if not plates:
+        return side
+    factors = (
+        replace(f, plates=tuple((n, p) for n, p in plates.items() if n in f.names))
+        if isinstance(f, Empirical)
+        else f
+        for f in side.factors
+    )
+    return replace(side, factors=tuple(factors))
 
 
 def shared_names(a: Joint, b: Joint, what: str) -> tuple[str, ...]:
