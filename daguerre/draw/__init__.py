@@ -5,7 +5,7 @@
 """
 
 from daguerre.draw.drawing import Drawable, Drawing, draw
-from daguerre.draw.equations import factorisation
+from daguerre.draw.equations import factor, factorisation, marginal
 from daguerre.draw.formula import formula_svg
 from daguerre.draw.labels import label
 from daguerre.draw.layout import layout
@@ -29,11 +29,13 @@ __all__ = [
     "Frame",
     "Node",
     "draw",
+    "factor",
     "factorisation",
     "figure",
     "formula_svg",
     "label",
     "layout",
+    "marginal",
     "with_caption",
     "with_critic",
     "with_inference",
