@@ -357,9 +357,13 @@ class Model(nn.Module):
         """Return the graph, which `print(model)` shows above the modules."""
         return repr(self.graph)
 
-    def latex(self) -> str:
-        """Return the factorisation in LaTeX, deterministic variables as equations."""
-        return factorisation(self.graph)
+    def latex(self, *, dirac: bool = False) -> str:
+        """Return the factorisation in LaTeX, deterministic variables as equations.
+
+        Args:
+            dirac: Write them as Dirac factors of the joint instead.
+        """
+        return factorisation(self.graph, dirac=dirac)
 
     def figure(self) -> Figure:
         """Return what `dg.draw` draws of the model alone."""

@@ -9,6 +9,7 @@ from daguerre.draw.equations import factor, factorisation, marginal
 from daguerre.draw.formula import formula_svg
 from daguerre.draw.labels import label
 from daguerre.draw.layout import layout
+from daguerre.draw.mathml import mathml
 from daguerre.draw.notation import (
     Arrow,
     Figure,
@@ -20,15 +21,18 @@ from daguerre.draw.notation import (
     with_inference,
     with_labels,
 )
+from daguerre.draw.typeset import Equation, equation
 
 __all__ = [
     "Arrow",
     "Drawable",
     "Drawing",
+    "Equation",
     "Figure",
     "Frame",
     "Node",
     "draw",
+    "equation",
     "factor",
     "factorisation",
     "figure",
@@ -36,6 +40,7 @@ __all__ = [
     "label",
     "layout",
     "marginal",
+    "mathml",
     "with_caption",
     "with_critic",
     "with_inference",
