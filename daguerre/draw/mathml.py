@@ -20,7 +20,6 @@ from daguerre.draw.markup import clean
 __all__ = ["mathml"]
 
 _ENTITY = re.compile(r"&#x([0-9A-Fa-f]{4,6});")
-_OPERANDS = "∞∂∇"
 _LIMITS = ("min", "max", "sup", "inf", "lim")
 _SPACES = {
     "negativethinmathspace": "-0.167em",
@@ -83,7 +82,7 @@ def _mend(node: Element) -> None:
     if style in _STYLES:
         text = "".join(_styled(character, style) for character in text)
         del node.attrib["mathvariant"]
-    if node.tag == "mi" and len(text) == 1 and text not in _OPERANDS and not style:
+    if node.tag == "mi" and len(text) == 1 and not style:
         if text == "~":
             text = "∼"
         if category(text) == "Sm":
