@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from daguerre.draw import notation
+from daguerre.draw.dot import dot
+from daguerre.draw.mermaid import mermaid
 from daguerre.draw.notation import Figure
+from daguerre.draw.pdf import pdf
 from daguerre.draw.png import fitting, png
 from daguerre.draw.sheet import Sheet, sheet
 from daguerre.draw.svg import svg
+from daguerre.draw.tikz import Style, tikz
 from daguerre.files import write_whole
 from daguerre.graph import Graph
 
@@ -62,13 +66,44 @@ class Drawing:
         """
         return png(self.svg, width=self.sheet.width, height=self.sheet.height, scale=scale)
 
+    def pdf(self) -> bytes:
+        """Return the drawing as a PDF page of vector paths, a pixel 3/4 of a point wide."""
+        return pdf(self.svg, width=self.sheet.width, height=self.sheet.height)
+
+    def tikz(self, *, style: Style = "own", document: bool = True) -> str:
+        r"""Return the drawing as TikZ, with labels that LaTeX sets.
+
+        Args:
+            style: `"own"` needs TikZ alone; `"bayesnet"` uses the library tikz-bayesnet.
+            document: A document that compiles; else the picture and its styles, to be included.
+
+        Raises:
+            ValueError: Another style.
+        """
+        return tikz(self.sheet, style=style, document=document)
+
+    @property
+    def figures(self) -> tuple[Figure, ...]:
+        """What is drawn, from left to right, before layout."""
+        return tuple(panel.figure for panel in self.sheet.panels)
+
+    @cached_property
+    def dot(self) -> str:
+        """The structure in the language of Graphviz; what it cannot say is in a comment."""
+        return dot(self.figures)
+
+    @cached_property
+    def mermaid(self) -> str:
+        """The structure as a Mermaid flowchart; what it cannot say is in a comment."""
+        return mermaid(self.figures)
+
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the drawing; the suffix says how. An old file stays whole until the new one is.
 
         A PNG has two pixels for one of the drawing, fewer where it would be too large.
 
         Args:
-            path: A name that ends in `.svg` or `.png`.
+            path: A name that ends in `.svg`, `.png`, `.pdf`, `.tex`, `.dot` or `.mmd`.
 
         Returns:
             The path.
@@ -78,14 +113,14 @@ class Drawing:
             OSError: The folder is missing or cannot be written to.
         """
         path = Path(path)
-        scale = fitting(self.sheet.width, self.sheet.height)
-        writers = {".svg": lambda: self.svg.encode(), ".png": lambda: self.png(scale)}
-        if path.suffix.lower() not in writers:
+        write = _WRITERS.get(path.suffix.lower())
+        if write is None:
             raise ValueError(
                 f"cannot save a drawing as {path.name!r}: the suffix {path.suffix!r} is none of "
-                f"{', '.join(writers)}"
+                f"{', '.join(_WRITERS)}"
             )
-        return write_whole(path, writers[path.suffix.lower()]())
+        content = write(self)
+        return write_whole(path, content.encode() if isinstance(content, str) else content)
 
     def _repr_svg_(self) -> str:
         return self.svg
@@ -94,12 +129,26 @@ class Drawing:
         self, include: Collection[str] | None = None, exclude: Collection[str] | None = None
     ) -> dict[str, Any]:
         words = "; ".join(panel.figure.title or "a graphical model" for panel in self.sheet.panels)
-        bundle = {"image/svg+xml": self.svg, "text/plain": f"Drawing of {words}"}
+        bundle = {
+            "image/svg+xml": self.svg,
+            "text/latex": self.tikz(document=False),
+            "text/plain": f"Drawing of {words}",
+        }
         return {
             kind: data
             for kind, data in bundle.items()
             if (not include or kind in include) and kind not in (exclude or ())
         }
+
+
+_WRITERS: dict[str, Callable[[Drawing], str | bytes]] = {
+    ".svg": lambda drawing: drawing.svg,
+    ".png": lambda drawing: drawing.png(fitting(drawing.sheet.width, drawing.sheet.height)),
+    ".pdf": Drawing.pdf,
+    ".tex": Drawing.tikz,
+    ".dot": lambda drawing: drawing.dot,
+    ".mmd": lambda drawing: drawing.mermaid,
+}
 
 
 def draw(*things: Graph | Figure | Drawable, titles: Sequence[str] = ()) -> Drawing:

@@ -96,7 +96,11 @@ def _commands(data: str) -> Iterator[tuple[str, tuple[float, ...]]]:
             raise ValueError(f"path data cannot hold {match.group()!r} at {match.start()}")
     for letter, numbers in runs:
         count = _COUNTS.get(letter.upper())
-        if count is None or (len(numbers) % count if count else numbers) or (count and not numbers):
+        if (
+            count is None
+            or (len(numbers) % count if count else numbers)
+            or (count and not numbers)
+        ):
             raise ValueError(f"path data cannot hold {letter} with {len(numbers)} coordinates")
         if not count:
             yield letter, ()

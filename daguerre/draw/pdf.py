@@ -104,7 +104,7 @@ def _painted(node: ElementTree.Element, states: _States) -> Iterator[str]:
 
 
 def _paint(node: ElementTree.Element, tag: str, states: _States) -> Iterator[str]:
-    unknown = [k for k in node.keys() if k not in _KNOWN and not k.startswith("data-")]
+    unknown = [k for k in node.attrib if k not in _KNOWN and not k.startswith("data-")]
     if unknown:
         raise ValueError(f"a PDF cannot show {', '.join(unknown)} of a {tag}; teach it to pdf.py")
     fill, stroke = node.get("fill", "#000000"), node.get("stroke", "none")
