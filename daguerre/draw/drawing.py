@@ -17,6 +17,7 @@ from daguerre.draw.pdf import pdf
 from daguerre.draw.png import fitting, png
 from daguerre.draw.sheet import Sheet, sheet
 from daguerre.draw.svg import svg
+from daguerre.draw.tex import words
 from daguerre.draw.tikz import Style, tikz
 from daguerre.files import write_whole
 from daguerre.graph import Graph
@@ -128,17 +129,23 @@ class Drawing:
     def _repr_mimebundle_(
         self, include: Collection[str] | None = None, exclude: Collection[str] | None = None
     ) -> dict[str, Any]:
-        words = "; ".join(panel.figure.title or "a graphical model" for panel in self.sheet.panels)
-        bundle = {
+        titles = "; ".join(figure.title or "a graphical model" for figure in self.figures)
+        bundle = {  # some notebooks show LaTeX rather than an image, and HTML rather than both
+            "text/html": self.svg,
             "image/svg+xml": self.svg,
-            "text/latex": self.tikz(document=False),
-            "text/plain": f"Drawing of {words}",
+            "text/latex": self._latex(f"Drawing of {titles}: it needs the package tikz"),
+            "text/plain": f"Drawing of {titles}",
         }
         return {
             kind: data
             for kind, data in bundle.items()
             if (not include or kind in include) and kind not in (exclude or ())
         }
+
+    def _latex(self, instead: str) -> str:
+        """Return TikZ that a document without the package can hold as well."""
+        picture = self.tikz(document=False)
+        return f"\\ifdefined\\tikzset\n{picture}\\else\n\\emph{{{words(instead)}}}\n\\fi\n"
 
 
 _WRITERS: dict[str, Callable[[Drawing], str | bytes]] = {

@@ -29,8 +29,7 @@ _TEXT: dict[str, str] = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
-    '"': r"\textquotedbl{}",
-    "'": r"\textquotesingle{}",
+    '"': r"\char34{}",
     "`": r"\textasciigrave{}",
     "-": "{-}",
 }
@@ -41,6 +40,7 @@ _MATH = {
     r"\text{~}": r"\text{\textasciitilde}",
 }
 _SIGNS = {
+    "ℓ": r"\ell",
     "…": r"\ldots",
     "−": "-",
     "∞": r"\infty",
@@ -94,7 +94,7 @@ def words(text: str) -> str:
 def _letter(token: str) -> str:
     character = token.removeprefix("\\")
     plain = normalize("NFKC", character)
-    sign = _SIGNS.get(plain) or GREEK.get(plain) or _accented(character)
+    sign = _SIGNS.get(character) or GREEK.get(plain) or _accented(character)
     if sign:
         return rf"{{\ensuremath{{{sign}}}}}"
     if len(plain) == 1 and plain.isascii() and plain.isalnum():

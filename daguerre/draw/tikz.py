@@ -25,6 +25,7 @@ Style = Literal["own", "bayesnet"]
 
 _UNIT = 0.5  # big points in a pixel: type of 21 pixels is then about as large as the text around
 _PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,39}")
+_PACKAGES = r"\usepackage{tikz, amsmath, amssymb, textcomp}"
 _COLOURS = r"""
 \definecolor{ink}{HTML}{1B1B22}
 \definecolor{shade}{HTML}{D9DDE3}
@@ -96,7 +97,7 @@ def tikz(sheet: Sheet, *, style: Style = "own", document: bool = True) -> str:
         raise ValueError(f"the style of TikZ is 'own' or 'bayesnet', not {style!r}")
     bayesnet, several = style == "bayesnet", len(sheet.panels) > 1
     libraries = "bayesnet" if bayesnet else "arrows.meta, shapes.geometric"
-    preamble = ["\\usepackage{amsmath, amssymb, textcomp}", f"\\usetikzlibrary{{{libraries}}}"]
+    library = f"\\usetikzlibrary{{{libraries}}}"
     styles = _BAYESNET if bayesnet else _OWN
     body = [
         *_COLOURS.splitlines(),
@@ -111,9 +112,8 @@ def tikz(sheet: Sheet, *, style: Style = "own", document: bool = True) -> str:
         "\\end{tikzpicture}",
     ]
     if not document:
-        needed = [f"% needs {line}" for line in ("\\usepackage{tikz}", *preamble)]
-        return "\n".join([*needed, *body]) + "\n"
-    head = ["\\documentclass[tikz, border=6bp]{standalone}", *preamble, "\\begin{document}"]
+        return "\n".join([f"% needs {_PACKAGES}", library, *body]) + "\n"
+    head = ["\\documentclass[border=6bp]{standalone}", _PACKAGES, library, "\\begin{document}"]
     return "\n".join([*head, *body, "\\end{document}"]) + "\n"
 
 
