@@ -30,6 +30,7 @@ _REFUSED = re.compile(
     r"(?![A-Za-z])"
 )
 _FILLS = (None, "black")
+_INDEPENDENT = (r"\perp\!\!\!\perp", r"\;⫫\;")  # its negative spaces would put one on the other
 # ziamath slants every Greek letter but these variants, whose slanted signs are given outright.
 _SLANTED = {
     r"\phi": "𝜙",
@@ -82,7 +83,7 @@ def formula(latex: str, *, size: float = 20.0) -> Outline:
     _check(latex)
     ziamath = _ziamath()
     try:
-        math = ziamath.Latex(_COMMAND.sub(_slanted, latex), size=size)
+        math = ziamath.Latex(_COMMAND.sub(_slanted, latex.replace(*_INDEPENDENT)), size=size)
     except Exception as error:  # its parser raises bare subclasses of Exception
         raise ValueError(f"cannot set the formula {_quoted(latex)}: {_reason(error)}") from error
     for node in math.mathml.iter():

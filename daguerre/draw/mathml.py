@@ -20,6 +20,7 @@ from daguerre.draw.markup import clean
 __all__ = ["mathml"]
 
 _ENTITY = re.compile(r"&#x([0-9A-Fa-f]{4,6});")
+_FUNCTIONS = ("log", "ln", "exp", "sin", "cos", "tanh", "det", "dim", "Pr")
 _LIMITS = ("min", "max", "sup", "inf", "lim")
 _SPACES = {
     "negativethinmathspace": "-0.167em",
@@ -63,6 +64,7 @@ def mathml(latex: str, *, block: bool = False) -> str:
     for node in list(tree.iter()):
         _close_up(node)
         _join_words(node)
+        _set_apart(node)
         if block and node.tag == "msub" and node[0].text in _LIMITS:
             node.tag = "munder"
     return tostring(tree, encoding="unicode")
@@ -87,6 +89,9 @@ def _mend(node: Element) -> None:
             text = "∼"
         if category(text) == "Sm":
             node.tag = "mo"
+    if node.tag == "mtd":  # what MathML Core has no attributes for
+        align = node.attrib.pop("columnalign", "center")
+        node.set("style", f"text-align:{align};padding-left:0;padding-right:0")
     if (width := node.get("width", "")) in _SPACES:
         node.set("width", _SPACES[width])
     node.text = text or None
@@ -108,6 +113,14 @@ def _close_up(row: Element) -> None:
             before.set("rspace", "0")
         elif after.tag == "mo" and before.get("width", "").startswith("-"):
             after.set("lspace", "0")
+
+
+def _set_apart(row: Element) -> None:
+    """Put a thin space between a function and what it is applied to without brackets."""
+    for i, (name, argument) in reversed([*enumerate(pairwise(row), 1)]):
+        is_function = name.tag == "mi" and (name.text or "") in _FUNCTIONS
+        if is_function and argument.tag not in ("mo", "mspace"):
+            row.insert(i, Element("mspace", {"width": "0.167em"}))
 
 
 def _join_words(row: Element) -> None:

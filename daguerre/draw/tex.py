@@ -2,7 +2,7 @@ r"""Formulas and plain words in ASCII for TeX, whatever their letters.
 
 pdfTeX sets no Unicode letter in mathematics. Greek letters become commands, accented ones
 accents, and a letter that has neither becomes `\unichar{...}`: the letter itself in XeTeX and
-LuaTeX, its number in pdfTeX.
+LuaTeX, a square in pdfTeX.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ UNICHAR = (
     r"\providecommand\unichar[1]"
     r"{\ifdefined\Umathcode\text{\symbol{"
     '"#1}}'
-    r"\else\text{\tiny U+#1}\fi}"
+    r"\else\ensuremath{\square}\fi}"
 )
 _TOKEN = re.compile(r"\\text\{[\^~]\}|\\[A-Za-z]+|\\.|.", re.DOTALL)
 _TEXT: dict[str, str] = {
@@ -40,6 +40,7 @@ _MATH = {
     r"\text{~}": r"\text{\textasciitilde}",
 }
 _SIGNS = {
+    "⫫": r"\perp\!\!\!\perp",
     "ℓ": r"\ell",
     "…": r"\ldots",
     "−": "-",

@@ -57,7 +57,14 @@ def test_the_sign_of_independence_closes_up():
 def test_aligned_lines_become_a_table_without_marks():
     latex = r"\begin{aligned} a &= b \\ &= c \end{aligned}"
     assert len(tags(latex, "mtr")) == 2
+    styles = [(node.get("style") or "").split(";")[0] for node in tags(latex, "mtd")]
+    assert styles == ["text-align:right", "text-align:left"] * 2
     assert "&" not in "".join(ElementTree.fromstring(mathml(latex)).itertext())
+
+
+def test_a_function_stands_apart_from_its_argument():
+    assert len(tags(r"\log p_\theta(x)", "mspace")) == 1
+    assert len(tags(r"\log (x)", "mspace")) == len(tags(r"\mathrm{logp}", "mspace")) == 0
 
 
 def test_limits_stand_below_on_a_line_of_its_own():

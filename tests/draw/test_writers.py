@@ -182,6 +182,9 @@ def test_what_cannot_be_drawn_is_refused():
         (r"\left( x", "cannot set the formula"),
         (r"\color{red} x", "colour"),
         (r"\boxed{x}", "colour, a box"),
+        (r"\def\x{y}\x", r"uses \\def, which no formula needs"),
+        (r"\href{a}{b}", r"uses \\href, which no formula needs"),
+        ("x^^5cinput", r"uses \^\^, which no formula needs"),
     ],
 )
 def test_formulas_that_would_be_set_wrongly_are_errors(latex, message):
@@ -200,6 +203,11 @@ def test_outlines_scale_with_the_size():
     small, large = formula("x^2", size=10), formula("x^2", size=20)
     assert large.width == pytest.approx(2 * small.width, rel=0.02)
     assert large.ascent == pytest.approx(2 * small.ascent, rel=0.02)
+
+
+def test_the_sign_of_independence_is_two_bars_wide():
+    wide, narrow = formula(r"\perp\!\!\!\perp"), formula("⫫")
+    assert wide.width > narrow.width > 0.6 * formula(r"\perp").width
 
 
 def test_plain_text_gives_no_character_a_meaning():
