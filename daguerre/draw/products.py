@@ -20,7 +20,7 @@ class Range(NamedTuple):
 
         Example:
             >>> print(Range.over([Range("i=1", "I"), Range("j=1", "J")]))
-            _{i=1,\\,j=1}^{I,\\,J}
+            _{i=1,\,j=1}^{I,\,J}
         """
         both = list(ranges)
         return cls(

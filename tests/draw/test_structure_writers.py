@@ -1,5 +1,7 @@
 """DOT and Mermaid: structure, flags, and the loss that is owned up to."""
 
+from typing import get_args
+
 from figures import DRAWN, figures
 from hypothesis import given, settings
 from programs import accepted_by_dot, accepted_by_mermaid
@@ -8,6 +10,7 @@ from daguerre.draw import Arrow, Figure, Frame, Node, draw
 from daguerre.draw.clusters import Cluster, cluster_tree, lost_crossings
 from daguerre.draw.dot import dot
 from daguerre.draw.mermaid import mermaid
+from daguerre.draw.notation import Shape
 from daguerre.draw.plain import plain
 
 FLAGS = [(bool(i & 1), bool(i & 2), bool(i & 4)) for i in range(8)]
@@ -29,6 +32,15 @@ def test_dot_carries_every_flag():
         assert ('style="dashed"' in found) is inference
         assert ('arrowhead="empty"' in found) is deterministic
         assert ('color="#1d4ed8"' in found) is adversarial
+
+
+def test_every_shape_is_known_and_shading_is_kept():
+    shapes = get_args(Shape)
+    nodes = (Node(f"{s}{o}", "x", s, observed=o) for s in shapes for o in (False, True))
+    figure = Figure(tuple(nodes))
+    assert dot([figure]).count('style="filled"') == len(shapes)
+    assert mermaid([figure]).count(":::observed") == len(shapes)
+    assert draw(figure).tikz().count("\\node[") == 2 * len(shapes)
 
 
 def test_inference_ranks_no_node_that_generation_ranks():

@@ -1,5 +1,7 @@
 """TikZ: what is written, and that LaTeX takes it."""
 
+from dataclasses import replace
+
 import pytest
 from dotted import net
 from figures import DRAWN
@@ -51,10 +53,16 @@ def test_plates_are_boxes_or_fitted_by_the_library():
     assert "\\draw[plate" not in text
 
 
-def test_plates_that_cross_are_drawn_even_where_the_library_fits_others():
+def test_plates_that_cross_are_boxes_in_both_styles():
     nodes = tuple(Node(name, name) for name in "abx")
-    nested = draw(Figure(nodes, frames=(Frame("i", "I", ("a", "x")),)))
-    assert nested.tikz(style="bayesnet").count("\\plate {") == 1
+    sheet = draw(Figure(nodes, frames=(Frame("i", "I", ("a", "x")),))).sheet
+    assert tikz(sheet, style="bayesnet").count("\\plate {") == 1
+    (panel,), (placed,) = sheet.panels, sheet.panels[0].picture.frames
+    other = replace(placed, frame=Frame("j", "J", ("b", "x")))
+    crossing = replace(panel, picture=replace(panel.picture, frames=(placed, other)))
+    text = tikz(replace(sheet, panels=(crossing,)), style="bayesnet")
+    assert "\\plate {" not in text
+    assert text.count("\\draw[plate box]") == 2
 
 
 def test_scopes_and_several_panels():
