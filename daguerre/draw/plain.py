@@ -2,6 +2,7 @@ r"""Formulas as one line of text, for formats that know no mathematics."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from xml.etree.ElementTree import Element, fromstring
 
@@ -10,6 +11,7 @@ from daguerre.draw.mathml import mathml
 __all__ = ["plain", "shown"]
 
 _LONGEST = 60
+_SHORT = re.compile(r"[\w,]*|\(\w+\)")  # scripts that need no braces
 _SCRIPTS = {
     "msub": "_",
     "munder": "_",
@@ -22,11 +24,15 @@ _SCRIPTS = {
 Mark = Callable[[str, str], str]
 
 
+def _braced(sign: str, script: str) -> str:
+    return sign + (script if _SHORT.fullmatch(script) else f"{{{script}}}")
+
+
 def plain(
     latex: str,
     *,
     escape: Callable[[str], str] = str,
-    mark: Mark = lambda sign, script: sign + script,
+    mark: Mark = _braced,
 ) -> str:
     r"""Write a LaTeX formula as text.
 
@@ -55,7 +61,7 @@ def plain(
         rows = " ; " if tag == "mtr" else ""
         return escape(spaced) + "".join(map(text, node)) + rows
 
-    return " ".join(text(fromstring(mathml(latex))).split())
+    return " ".join(text(fromstring(mathml(latex))).split()).removesuffix(" ;")
 
 
 def shown(words: str) -> str:

@@ -131,6 +131,8 @@ def walk(cluster: Cluster) -> list[Cluster]:
 
 def test_formulas_as_text():
     assert plain(r"\mathbb{E}_{q}\left[\log p_\theta(x)\right]") == "𝔼_q[logp_θ(x)]"
+    assert plain(r"\mathbb{E}_{q(z \mid x)} x_{nt}") == "𝔼_{q(z ∣ x)}x_nt"
+    assert plain(r"\begin{aligned}& a \\ & b\end{aligned}") == "a ; b"
     assert plain(r"\frac{a}{b} < x^{2}", escape=lambda text: text.replace("<", "&lt;")) == (
         "a/b&lt;x^2"
     )
