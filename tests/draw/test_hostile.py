@@ -95,7 +95,7 @@ def test_mermaid_sees_two_nodes_and_one_arrow_each():
         assert [edge[:2] for edge in found["edges"]] == [["n1", "n2"]]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(st.text(max_size=10))
 def test_any_name_keeps_the_structure_of_every_text_format(name):
     drawing = hostile(name + "q")

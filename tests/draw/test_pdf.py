@@ -63,7 +63,7 @@ def test_a_pdf_can_be_read_and_is_the_same_twice(name):
     )
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(figures(5))
 def test_any_figure_becomes_a_pdf_that_can_be_read(figure):
     assert content(draw(figure).pdf())[-1] == "Q"

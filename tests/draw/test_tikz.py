@@ -94,7 +94,7 @@ def test_formulas_become_ascii():
 
 @pytest.mark.parametrize("style", ["own", "bayesnet"])
 def test_it_compiles_and_looks_like_the_drawing(style, tmp_path):
-    drawing = draw(ALL_FLAGS, *DRAWN.values(), NET)
+    drawing = draw(ALL_FLAGS, DRAWN["mixed"], DRAWN["chain"], DRAWN["wide"], NET)
     (tmp_path / "drawing.png").write_bytes(drawing.png(1.0))
     page = compiled(drawing.tikz(style=style), tmp_path)
     (width, height), pixels = rendered(page, dots=72)
