@@ -6,7 +6,7 @@ description: what it offers (samples, a density) follows from its graph.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol, runtime_checkable
@@ -14,6 +14,7 @@ from typing import Protocol, runtime_checkable
 from torch import Tensor, nn
 
 from daguerre.devices import on_device_of
+from daguerre.draw.equations import marginal
 from daguerre.graph import Graph, GraphError, Plate, Variable
 from daguerre.program import Program, Step, Values
 from daguerre.queries import log_prob, sample
@@ -191,6 +192,21 @@ class Joint:
         """
         with on_device_of(self.modules):
             return log_prob(self.program, self.names, values)
+
+    def latex(self, *, finite: Collection[str] = ()) -> str:
+        r"""Return the density of the kept variables in LaTeX, the others integrated out.
+
+        Args:
+            finite: Variables with finitely many values, which are summed over.
+
+        Example:
+            >>> import daguerre as dg
+            >>> from torch.distributions import Normal
+            >>> model = dg.model(z=lambda: Normal(0.0, 1.0), x=lambda z: Normal(z, 1.0))
+            >>> print(model["x"].latex())
+            p_\theta(x) = \int p(z)\,p_\theta(x \mid z)\,\mathrm{d}z
+        """
+        return marginal(self.graph, self.names, finite=finite)
 
     def __repr__(self) -> str:
         factors = " * ".join(

@@ -42,7 +42,6 @@ from daguerre.graph import (
 from daguerre.joint import Factor, Joint, as_joint
 from daguerre.lags import Lagged, Past, lags_of, started
 from daguerre.program import Outcome, Step
-from daguerre.repeats import TIME
 from daguerre.shapes import Shape, shape_table, trace_shapes
 from daguerre.table import Table
 
@@ -239,7 +238,7 @@ def all_plates(plates: Iterable[tuple[Plate, ...]]) -> tuple[Plate, ...]:
     """Return the plates of some variables, outer ones first.
 
     Raises:
-        GraphError: A name that is no identifier, or that time has; a plate of two sizes, or a
+        GraphError: A name that is no identifier; a plate of two sizes, or a
             size below 1; two plates that nest both ways.
     """
     found: dict[str, Plate] = {}
@@ -254,9 +253,8 @@ def all_plates(plates: Iterable[tuple[Plate, ...]]) -> tuple[Plate, ...]:
 
 
 def _check_plate(plate: Plate, known: Plate) -> None:
-    if not plate.name.isidentifier() or plate.name == TIME:
-        why = "is that of time" if plate.name == TIME else "is no identifier"
-        raise GraphError(f"the name of the plate {plate.name!r} {why}; use another")
+    if not plate.name.isidentifier():
+        raise GraphError(f"the name of the plate {plate.name!r} is no identifier; use another")
     if plate.size is not None and plate.size < 1:
         raise GraphError(f"the plate {plate.name} has the size {plate.size}; it is 1 or more")
     if known.size != plate.size:
@@ -413,9 +411,13 @@ class Model(nn.Module):
         """Return the graph, which `print(model)` shows above the modules."""
         return repr(self.graph)
 
-    def latex(self) -> str:
-        """Return the factorisation in LaTeX, deterministic variables as equations."""
-        return factorisation(self.graph)
+    def latex(self, *, dirac: bool = False) -> str:
+        """Return the factorisation in LaTeX, deterministic variables as equations.
+
+        Args:
+            dirac: Write them as Dirac factors of the joint instead.
+        """
+        return factorisation(self.graph, dirac=dirac)
 
     def figure(self) -> Figure:
         """Return what `dg.draw` draws of the model alone."""

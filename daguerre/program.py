@@ -19,8 +19,9 @@ from torch.distributions import Distribution, Transform
 from daguerre.families import pathwise_draw
 from daguerre.graph import Graph, GraphError, InadmissibleError, Variable
 from daguerre.lags import Past
-from daguerre.repeats import TIME, Repeat, Sizes, repeats_of
+from daguerre.repeats import Repeat, Sizes, repeats_of
 from daguerre.rows import align, tile
+from daguerre.structure.recurrence import TIME
 
 __all__ = [
     "Outcome",

@@ -12,10 +12,10 @@ from daguerre.families import support
 from daguerre.graph import Graph, GraphError, InadmissibleError, did_you_mean
 from daguerre.locate import located
 from daguerre.program import Program, Step, Trace, Values, validation
-from daguerre.repeats import TIME, Sizes
+from daguerre.repeats import Sizes
 from daguerre.running import draw
 from daguerre.scoring import complete, density_plan, negative_log_density, obstacle
-from daguerre.structure.recurrence import upstream
+from daguerre.structure.recurrence import TIME, upstream
 
 __all__ = ["batch_size", "check_agreement", "entered", "left", "log_prob", "read_sizes", "sample"]
 

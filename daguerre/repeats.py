@@ -19,11 +19,9 @@ from torch.distributions import Distribution
 from daguerre.families import combined
 from daguerre.graph import Graph, GraphError
 from daguerre.lags import Past
-from daguerre.structure.recurrence import temporal
+from daguerre.structure.recurrence import TIME, temporal
 
-__all__ = ["TIME", "Repeat", "Sizes", "Taken", "laws_of", "repeats_of"]
-
-TIME = "t"
+__all__ = ["Repeat", "Sizes", "Taken", "laws_of", "repeats_of"]
 
 
 class Sizes(NamedTuple):
@@ -264,7 +262,8 @@ def repeats_of(graph: Graph, also: frozenset[str] = frozenset()) -> dict[str, Re
     """
     in_time = temporal(graph, also)
     plates = {
-        v.name: (*v.plates, TIME) if v.name in in_time else v.plates for v in graph.variables
+        v.name: (*(p for p in v.plates if p != TIME), *[TIME] * (v.name in in_time))
+        for v in graph.variables
     }
 
     if not any(plates.values()):

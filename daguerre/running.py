@@ -11,9 +11,9 @@ from torch.distributions import Distribution
 
 from daguerre.lags import Start
 from daguerre.program import Outcome, Program, Step, Trace, Values, check_batch, realise
-from daguerre.repeats import TIME, Repeat, Sizes, laws_of
+from daguerre.repeats import Repeat, Sizes, laws_of
 from daguerre.rows import tile
-from daguerre.structure.recurrence import blocks
+from daguerre.structure.recurrence import TIME, blocks
 
 __all__ = ["Realise", "draw", "recur"]
 

@@ -17,7 +17,7 @@ from torch.nn.functional import one_hot
 
 import daguerre as dg
 from daguerre.graph import Graph
-from daguerre.structure.recurrence import blocks, temporal
+from daguerre.structure.recurrence import blocks
 
 
 def walk(start: Any = Normal(torch.zeros(2), 1.0)):
@@ -192,17 +192,29 @@ def test_another_family_for_the_first_step_is_refused_when_the_whole_is_scored()
         p.log_prob(p.sample(2, t=3))
 
 
-def test_what_holds_for_all_time_has_no_time():
+def test_what_is_outside_time_holds_for_all_steps():
+    time = dg.Plate("t")
     p = dg.model(
         s=Normal(0.0, 1.0),
         z=lambda s, before=dg.lag("z", init=Normal(0.0, 1.0)): Normal(before + s, 1.0),
+        x=time(dg.rv(lambda z: Normal(z, 1.0))),  # type: ignore[arg-type]
     )
     v = p.sample(3, t=4)
-    assert (v["s"].shape, v["z"].shape) == ((3,), (3, 4))
+    assert {k: tuple(x.shape) for k, x in v.items()} == {"s": (3,), "z": (3, 4), "x": (3, 4)}
     means = torch.cat([torch.zeros(3, 1), v["z"][:, :-1] + v["s"][:, None]], 1)
     want = Normal(0.0, 1.0).log_prob(v["s"]) + Normal(means, 1.0).log_prob(v["z"]).sum(1)
+    want += Normal(v["z"], 1.0).log_prob(v["x"]).sum(1)
     torch.testing.assert_close(p.log_prob(v), want)
-    assert temporal(p.graph) == {"z"}
+
+
+def test_without_a_plate_of_time_every_variable_has_slices():
+    p = dg.model(
+        e=Normal(0.0, 1.0),
+        h=dg.deterministic(lambda e, before=dg.lag("h", init=0.0): 0.5 * before + e),  # type: ignore[arg-type]
+    )
+    v = p.sample(3, t=4)
+    assert v["e"].shape == v["h"].shape == (3, 4)
+    torch.testing.assert_close(v["h"][:, 1], 0.5 * v["h"][:, 0] + v["e"][:, 1])
 
 
 def test_gradients_flow_through_a_path():

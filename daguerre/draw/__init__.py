@@ -6,11 +6,12 @@
 
 from daguerre.draw.depths import collapsed
 from daguerre.draw.drawing import Drawable, Drawing, draw
-from daguerre.draw.equations import factorisation
+from daguerre.draw.equations import factor, factorisation, marginal
 from daguerre.draw.factors import factor_figure
 from daguerre.draw.formula import formula_svg
 from daguerre.draw.labels import label
 from daguerre.draw.layout import layout
+from daguerre.draw.mathml import mathml
 from daguerre.draw.notation import (
     Arrow,
     Figure,
@@ -25,6 +26,7 @@ from daguerre.draw.notation import (
     with_laws,
 )
 from daguerre.draw.repeats import folded
+from daguerre.draw.typeset import Equation, equation
 from daguerre.draw.unit_layers import unit_figure
 from daguerre.draw.unrolled import unrolled
 
@@ -32,11 +34,14 @@ __all__ = [
     "Arrow",
     "Drawable",
     "Drawing",
+    "Equation",
     "Figure",
     "Frame",
     "Node",
     "collapsed",
     "draw",
+    "equation",
+    "factor",
     "factor_figure",
     "factorisation",
     "figure",
@@ -44,6 +49,8 @@ __all__ = [
     "formula_svg",
     "label",
     "layout",
+    "marginal",
+    "mathml",
     "unit_figure",
     "unrolled",
     "with_caption",

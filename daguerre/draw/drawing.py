@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -11,11 +11,16 @@ from typing import Any, Protocol, runtime_checkable
 
 from daguerre.draw import notation
 from daguerre.draw.depths import collapsed
+from daguerre.draw.dot import dot
+from daguerre.draw.mermaid import mermaid
 from daguerre.draw.notation import Figure
 from daguerre.draw.page import page
+from daguerre.draw.pdf import pdf
 from daguerre.draw.png import fitting, png
 from daguerre.draw.sheet import Sheet, sheet
 from daguerre.draw.svg import svg
+from daguerre.draw.tex import words
+from daguerre.draw.tikz import Style, tikz
 from daguerre.files import write_whole
 from daguerre.graph import Graph
 
@@ -64,13 +69,44 @@ class Drawing:
         """
         return png(self.svg, width=self.sheet.width, height=self.sheet.height, scale=scale)
 
+    def pdf(self) -> bytes:
+        """Return the drawing as a PDF page of vector paths, a pixel 3/4 of a point wide."""
+        return pdf(self.svg, width=self.sheet.width, height=self.sheet.height)
+
+    def tikz(self, *, style: Style = "own", document: bool = True) -> str:
+        r"""Return the drawing as TikZ, with labels that LaTeX sets.
+
+        Args:
+            style: `"own"` needs TikZ alone; `"bayesnet"` uses the library tikz-bayesnet.
+            document: A document that compiles; else the picture and its styles, to be included.
+
+        Raises:
+            ValueError: Another style.
+        """
+        return tikz(self.sheet, style=style, document=document)
+
+    @property
+    def figures(self) -> tuple[Figure, ...]:
+        """What is drawn, from left to right, before layout."""
+        return tuple(panel.figure for panel in self.sheet.panels)
+
+    @cached_property
+    def dot(self) -> str:
+        """The structure in the language of Graphviz; what it cannot say is in a comment."""
+        return dot(self.figures)
+
+    @cached_property
+    def mermaid(self) -> str:
+        """The structure as a Mermaid flowchart; what it cannot say is in a comment."""
+        return mermaid(self.figures)
+
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the drawing; the suffix says how. An old file stays whole until the new one is.
 
         A PNG has two pixels for one of the drawing, fewer where it would be too large.
 
         Args:
-            path: A name that ends in `.svg`, `.png` or `.html`.
+            path: A name that ends in `.svg`, `.png`, `.pdf`, `.html`, `.tex`, `.dot` or `.mmd`.
 
         Returns:
             The path.
@@ -80,15 +116,14 @@ class Drawing:
             OSError: The folder is missing or cannot be written to.
         """
         path = Path(path)
-        scale = fitting(self.sheet.width, self.sheet.height)
-        writers = {".svg": lambda: self.svg.encode(), ".png": lambda: self.png(scale)}
-        writers[".html"] = lambda: page(self.sheet).encode()
-        if path.suffix.lower() not in writers:
+        write = _WRITERS.get(path.suffix.lower())
+        if write is None:
             raise ValueError(
                 f"cannot save a drawing as {path.name!r}: the suffix {path.suffix!r} is none of "
-                f"{', '.join(writers)}"
+                f"{', '.join(_WRITERS)}"
             )
-        return write_whole(path, writers[path.suffix.lower()]())
+        content = write(self)
+        return write_whole(path, content.encode() if isinstance(content, str) else content)
 
     def _repr_svg_(self) -> str:
         return self.svg
@@ -96,13 +131,34 @@ class Drawing:
     def _repr_mimebundle_(
         self, include: Collection[str] | None = None, exclude: Collection[str] | None = None
     ) -> dict[str, Any]:
-        words = "; ".join(panel.figure.title or "a graphical model" for panel in self.sheet.panels)
-        bundle = {"image/svg+xml": self.svg, "text/plain": f"Drawing of {words}"}
+        titles = "; ".join(figure.title or "a graphical model" for figure in self.figures)
+        bundle = {  # some notebooks show LaTeX rather than an image, and HTML rather than both
+            "text/html": self.svg,
+            "image/svg+xml": self.svg,
+            "text/latex": self._latex(f"Drawing of {titles}: it needs the package tikz"),
+            "text/plain": f"Drawing of {titles}",
+        }
         return {
             kind: data
             for kind, data in bundle.items()
             if (not include or kind in include) and kind not in (exclude or ())
         }
+
+    def _latex(self, instead: str) -> str:
+        """Return TikZ that a document without the package can hold as well."""
+        picture = self.tikz(document=False)
+        return f"\\ifdefined\\tikzset\n{picture}\\else\n\\emph{{{words(instead)}}}\n\\fi\n"
+
+
+_WRITERS: dict[str, Callable[[Drawing], str | bytes]] = {
+    ".svg": lambda drawing: drawing.svg,
+    ".png": lambda drawing: drawing.png(fitting(drawing.sheet.width, drawing.sheet.height)),
+    ".pdf": Drawing.pdf,
+    ".html": lambda drawing: page(drawing.sheet),
+    ".tex": Drawing.tikz,
+    ".dot": lambda drawing: drawing.dot,
+    ".mmd": lambda drawing: drawing.mermaid,
+}
 
 
 def draw(

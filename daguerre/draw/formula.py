@@ -24,7 +24,13 @@ __all__ = ["Outline", "formula", "formula_svg", "text"]
 
 _COMMAND = re.compile(r"\\[A-Za-z]+")
 _ESCAPED = re.compile(r"\\(?:[A-Za-z]+|.)", re.DOTALL)
+# understood by the parser, yet never part of a formula: what defines, links, styles or quotes
+_REFUSED = re.compile(
+    r"\\(def|newcommand|newenvironment|DeclareMathOperator|href|unicode|class|style|tag|verb)"
+    r"(?![A-Za-z])"
+)
 _FILLS = (None, "black")
+_INDEPENDENT = (r"\perp\!\!\!\perp", r"\;⫫\;")  # its negative spaces would put one on the other
 # ziamath slants every Greek letter but these variants, whose slanted signs are given outright.
 _SLANTED = {
     r"\phi": "𝜙",
@@ -74,10 +80,10 @@ def formula(latex: str, *, size: float = 20.0) -> Outline:
         >>> 60 < outline.width < 90
         True
     """
-    _check_braces(latex)
+    _check(latex)
     ziamath = _ziamath()
     try:
-        math = ziamath.Latex(_COMMAND.sub(_slanted, latex), size=size)
+        math = ziamath.Latex(_COMMAND.sub(_slanted, latex.replace(*_INDEPENDENT)), size=size)
     except Exception as error:  # its parser raises bare subclasses of Exception
         raise ValueError(f"cannot set the formula {_quoted(latex)}: {_reason(error)}") from error
     for node in math.mathml.iter():
@@ -145,12 +151,15 @@ def _ziamath() -> ModuleType:
     return ziamath
 
 
-def _check_braces(latex: str) -> None:
+def _check(latex: str) -> None:
     plain = _ESCAPED.sub("", latex)
     if not latex.strip():
         raise ValueError("cannot set an empty formula")
     if "%" in plain:
         raise ValueError(rf"the formula {_quoted(latex)} has a bare %: write \% for the sign")
+    if (refused := _REFUSED.search(latex)) or "^^" in plain:
+        came = refused.group() if refused else "^^"
+        raise ValueError(f"the formula {_quoted(latex)} uses {came}, which no formula needs")
     depth = 0
     for character in plain:
         depth += (character == "{") - (character == "}")

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 
 from daguerre.graph import Plate
 
-__all__ = ["index", "is_word", "joined", "label", "path", "plate_label", "word"]
+__all__ = ["GREEK", "index", "is_word", "joined", "label", "path", "plate_label", "word"]
 
 # fmt: off
 _SIGNS = {
@@ -27,7 +27,7 @@ _SIGNS = {
     "Υ": "Upsilon", "Φ": "Phi", "Ψ": "Psi", "Ω": "Omega",
 }
 # fmt: on
-_GREEK = {key: rf"\{name}" for sign, name in _SIGNS.items() for key in (sign, name)}
+GREEK = {key: rf"\{name}" for sign, name in _SIGNS.items() for key in (sign, name)}
 _ESCAPES = {c: rf"\{c}" for c in "_$%#&{} "} | {
     "\\": r"\backslash ",
     "^": r"\text{^}",
@@ -96,7 +96,7 @@ def is_word(name: str) -> bool:
         [False, False, False, True, True]
     """
     base, _ = _below(_read(name)[0])
-    return len(path(name)) > 1 or not (base in _GREEK or (len(base) == 1 and base.isalpha()))
+    return len(path(name)) > 1 or not (base in GREEK or (len(base) == 1 and base.isalpha()))
 
 
 def path(name: str) -> tuple[str, ...]:
@@ -175,8 +175,8 @@ def _upright(text: str) -> str:
 
 
 def _word(text: str) -> str:
-    if text in _GREEK:
-        return _GREEK[text]
+    if text in GREEK:
+        return GREEK[text]
     if len(text) == 1 and text.isalnum():
         return text
     if text.isdigit():

@@ -216,7 +216,7 @@ def figure(
         Arrow(p, v.name, deterministic=_is_map(v)) for v in graph.variables for p in v.parents
     ]
     lagged = [
-        Arrow(lag.variable, v.name, deterministic=_is_map(v), label=f"t - {lag.steps}")
+        Arrow(lag.variable, v.name, deterministic=_is_map(v), label=_ago(lag.steps))
         for v in graph.variables
         for lag in v.lags
     ]
@@ -390,6 +390,10 @@ def _nodes(
         kind, left = kinds.get(name, ""), short(name, paths)
         latex = named(left, kind, indices) if is_code else label(left, indices)
         yield Node(name, latex, shape, kind=kind)
+
+
+def _ago(steps: int) -> str:
+    return f"t - {steps}" if steps > 0 else f"t + {-steps}"
 
 
 def _is_map(variable: Variable) -> bool:

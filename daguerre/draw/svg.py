@@ -24,6 +24,7 @@ _LINE, _BOLD, _THIN = "1.6", "2.2", "1.3"
 _HALF_HEAD = 4.7
 _DASHES = "6.5 4.5"
 _DOUBLE = 3.2  # between the two outlines of a box
+_QUARTER = 0.5523  # how far the controls of a quarter of a circle lie from its ends, in radii
 
 
 def svg(sheet: Sheet) -> str:
@@ -142,7 +143,7 @@ def _outline(placed: PlacedNode) -> Iterator[str]:
         "stroke": BLUE if small else INK,
         "stroke-width": _THIN if small else _LINE,
     }
-    if placed.node.partial:
+    if placed.node.partial and not full:
         yield element("path", {"d": _lower_half(placed.centre, body), "fill": SHADE})
         paint["fill"] = "none"
     if body.pointed:
@@ -167,12 +168,12 @@ def _lower_half(centre: Point, body: Body) -> str:
     left, right = (centre.plus(Point(w, 0)) for w in (-body.width, body.width))
     if body.pointed:
         return f"M{_pair(left)}L{_pair(centre.plus(Point(0, body.radius)))}L{_pair(right)}Z"
-    r, s, h = number(body.radius), body.stretch, body.rise
-    corners = (Point(-body.width, h), Point(-s, body.height), Point(s, body.height))
-    a, b, c = (_pair(centre.plus(corner)) for corner in corners)
-    d = _pair(centre.plus(Point(body.width, h)))
-    arc = f"A{r} {r} 0 0 0 "
-    return f"M{_pair(left)}L{a}{arc}{b}L{c}{arc}{d}L{_pair(right)}Z"
+    width, height, s, h = body.width, body.height, body.stretch, body.rise
+    pull = _QUARTER * body.radius
+    down = [(-width, h), (-width, h + pull), (-s - pull, height), (-s, height)]
+    a, b, c, d = (_pair(centre.plus(Point(x, y))) for x, y in down)
+    e, f, g, i = (_pair(centre.plus(Point(-x, y))) for x, y in reversed(down))
+    return f"M{_pair(left)}L{a}C{b} {c} {d}L{e}C{f} {g} {i}L{_pair(right)}Z"
 
 
 def _diamond(centre: Point, body: Body) -> str:

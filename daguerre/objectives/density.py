@@ -31,10 +31,10 @@ from daguerre.objectives.score import ScoreFunctions
 from daguerre.objectives.sides import modules_of
 from daguerre.program import Trace
 from daguerre.queries import entered
-from daguerre.repeats import TIME, Sizes
+from daguerre.repeats import Sizes
 from daguerre.rows import align, is_missing, tile
 from daguerre.scoring import complete, negative_log_density, sum_event
-from daguerre.structure.recurrence import blocks, upstream
+from daguerre.structure.recurrence import TIME, blocks, upstream
 
 __all__ = ["KL", "KullbackLeibler", "cross_entropy", "in_rows"]
 

@@ -33,8 +33,8 @@ from daguerre.objectives.sides import (
     shared_names,
 )
 from daguerre.objectives.slices import density_over_time, is_chain, over_time, slice_shapes
-from daguerre.repeats import TIME
 from daguerre.scoring import moves_from, obstacle
+from daguerre.structure.recurrence import TIME
 
 __all__ = ["MarginalLikelihood", "hidden_names", "is_marginal"]
 

@@ -38,11 +38,11 @@ from daguerre.program import (
     realise,
     sample,
 )
-from daguerre.repeats import TIME, Sizes
+from daguerre.repeats import Sizes
 from daguerre.rows import as_copies, is_missing, tile
 from daguerre.running import recur
 from daguerre.scoring import negative_log_density
-from daguerre.structure.recurrence import Block
+from daguerre.structure.recurrence import TIME, Block
 
 __all__ = ["Drawn", "Latents", "filled", "shared_keys"]
 

@@ -8,7 +8,9 @@ from typing import NamedTuple
 
 from daguerre.graph import Graph, InadmissibleError
 
-__all__ = ["Block", "blocks", "temporal", "upstream"]
+__all__ = ["TIME", "Block", "blocks", "temporal", "upstream"]
+
+TIME = "t"  # the plate that time is
 
 
 class Block(NamedTuple):
@@ -28,24 +30,30 @@ class Block(NamedTuple):
 def temporal(graph: Graph, also: frozenset[str] = frozenset()) -> frozenset[str]:
     """Return the variables that have a value in each time slice.
 
-    They are those that are linked across slices, the inputs of a graph with such links, and what
-    follows from any of them. The others hold for all time.
+    In a graph with lags these are all variables, unless some are in the plate `t`: then they
+    are those, the ones that are linked across slices, and what follows from any of them, and
+    the others hold for all time.
 
     Args:
         graph: The graph.
         also: Variables that have time slices in another graph, which this one meets.
 
     Example:
-        >>> g = Graph.from_edges([("s", "x"), ("z", "x")], lagged=[("z", "z", 1)])
-        >>> sorted(temporal(g))
+        >>> edges, lagged = [("s", "x"), ("z", "x")], [("z", "z", 1)]
+        >>> sorted(temporal(Graph.from_edges(edges, lagged=lagged)))
+        ['s', 'x', 'z']
+        >>> sorted(temporal(Graph.from_edges(edges, lagged=lagged, plates={"t": ["x"]})))
         ['x', 'z']
     """
-    lagged = [v for v in graph.variables if v.lags]
-    roots = {name for name in also if name in graph}
-    if lagged:
-        roots |= {*graph.inputs, *(v.name for v in lagged)}
-    roots |= {lag.variable for v in lagged for lag in v.lags}
-    return frozenset(roots | graph.descendants(roots))
+    linked = {v.name for v in graph.variables if v.lags}
+    linked |= {lag.variable for v in graph.variables for lag in v.lags}
+    linked |= {name for name in also if name in graph}
+    if not linked:
+        return frozenset()
+    named = {v.name for v in graph.variables if TIME in v.plates}
+    if not named:
+        return frozenset(graph.names)
+    return frozenset(linked | named | graph.descendants(linked | named))
 
 
 def upstream(graph: Graph, names: Iterable[str]) -> frozenset[str]:
