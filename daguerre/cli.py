@@ -107,7 +107,7 @@ def sample(
 @app.command()
 def draw(
     what: Annotated[str, typer.Argument(help="A run's folder, vae, gan, or module:Class.")],
-    out: Annotated[Path, typer.Option("-o", help="A .svg or .png.")],
+    out: Annotated[Path, typer.Option("-o", help=".svg, .png, .pdf, .html, .tex, .dot, .mmd.")],
     model: Annotated[str | None, typer.Option(help="The module:Class that made the run.")] = None,
     view: Annotated[str, typer.Option(help="Of a cost: conventional or hu.")] = "conventional",
 ) -> None:
@@ -164,7 +164,9 @@ def lint(
 @app.command()
 def net(
     what: Annotated[str, typer.Argument(help="module:factory of an nn.Module, or a .onnx file.")],
-    out: Annotated[Path, typer.Option("-o", "--out", help="A .svg or .png.")],
+    out: Annotated[
+        Path, typer.Option("-o", "--out", help=".svg, .png, .pdf, .html, .tex, .dot, .mmd.")
+    ],
     input: Annotated[  # noqa: A002 - what the net calls it
         list[str] | None,
         typer.Option(help="Sizes of one row of an input, 3,32,32; once per input."),
