@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, Transform
 
+from daguerre.draw import Figure, unrolled
 from daguerre.families import combined
 from daguerre.graph import GraphError, InadmissibleError, Variable
 from daguerre.model import Input, Model
@@ -69,6 +70,11 @@ class Unrolled(Model):
             return self._step(v, base[name], time)
 
         return tuple(map(step, self.graph.variables))
+
+    def figure(self) -> Figure:
+        """Return what `dg.draw` draws: time from left to right, where there are no plates."""
+        has_plates = any(v.plates for v in self.graph.variables)
+        return super().figure() if has_plates else unrolled(self.base.graph, self.count)
 
     def _places(self) -> dict[str, tuple[str, int]]:
         still = {v.name: (v.name, 0) for v in self.base.graph.variables}

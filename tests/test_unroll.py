@@ -150,6 +150,12 @@ def test_graphs_that_differ_in_the_order_of_parents_alone_are_told_apart():
         torch.testing.assert_close(flat.log_prob(flat.apart(drawn)), p.log_prob(drawn))
 
 
+def test_its_picture_runs_from_left_to_right():
+    (panel,) = dg.draw(unroll(walk(), 3)).sheet.panels
+    level = [(a.source, a.target) for a in panel.figure.arrows if a.level]
+    assert level == [("z[0]", "z[1]"), ("z[1]", "z[2]")]
+
+
 def test_inputs_come_per_slice():
     p = dg.model(u=dg.Input(2), z=lambda u, b=dg.lag("z", init=0.0): Normal(b + u.sum(1), 1.0))
     u = torch.randn(3, 4, 2)
