@@ -74,7 +74,7 @@ def density_plan(graph: Graph, names: Iterable[str], implied: Iterable[str] = ()
     loops: dict[str, Block] = {}
     while move := next(moves_from(graph, relevant, known), None):
         moves.append(move)
-        block = _block_of(graph, move[0], known)
+        block = _block_of(graph, move[0], known) if move[1] is None else None
         if block is not None and block.direction:
             loops[move[0]] = block
         known.add(move[0])

@@ -2,6 +2,7 @@
 
 from daguerre.structure.bayes_ball import Requisite, requisite
 from daguerre.structure.eliminate import eliminate, eliminated_names
+from daguerre.structure.feedback import feedback
 from daguerre.structure.inverse import inverse
 from daguerre.structure.lint import Finding, Lint, lint
 from daguerre.structure.separation import determined, independent
@@ -9,6 +10,7 @@ from daguerre.structure.separator import minimal_separator
 from daguerre.structure.skeleton import equivalent, markov_blanket, moralize
 from daguerre.structure.statement import Statement, read_statement
 from daguerre.structure.trail import Separation, Trail, active_trail, separation
+from daguerre.structure.unroll import unroll
 
 __all__ = [
     "Finding",
@@ -22,6 +24,7 @@ __all__ = [
     "eliminate",
     "eliminated_names",
     "equivalent",
+    "feedback",
     "independent",
     "inverse",
     "lint",
@@ -31,4 +34,5 @@ __all__ = [
     "read_statement",
     "requisite",
     "separation",
+    "unroll",
 ]

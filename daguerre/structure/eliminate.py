@@ -68,8 +68,8 @@ def eliminated_names(graph: Graph, names: Names) -> frozenset[str]:
         if v.lags and (v.name in gone or any(lag.variable in gone for lag in v.lags)):
             raise InadmissibleError(
                 f"{v.name} depends on {v.lags[0].variable} of an earlier time slice, so"
-                " substituting would go back without end; write the time steps out as variables"
-                " of their own, then eliminate"
+                " substituting would go back without end, to parents in all earlier slices; write"
+                " the time slices out, then eliminate: dg.structure.unroll(g, steps)"
             )
     return gone
 

@@ -59,7 +59,7 @@ def check_static(graph: Graph) -> Graph:
         lag = graph[name].lags[0]
         raise InadmissibleError(
             f"{name} depends on {lag.variable} at t - {lag.steps}: the graph of one slice does not"
-            " tell how variables of different times hang together; write the time steps out as"
-            " variables of their own"
+            " tell how variables of different times hang together; write the time slices out as"
+            " variables of their own: dg.structure.unroll(g, steps)"
         )
     return graph

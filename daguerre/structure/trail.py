@@ -7,12 +7,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from daguerre.graph import Graph, HasGraph
-from daguerre.structure.names import Names, read_names
-from daguerre.structure.separation import Query, read_query
+from daguerre.structure.moments import written
+from daguerre.structure.names import Names
+from daguerre.structure.query import Query, State, reached
+from daguerre.structure.windows import read_query
 
 __all__ = ["Separation", "Trail", "active_trail", "separation"]
-
-State = tuple[int, bool]  # a variable, and whether it was reached from a parent
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,7 @@ class Separation:
         given: What is observed.
         trail: The witness of dependence; None if the sides are independent.
         reasons: Why they are independent, in words.
+        where: Of a chain, the time slices in which trail or reasons are shown.
     """
 
     xs: tuple[str, ...]
@@ -63,6 +64,7 @@ class Separation:
     given: tuple[str, ...]
     trail: Trail | None
     reasons: tuple[str, ...] = ()
+    where: str = ""
 
     @property
     def independent(self) -> bool:
@@ -73,8 +75,10 @@ class Separation:
         sides = f"{', '.join(self.xs)} and {', '.join(self.ys)}"
         given = f" given {', '.join(self.given)}" if self.given else ""
         if self.trail is None:
-            return "\n  ".join([f"yes: {sides} are independent{given}", *self.reasons])
-        lines = [f"no: {sides} may depend on each other{given}", f"along {self.trail}"]
+            always = f" in every chain; with {self.where}:" if self.where else ""
+            return "\n  ".join([f"yes: {sides} are independent{given}{always}", *self.reasons])
+        where = f" (with {self.where})" if self.where else ""
+        lines = [f"no: {sides} may depend on each other{given}", f"along {self.trail}{where}"]
         return "\n  ".join([*lines, *([self.trail.why] if self.trail.why else [])])
 
 
@@ -127,48 +131,23 @@ def separation(g: Graph | HasGraph, xs: Names, ys: Names, *, given: Names = ()) 
           x1 <- h -> x2 is blocked at h
     """
     query = read_query(g, xs, ys, given)
-    one, other, known = (
-        read_names(query.graph, names, role)
-        for names, role in ((xs, "xs"), (ys, "ys"), (given, "given"))
-    )
+    one, other, known = (written(names) for names in (xs, ys, given))
     trail = _witness(query)
-    reasons = () if trail else tuple(_reasons(query, one, other, known))
-    return Separation(one, other, known, trail, reasons)
+    reasons = () if trail else tuple(_reasons(query, *query.names))
+    return Separation(one, other, known, trail, reasons, query.where)
 
 
 def _witness(query: Query) -> Trail | None:
-    """Search open paths breadth first; the shortest visits no variable twice."""
-    start: list[State] = [(x, False) for x in query.xs]
-    came: dict[State, State | None] = dict.fromkeys(start)
-    wanted, frontier = set(query.ys), deque(start)
-    while frontier:
-        state = frontier.popleft()
-        if state[0] in wanted:
-            return _trail(query, _back(came, state))
-        for further in _onward(query, state):
-            if further not in came:
-                came[further] = state
-                frontier.append(further)
-    return None
-
-
-def _onward(query: Query, state: State) -> Iterator[State]:
-    i, from_parent = state
-    adjacency, known = query.graph.adjacency, query.known
-    if not known[i]:
-        yield from ((child, True) for child in adjacency.children[i])
-    if query.opened[i] or not from_parent:
-        for parent in adjacency.parents[i]:
-            if not known[parent]:
-                yield parent, False
-
-
-def _back(came: dict[State, State | None], state: State | None) -> list[State]:
+    """Return an open path with the fewest steps; it visits no variable twice."""
+    came, wanted = reached(query), set(query.ys)
+    met = next((state for state in came if state[0] in wanted), None)
+    if met is None:
+        return None
     path: list[State] = []
-    while state is not None:
-        path.append(state)
-        state = came[state]
-    return path[::-1]
+    while met is not None:
+        path.append(met)
+        met = came[met]
+    return _trail(query, path[::-1])
 
 
 def _trail(query: Query, path: list[State]) -> Trail:

@@ -345,7 +345,7 @@ def test_things_that_are_no_names_or_graphs_are_refused():
         independent("A", "A", "D")  # type: ignore[arg-type] - the slip that is tested
 
 
-def test_a_chain_over_time_is_refused():
+def test_what_is_asked_of_one_slice_refuses_a_chain():
     g = Graph.from_edges([("z", "x")], lagged=[("z", "z", 1)])
     with pytest.raises(InadmissibleError, match="z depends on z at t - 1"):
-        independent(g, "z", "x")
+        determined(g, "z")
