@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from daguerre.devices import on_device_of
-from daguerre.graph import GraphError, InadmissibleError
+from daguerre.graph import Graph, GraphError, InadmissibleError
 from daguerre.infer.answer import Answer, Most, check_names, check_possible
 from daguerre.infer.chain.determined import determine
 from daguerre.infer.chain.evidence import ends, read_values
@@ -27,6 +27,7 @@ from daguerre.joint import Factor, Joint, as_joint
 from daguerre.locate import located
 from daguerre.program import validation
 from daguerre.structure.names import Names, read_names
+from daguerre.structure.recurrence import TIME, temporal
 
 __all__ = ["ChainQuestion", "recognise"]
 
@@ -81,6 +82,7 @@ class ChainQuestion:
         joint = None if isinstance(p, Factors) else as_joint(p)
         if joint is None or not any(variable.lags for variable in joint.graph.variables):
             return None
+        _check_chain(joint.graph)
         if soft:
             raise InadmissibleError(
                 f"soft evidence on {', '.join(soft)}: chains take none; observe a child of it"
@@ -205,6 +207,31 @@ class ChainQuestion:
         both = replace(self, targets=(), values={**self.values, **values})
         with evaluating(self.joint):
             return both.log_evidence() - log_total
+
+
+def _check_chain(graph: Graph) -> None:
+    """Refuse what is no chain from the first slice on.
+
+    Raises:
+        InadmissibleError: A variable that holds for all time, plates, a lag that looks ahead.
+    """
+    still = [name for name in graph.names if name not in temporal(graph)]
+    if still:
+        raise InadmissibleError(
+            f"{still[0]} is outside the plate {TIME}, so it holds for all time, and no engine for"
+            " chains takes that yet; write the steps out with daguerre.unroll.unroll(p, steps)"
+        )
+    for v in graph.variables:
+        if beside := [plate for plate in v.plates if plate != TIME]:
+            raise InadmissibleError(
+                f"{v.name} is in the plate {beside[0]}: no engine for chains takes plates yet;"
+                " give each member as a row of evidence"
+            )
+        if ahead := [lag for lag in v.lags if lag.steps < 0]:
+            raise InadmissibleError(
+                f"{v.name} depends on {ahead[0].variable} at t + {-ahead[0].steps}: questions are"
+                " answered for chains that go forwards; write the steps out"
+            )
 
 
 def recognise(reading: Reading, lengths: Tensor | None = None) -> Chain:

@@ -140,3 +140,37 @@ def test_what_is_not_exact_is_refused(model, observed, text):
 def test_wrong_questions_are_refused(targets, observed, text):
     with pytest.raises(dg.GraphError, match=text):
         dg.posterior(Weather(), targets, given=observed)
+
+
+def _still() -> dg.Model:
+    return dg.model(
+        s=Normal(0.0, 1.0),
+        z=dg.Plate("t")(
+            dg.rv(lambda s, last=dg.lag("z", init=Normal(0.0, 1.0)): Normal(last + s, 1.0))
+        ),
+    )
+
+
+def _ahead() -> dg.Model:
+    return dg.model(z=lambda after=dg.lag("z", -1, init=Normal(0.0, 1.0)): Normal(after, 1.0))
+
+
+def _grouped() -> dg.Model:
+    return dg.model(
+        z=dg.Plate("i")(
+            dg.rv(lambda last=dg.lag("z", init=Normal(0.0, 1.0)): Normal(last, 1.0))  # type: ignore[arg-type]
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    ("build", "text"),
+    [
+        (_still, "s is outside the plate t"),
+        (_ahead, r"z depends on z at t \+ 1"),
+        (_grouped, "z is in the plate i"),
+    ],
+)
+def test_what_is_no_plain_chain_is_refused(build, text):
+    with pytest.raises(dg.InadmissibleError, match=text):
+        dg.posterior(build(), "z", given={})
