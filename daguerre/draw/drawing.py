@@ -110,7 +110,7 @@ def draw(*things: Graph | Figure | Drawable, titles: Sequence[str] = ()) -> Draw
         titles: Plain text above each; one for each thing, or none at all.
 
     Raises:
-        GraphError: An empty graph, or plates that cross.
+        GraphError: An empty graph.
         TypeError: Something that has no figure.
         ValueError: Nothing to draw, or titles for another number of things.
 
