@@ -9,16 +9,17 @@ from itertools import accumulate, pairwise, product
 
 from daguerre.draw.curves import Point, line
 from daguerre.draw.formula import Outline, formula
-from daguerre.draw.notation import Figure, Frame
+from daguerre.draw.notation import Figure, Frame, Node
 from daguerre.draw.picture import Box, PlacedFrame, PlacedNode, PlacedPath, PlacedType
 from daguerre.draw.terrain import Wall
 
-__all__ = ["centred", "framed", "label_room", "labelled", "tagged"]
+__all__ = ["centred", "framed", "label_room", "labelled", "legend", "tagged"]
 
 _SIZE = 17.0
 _BESIDE = 8.0  # pixels between a label and its arrow
 _INSET = 9.0  # from a plate's border to its label
 _SHORT = 25.0  # half the width of a label that needs no room of its own
+_LEADING, _LISTED = 10.0, 12  # between lines of the legend, and names in one
 _CELL = 48.0
 _GAPS = (0.0, 10.0, 20.0)  # further from the arrow, where it is crowded
 _PLACES = (0.5, 0.42, 0.58, 0.34, 0.66, 0.26, 0.74, 0.18, 0.82)
@@ -82,9 +83,15 @@ def framed(
 
     result = []
     for frame, box, outline in zip(frames, boxes, outlines, strict=True):
+        others = [b for f, b in zip(frames, boxes, strict=True) if not _holds(f, frame)]
         places = [PlacedType(frame.label, outline, p) for p in _corners(frame, box, outline)]
-        result.append(PlacedFrame(frame, box, next(filter(is_free, places), places[0])))
+        alone = [p for p in places if not any(map(_widened(p.box, 3.0).meets, others))] or places
+        result.append(PlacedFrame(frame, box, next(filter(is_free, alone), alone[0])))
     return result
+
+
+def _holds(outer: Frame, inner: Frame) -> bool:
+    return {*outer.members} >= {*inner.members}
 
 
 def _corners(frame: Frame, box: Box, outline: Outline) -> Iterator[Point]:
@@ -96,6 +103,25 @@ def _corners(frame: Frame, box: Box, outline: Outline) -> Iterator[Point]:
         else:
             x = box.right - _INSET - outline.width - shift
             yield Point(x, box.bottom - _INSET - outline.descent)
+
+
+def legend(frames: Sequence[Frame], nodes: Sequence[Node], box: Box) -> list[PlacedType]:
+    """Say under a picture what the plates hold that have no rectangle in it, a line each.
+
+    Args:
+        frames: Those plates.
+        nodes: All nodes, for their labels.
+        box: The rectangle of the picture.
+    """
+    label_of, lines, y = {node.name: node.label for node in nodes}, [], box.bottom + _LEADING
+    for frame in frames:
+        labels = [label_of[name] for name in frame.members]
+        held = [*labels[:_LISTED], *([r"\ldots"] if len(labels) > _LISTED else [])]
+        source = rf"{frame.label}{{:}}\quad {', '.join(held)}"
+        outline = formula(source, size=_SIZE)
+        lines.append(PlacedType(source, outline, Point(box.left, y + outline.ascent)))
+        y += outline.height + _LEADING
+    return lines
 
 
 def labelled(

@@ -13,6 +13,7 @@ from daguerre.draw.formula import Outline
 from daguerre.draw.layers import Layers
 from daguerre.draw.order import Token
 from daguerre.draw.simplex import Gap, Pull, arrange, straightened
+from daguerre.draw.strips import Border
 
 __all__ = ["PAD", "Columns", "Door", "columns", "doors"]
 
@@ -58,7 +59,7 @@ def columns(
     """
     count = len(layers.row)
 
-    def variable(token: Token) -> int:
+    def variable(token: Token | Border) -> int:
         if token.kind == "vertex":
             return token.which
         return count + 2 * token.which + (token.kind == "close")
@@ -74,8 +75,12 @@ def columns(
         gaps.append(Gap(count + 2 * door.scope, door.below, room))
     for plate, label in enumerate(labels):
         left = count + 2 * plate
-        gaps.append(Gap(left, left + 1, _least_width(layers, plate, label)))
         pulls.append(Pull(left, left + 1, 2))
+        if plate in layers.nesting.group_of:
+            a, b = map(variable, _slot(layers, plate, rows))
+            gaps.append(Gap(a, b, ceil(label.width) + 2 * PAD))
+        else:
+            gaps.append(Gap(left, left + 1, _least_width(layers, plate, label)))
     gaps = _widest(gaps)
     xs = straightened(arrange(count + 2 * len(labels), gaps, pulls).middle, gaps, pulls)
     return Columns(xs[:count], tuple(zip(xs[count::2], xs[count + 1 :: 2], strict=True)))
@@ -89,6 +94,17 @@ def doors(layers: Layers) -> list[Door]:
         for scope in layers.nesting.around(layers.home[b])
         if layers.scopes[scope] and layers.spans[scope][0] == layers.row[b]
     ]
+
+
+def _slot(layers: Layers, plate: int, rows: Sequence[Sequence[Token]]) -> tuple[Border, Border]:
+    """Return the borders between which the label of a plate that crosses others stands."""
+    crossing, row = layers.nesting.groups[layers.nesting.group_of[plate]], layers.spans[plate][1]
+    foot = [t for t in rows[row] if t.kind != "vertex" and t.which in crossing.reach]
+    along = [b for b in crossing.along() if b in foot or b.turned in foot]
+    left, right = crossing.slots[plate]
+    if foot != [b for b in along if b.kind != "strip"]:
+        left, right = right.turned, left.turned
+    return left, right
 
 
 def _widest(gaps: Sequence[Gap]) -> list[Gap]:

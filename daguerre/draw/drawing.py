@@ -172,7 +172,7 @@ def draw(
         depth: How many levels of the modules of nets to look into, from 1; by default all.
 
     Raises:
-        GraphError: An empty graph, or plates that cross.
+        GraphError: An empty graph.
         TypeError: Something that has no figure.
         ValueError: Nothing to draw, titles for another number of things, or a depth below 1.
 

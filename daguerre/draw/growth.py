@@ -29,7 +29,9 @@ def grown(
     result = list(walls)
     reaches = [(p.arrow, [*_reach(p)]) for p in paths]
     for plate in sorted(range(len(walls)), key=lambda p: -nest.depth(p)):
-        inner = [result[p].box for p, parent in enumerate(nest.parent) if parent == plate]
+        if plate in nest.group_of or any(box in nest.groups for box in nest.around(plate)):
+            continue  # a border between strips stays where it is
+        inner = [result[p].box for p in range(len(walls)) if nest.parent[p] == plate]
         held = [Box.around(box.corners, margin=PAD) for box in inner]
         held += [_widened(box) for box in _own(result[plate], reaches)]
         family = {p for p in range(len(walls)) if plate in nest.around(p)} | {*nest.around(plate)}

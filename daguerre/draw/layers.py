@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from itertools import pairwise, takewhile
 from typing import NamedTuple
 
-from daguerre.draw.notation import Figure
+from daguerre.draw.families import Family
+from daguerre.draw.notation import Arrow
 from daguerre.draw.plates import PAGE, Nesting, nesting
-from daguerre.draw.ranks import downward, ranks
 
 __all__ = ["Layers", "layers"]
 
@@ -21,11 +21,11 @@ class Layers:
     Attributes:
         names: Names of the nodes that stand in rows; vertex i is `names[i]`.
         row: Row of each vertex.
-        home: Innermost plate around each vertex, or `PAGE`.
+        home: Innermost box around each vertex, or `PAGE`.
         chains: For each pair (upper node, lower node): the vertices from one to the other.
-        nesting: The tree of plates; scopes count as plates here.
-        spans: First and last row of each plate.
-        scopes: Which plates are scopes.
+        nesting: The tree of boxes.
+        spans: First and last row of each box, and of plates that cross.
+        scopes: Which of these are scopes.
     """
 
     names: tuple[str, ...]
@@ -51,19 +51,22 @@ class Layers:
         return vertex >= len(self.names)
 
 
-def layers(figure: Figure) -> Layers:
+def layers(family: Family, down: Sequence[Arrow]) -> Layers:
     """Put the nodes of a figure in rows and cut its long arrows at every row they pass.
 
-    Raises:
-        GraphError: Plates that cross.
+    Args:
+        family: The figure, with the row of each node.
+        down: The arrows that point down.
     """
-    nest, down = nesting(figure), downward(figure)
-    rank = ranks(figure, down)
+    nest, rank, frames = nesting(family), family.rank, family.figure.frames
     number = {name: i for i, name in enumerate(rank)}
+    held = [frame.members for frame in frames]
+    for found in nest.groups.values():
+        held += [tuple(n for strip in found.strips for n in strip), *found.strips]
     boxes = _Boxes(
         nest,
-        tuple(frame.scope for frame in figure.frames),
-        tuple(_span([rank[m] for m in f.members if m in rank]) for f in figure.frames),
+        tuple(i < len(frames) and frames[i].scope for i in range(len(held))),
+        tuple(_span([rank[name] for name in names if name in rank]) for names in held),
     )
     row, home = list(rank.values()), [nest.home[name] for name in rank]
     chains: dict[tuple[str, str], tuple[int, ...]] = {}
@@ -92,13 +95,16 @@ class _Boxes(NamedTuple):
         """Return the innermost plate around a long arrow in each row between its ends.
 
         An arrow stays in the plates that hold both ends. From a scope it goes straight out
-        through the bottom, and into one through the top: nothing is repeated there.
+        through the bottom, and into one through the top: nothing is repeated there. From one
+        strip to another it falls in the first and turns aside at the end.
         """
         if not rows:
             return []
         shared = self.nest.shared(top, bottom)
         left, entered = self._within(top, shared), self._within(bottom, shared)
         homes = ((self._at(row, left), self._at(row, entered)) for row in rows)
+        if shared in self.nest.groups:
+            shared = next(b for b in self.nest.around(top) if self.nest.parent[b] == shared)
         return [shared if (a == PAGE) == (b == PAGE) else max(a, b) for a, b in homes]
 
     def _within(self, plate: int, shared: int) -> list[int]:

@@ -6,10 +6,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from daguerre.draw.annotate import centred, framed, label_room, labelled, tagged
+from daguerre.draw.annotate import centred, framed, label_room, labelled, legend, tagged
 from daguerre.draw.bodies import body_for
 from daguerre.draw.curves import Point
 from daguerre.draw.detours import Plan
+from daguerre.draw.families import family
 from daguerre.draw.formula import Outline, formula
 from daguerre.draw.growth import grown
 from daguerre.draw.layers import Layers, layers
@@ -17,7 +18,7 @@ from daguerre.draw.notation import Figure, Node, Shape
 from daguerre.draw.order import ordered_rows
 from daguerre.draw.picture import Box, Picture, PlacedFrame, PlacedNode, PlacedPath
 from daguerre.draw.place import Places, place
-from daguerre.draw.ranks import satellites
+from daguerre.draw.ranks import downward, satellites
 from daguerre.draw.routes import routes
 from daguerre.draw.terrain import Terrain, Wall
 from daguerre.draw.ways import End
@@ -44,7 +45,6 @@ def layout(figure: Figure) -> Picture:
         Numbers alone: equal figures give equal pictures.
 
     Raises:
-        GraphError: Plates that cross.
         ValueError: A label that cannot be set.
 
     References:
@@ -57,12 +57,14 @@ def layout(figure: Figure) -> Picture:
         >>> z.centre.x == x.centre.x and z.centre.y < x.centre.y
         True
     """
+    down = downward(figure)
+    drawn = family(figure, down)
+    figure, skeleton = drawn.figure, layers(drawn, down)
     type_of = {n.name: _type(n) for n in figure.nodes}
     heads = Counter(arrow.target for arrow in figure.arrows)
     body_of = {
         n.name: body_for(n.shape, type_of[n.name], heads=heads[n.name]) for n in figure.nodes
     }
-    skeleton = layers(figure)
     plate_types = [formula(f.label, size=_SCOPE if f.scope else _COUNT) for f in figure.frames]
     room = label_room(figure)
     bodies = [
@@ -86,13 +88,16 @@ def layout(figure: Figure) -> Picture:
     walls = grown(walls, skeleton.nesting, nodes, paths)
     frames = framed(figure.frames, [wall.box for wall in walls], plate_types, paths)
     frames.sort(key=lambda frame: -len(frame.frame.members))
+    box = _bounds(nodes, paths, frames)
+    notes = legend(drawn.left_out, figure.nodes, box)
     return Picture(
-        _bounds(nodes, paths, frames),
+        Box.around([*box.corners, *(c for note in notes for c in note.box.corners)]),
         tuple(nodes),
         tuple(paths),
         tuple(frames),
         (axis.left + axis.right) / 2,
         axis.bottom,
+        tuple(notes),
     )
 
 

@@ -1,7 +1,8 @@
-"""The order of the vertices in each row: few crossings, plates contiguous by construction.
+"""The order of the vertices in each row: few crossings, boxes contiguous by construction.
 
-Every plate (and the page) keeps one permutation of what lies directly in it, nodes, bends and
-inner plates; rows are read off these permutations, so a plate can never be torn apart.
+Every box (and the page) keeps one permutation of what lies directly in it, nodes, bends and
+inner boxes; rows are read off these permutations, so a plate can never be torn apart. The strips
+of plates that cross keep their order, or turn it round.
 Barycentre sweeps (Sugiyama, Tagawa and Toda 1981), then exchanges of neighbours.
 """
 
@@ -59,7 +60,7 @@ class _Order:
     """
 
     def __init__(self, layers: Layers) -> None:
-        self.layers = layers
+        self.layers, self.nest = layers, layers.nesting
         self.first_plate = len(layers.row)
         self.above: list[list[int]] = [[] for _ in layers.row]
         self.below: list[list[int]] = [[] for _ in layers.row]
@@ -103,6 +104,8 @@ class _Order:
         improved = False
         counts = self._counts(range(self.layers.depth - 1))
         for plate, row in sorted(self.held):
+            if plate in self.nest.groups:
+                continue
             items = self._items(plate, row)
             for i in range(len(items) - 1):
                 if self._exchanged(items[i], items[i + 1], counts):
@@ -160,10 +163,23 @@ class _Order:
             if wishes:  # a plate may hold nothing in a row that it reaches
                 wanted.append((sum(wishes) / len(wishes), item))
                 met += wishes
+        if plate in self.nest.groups:
+            self._turn_round(plate, wanted)
+            return met
         slots = [self.place[item] for _, item in wanted]
         for slot, (_, item) in zip(slots, sorted(wanted, key=lambda w: w[0]), strict=True):
             self.place[item] = slot
         return met
+
+    def _turn_round(self, group: int, wanted: list[tuple[float, int]]) -> None:
+        """Reverse the strips of a group if that suits the wishes better."""
+        strips = self.nest.strips(group)
+        middle = sum(wish for wish, _ in wanted) / max(len(wanted), 1)
+        bias = sum((wish - middle) * self.place[item] for wish, item in wanted)
+        if bias < 0:
+            for strip in strips:
+                item = self.first_plate + strip
+                self.place[item] = len(strips) - 1 - self.place[item]
 
     def _row(self, row: int) -> list[int]:
         return [t.which for t in self._read(PAGE, row) if t.kind == "vertex"]
@@ -173,10 +189,22 @@ class _Order:
             inner = item - self.first_plate
             if inner < 0:
                 yield Token("vertex", item)
+            elif inner in self.nest.groups:
+                yield from self._across(inner, row)
             else:
                 yield Token("open", inner)
                 yield from self._read(inner, row)
                 yield Token("close", inner)
+
+    def _across(self, group: int, row: int) -> Iterator[Token]:
+        borders, (left, *rest) = self.nest.groups[group].along(), self.nest.strips(group)
+        if rest and self.place[self.first_plate + left] > 0:
+            borders = [border.turned for border in reversed(borders)]
+        for kind, which in borders:
+            if kind == "strip":
+                yield from self._read(left + which, row)
+            elif self.layers.spans[which][0] <= row <= self.layers.spans[which][1]:
+                yield Token(kind, which)
 
     def _items(self, plate: int, row: int) -> list[int]:
         return sorted(self.held.get((plate, row), ()), key=self.place.__getitem__)
@@ -201,14 +229,15 @@ class _Order:
     def _insert(self, vertex: int, filled: Counter[int]) -> None:
         item, plate = vertex, self.layers.home[vertex]
         while self.place[item] < 0:
-            self.place[item] = filled[plate]
+            is_strip = plate in self.nest.groups
+            self.place[item] = item - self.first_plate - plate - 1 if is_strip else filled[plate]
             filled[plate] += 1
             first, last = self._rows(item)
             for row in range(first, last + 1):
                 self.held.setdefault((plate, row), []).append(item)
             if plate == PAGE:
                 return
-            item, plate = self.first_plate + plate, self.layers.nesting.parent[plate]
+            item, plate = self.first_plate + plate, self.nest.parent[plate]
 
 
 def _shares(row: list[int]) -> dict[int, float]:

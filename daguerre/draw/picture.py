@@ -109,6 +109,7 @@ class Picture:
         frames: Outer plates first.
         axis: The x around which the nodes are centred.
         baseline: The y of the lowest row of nodes.
+        notes: Lines under it, on plates that have no rectangle.
     """
 
     box: Box
@@ -117,3 +118,4 @@ class Picture:
     frames: tuple[PlacedFrame, ...]
     axis: float
     baseline: float
+    notes: tuple[PlacedType, ...] = ()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from daguerre.draw.bodies import Body
@@ -67,7 +67,7 @@ def place(
             down[last] + heights.below(plate, last),
         )
         for plate, ((left, right), (first, last)) in enumerate(
-            zip(across.borders, layers.spans, strict=True)
+            zip(across.borders, layers.spans, strict=False)
         )
     )
     bands = tuple(
@@ -116,9 +116,10 @@ class _Heights:
 
     def __init__(self, layers: Layers, bodies: Sequence[Body]) -> None:
         self._spans, self._scopes = layers.spans, layers.scopes
-        self._inner: dict[int, list[int]] = {}
+        self._nest, self._inner = layers.nesting, dict[int, list[int]]()
         for plate, parent in enumerate(layers.nesting.parent):
-            self._inner.setdefault(parent, []).append(plate)
+            if plate not in layers.nesting.group_of:
+                self._inner.setdefault(parent, []).append(plate)
         self._nodes: dict[tuple[int, int], float] = {}
         self._rows: dict[int, float] = {}
         self._modules = {row for row, body in zip(layers.row, bodies, strict=False) if body.rise}
@@ -129,31 +130,49 @@ class _Heights:
 
     def above(self, plate: int, row: int) -> float:
         """Return the reach above the middle, with the heads of plates that open here."""
-        inner = (self.above(p, row) for p in self._in(plate, row))
-        opens = plate != PAGE and self._spans[plate][0] == row
-        return max([self._tallest(plate, row), *inner]) + (self._head(plate) if opens else 0)
+        reach = max(
+            [self._tallest(plate, row), *(self.above(p, row) for p in self._in(plate, row))]
+        )
+        opening = [p for p in self._borders(plate) if self._spans[p][0] == row]
+        return reach + max(map(self._head, opening), default=0)
 
     def below(self, plate: int, row: int) -> float:
         """Return the reach below the middle, with the feet of plates that close here."""
-        inner = (self.below(p, row) for p in self._in(plate, row))
-        closes = plate != PAGE and self._spans[plate][1] == row
-        return max([self._tallest(plate, row), *inner]) + (self._foot(plate) if closes else 0)
+        reach = max(
+            [self._tallest(plate, row), *(self.below(p, row) for p in self._in(plate, row))]
+        )
+        closing = [p for p in self._borders(plate) if self._spans[p][1] == row]
+        return reach + max(map(self._foot, closing), default=0)
 
     def is_low(self, row: int) -> bool:
         """Say whether the nodes of a row are modules, or as low as modules are."""
         return self._rows.get(row, 0.0) <= (_LOW_BESIDE if row in self._modules else _LOW)
 
     def _head(self, plate: int) -> float:
-        return PAD / 2 + _LABEL_ROOM if self._scopes[plate] else PAD
+        head = PAD / 2 + _LABEL_ROOM if self._scopes[plate] else PAD
+        return head * self._level(plate, foot=False)
 
     def _foot(self, plate: int) -> float:
-        return PAD if self._scopes[plate] else PAD / 2 + _LABEL_ROOM
+        foot = PAD if self._scopes[plate] else PAD / 2 + _LABEL_ROOM
+        return foot * self._level(plate, foot=True)
+
+    def _level(self, plate: int, *, foot: bool) -> int:
+        if plate not in self._nest.group_of:
+            return 1
+        crossing = self._nest.groups[self._nest.group_of[plate]]
+        return (crossing.feet if foot else crossing.heads)[plate]
+
+    def _borders(self, box: int) -> Iterable[int]:
+        """List the plates whose borders stand around a box; a strip has none."""
+        if box in self._nest.groups:
+            return self._nest.groups[box].reach
+        return () if box == PAGE or self._nest.parent[box] in self._nest.groups else (box,)
 
     def _tallest(self, plate: int, row: int) -> float:
         return self._nodes.get((plate, row), 0.0)
 
     def _in(self, plate: int, row: int) -> list[int]:
-        inner = self._inner.get(plate, ())
+        inner = self._inner.get(self._nest.group_of.get(plate, plate), ())
         return [p for p in inner if self._spans[p][0] <= row <= self._spans[p][1]]
 
 

@@ -1,79 +1,80 @@
-"""Which plate or scope lies in which: the nesting that the layout keeps together."""
+"""Which plate or scope lies in which: the boxes that the layout keeps together."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import combinations
 
-from daguerre.draw.notation import Figure, Frame
-from daguerre.graph import GraphError
+from daguerre.draw.families import Family
+from daguerre.draw.strips import Crossing
 
 __all__ = ["PAGE", "Nesting", "nesting"]
 
-PAGE = -1  # the plate that holds everything
+PAGE = -1  # the box that holds everything
 
 
 @dataclass(frozen=True, slots=True)
 class Nesting:
-    """A tree of plates, numbered in the order of the figure.
+    """A tree of boxes: plates and scopes, in the order of the figure, then groups and strips.
+
+    Plates that cross are no boxes of the tree: they are borders around strips of a group, and the
+    tree holds the group and its strips instead. Strips follow their group.
 
     Attributes:
-        parent: The plate around each plate, or `PAGE`.
-        home: The innermost plate around each node, or `PAGE`.
+        parent: The box around each box, or `PAGE`.
+        home: The innermost box around each node, or `PAGE`.
+        groups: What crosses in each group.
+        group_of: The group of each plate that crosses.
     """
 
     parent: tuple[int, ...]
     home: Mapping[str, int]
+    groups: Mapping[int, Crossing]
+    group_of: Mapping[int, int]
 
-    def around(self, plate: int) -> list[int]:
-        """Return a plate and all plates around it, innermost first, without the page."""
+    def around(self, box: int) -> list[int]:
+        """Return a box and all boxes around it, innermost first, without the page."""
         chain = []
-        while plate != PAGE:
-            chain.append(plate)
-            plate = self.parent[plate]
+        while box != PAGE:
+            chain.append(box)
+            box = self.parent[box]
         return chain
 
     def shared(self, one: int, other: int) -> int:
-        """Return the innermost plate around both of two plates."""
+        """Return the innermost box around both of two boxes."""
         outer = self.around(one)
         return next((p for p in self.around(other) if p in outer), PAGE)
 
-    def depth(self, plate: int) -> int:
-        """Return how many plates lie around and at this one."""
-        return len(self.around(plate))
+    def depth(self, box: int) -> int:
+        """Return how many boxes lie around and at this one."""
+        return len(self.around(box))
+
+    def strips(self, group: int) -> range:
+        """Return the strips of a group, from left to right."""
+        return range(group + 1, group + 1 + len(self.groups[group].strips))
 
 
-def nesting(figure: Figure) -> Nesting:
-    """Read the tree of plates of a figure.
-
-    Raises:
-        GraphError: Two plates cross: each has a member that the other has not, and they share one.
-    """
-    # Outer plates have more members; of equal ones the first named lies outside.
-    members = [set(frame.members) for frame in figure.frames]
+def nesting(family: Family) -> Nesting:
+    """Read the tree of boxes of a figure."""
+    members = [[n for n in f.members if n in family.rank] for f in family.figure.frames]
+    groups: dict[int, Crossing] = {}
+    frames, strips = len(members), set[int]()
+    for found in family.crossings:
+        groups[len(members)] = found
+        strips |= {len(members) + 1 + i for i in range(len(found.strips))}
+        members += [[name for strip in found.strips for name in strip], *map(list, found.strips)]
+    group_of = {plate: group for group, found in groups.items() for plate in found.reach}
     parent = [PAGE] * len(members)
-    home = dict.fromkeys((node.name for node in figure.nodes), PAGE)
-    for i in sorted(range(len(members)), key=lambda i: -len(members[i])):
-        around = {home[name] for name in members[i]}
-        if len(around) > 1:
-            raise _crossing(figure.frames)
-        (parent[i],) = around
-        home.update(dict.fromkeys(members[i], i))
-    return Nesting(tuple(parent), home)
+    home = dict.fromkeys((node.name for node in family.figure.nodes), PAGE)
 
+    def outwards(i: int) -> tuple[int, bool, bool]:
+        """Outer boxes have more members; of equal frames the first named lies outside."""
+        return -len(members[i]), i not in strips, i >= frames
 
-def _crossing(frames: Sequence[Frame]) -> GraphError:
-    """Say which frames cross, the first named ones if several do."""
-    one, other, a, b = next(
-        (one, other, a, b)
-        for one, other in combinations(frames, 2)
-        for a, b in [(set(one.members), set(other.members))]
-        if a & b and a - b and b - a
-    )
-    what = "scopes" if one.scope and other.scope else "plates"
-    return GraphError(
-        f"the {what} {one.name!r} and {other.name!r} cross: both hold {min(a & b)!r}, only "
-        f"{one.name!r} holds {min(a - b)!r}, only {other.name!r} holds {min(b - a)!r}. "
-        f"Crossing {what} cannot be drawn yet: leave one of them out of the figure."
-    )
+    for i in sorted(range(len(members)), key=outwards):
+        if i not in group_of:
+            (parent[i],) = {home[name] for name in members[i]}
+            home.update(dict.fromkeys(members[i], i))
+    for plate, group in group_of.items():
+        parent[plate] = parent[group]
+    return Nesting(tuple(parent), home, groups, group_of)

@@ -11,11 +11,14 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from daguerre.draw.notation import Arrow, Figure
 from daguerre.draw.simplex import Gap, Pull, arrange
+from daguerre.graph import GraphError
 
 __all__ = ["downward", "ranks", "satellites"]
 
 
-def ranks(figure: Figure, down: Sequence[Arrow]) -> dict[str, int]:
+def ranks(
+    figure: Figure, down: Sequence[Arrow], *, above: Sequence[tuple[str, str]] = ()
+) -> dict[str, int]:
     """Return the row of each node, the top one 0; critics are left out.
 
     The rows make the downward arrows as short as possible in all, which is an L1 problem too.
@@ -23,12 +26,19 @@ def ranks(figure: Figure, down: Sequence[Arrow]) -> dict[str, int]:
     Args:
         figure: What to place.
         down: The arrows that point down.
+        above: Further pairs (upper, lower) of nodes.
+
+    Raises:
+        GraphError: A node would have to stand above itself.
     """
     beside = satellites(figure)
     names = [node.name for node in figure.nodes if node.name not in beside]
     number = {name: i for i, name in enumerate(names)}
     pairs = [(number[a.source], number[a.target]) for a in down]
-    gaps = [Gap(a, b, 1) for a, b in dict.fromkeys(pairs)]
+    if above and _is_cyclic([*down, *(Arrow(*pair) for pair in above)]):
+        raise GraphError("these rows cannot be: a node would have to stand above itself")
+    lifted = [(number[a], number[b]) for a, b in above]
+    gaps = [Gap(a, b, 1) for a, b in dict.fromkeys([*pairs, *lifted])]
     rows = arrange(len(names), gaps, [Pull(a, b, 4) for a, b in pairs]).first
     used = {row: i for i, row in enumerate(sorted(set(rows)))}
     return {name: used[row] for name, row in zip(names, rows, strict=True)}

@@ -59,6 +59,7 @@ def _panel(panel: Panel) -> str:
         element("g", {"class": "plates"}, *map(_frame, picture.frames)),
         element("g", {"class": "arrows"}, *map(_arrow, picture.paths)),
         element("g", {"class": "nodes"}, *map(_node, picture.nodes)),
+        *(_type(note, "note") for note in picture.notes),
     )
     return element(
         "g",

@@ -20,7 +20,7 @@ from daguerre.draw import (
 from daguerre.draw.notation import Shape
 from daguerre.graph import Graph
 
-__all__ = ["DRAWN", "figures"]
+__all__ = ["CROSSING", "DRAWN", "HOPELESS", "figures"]
 
 ENCODER = Graph.from_edges([("x", "z")], inputs=["x"])
 DECODER = Graph.from_edges([("z", "x")])
@@ -78,6 +78,50 @@ def _wide() -> Figure:
     return figure(Graph.from_edges(edges, deterministic=maps, inputs=inputs))
 
 
+def _crossed(*edges: str, **plates: str) -> Figure:
+    pairs = [(a, b) for a, b in (edge.split() for edge in edges)]
+    return figure(Graph.from_edges(pairs, plates={p: m.split() for p, m in plates.items()}))
+
+
+CROSSING: dict[str, Figure] = {
+    "two": _crossed("a ab", "b ab", i="a ab", j="b ab"),
+    "down": _crossed("x y", "y z", i="x y", j="y z"),
+    "item response": _crossed(
+        *("mu ability", "sigma difficulty", "ability answer", "difficulty answer"),
+        students="ability answer",
+        questions="difficulty answer",
+    ),
+    "in turn": _crossed("a ab", "b ab", "b bc", "c bc", i="a ab", j="b ab bc", k="c bc"),
+    "raters": _crossed("m a", "m b", "m c", "a y", "b y", "c y", i="a y", j="b y", k="c y"),
+    "four": _crossed("a y", "b y", "c y", "d y", i="a y", j="b y", k="c y", l="d y"),
+    "triangle": _crossed(
+        *("a ab", "b ab", "b bc", "c bc", "a ac", "c ac"),
+        i="a ab ac",
+        j="b ab bc",
+        k="c bc ac",
+    ),
+    "all regions": _crossed(
+        *("a ab", "b ab", "b bc", "c bc", "a ac", "c ac", "ab abc", "bc abc", "ac abc"),
+        i="a ab ac abc",
+        j="b ab bc abc",
+        k="c bc ac abc",
+    ),
+    "nested in crossing": _crossed(
+        *("m a", "a w", "w y", "b y", "y e"),
+        n="m a w y b e",
+        i="a w y",
+        j="b y e",
+        k="a w",
+        t="e",
+    ),
+}
+HOPELESS = _crossed(
+    *("a ab", "b ab", "ab abc", "c abc", "abc d", "d e"),
+    i="a abc e",
+    j="b abc d",
+    k="c ab d e",
+    l="a c d",
+)
 DRAWN: dict[str, Figure] = {
     "vae": _vae(),
     "gan": with_critic(figure(GENERATOR, observed=["x"], title="GAN"), ["x"]),
@@ -89,12 +133,13 @@ DRAWN: dict[str, Figure] = {
     "chain": _chain(),
     "wide": _wide(),
     "alone": Figure((Node("x", "x"),)),
+    **CROSSING,
 }
 
 
 @st.composite
-def figures(draw: st.DrawFn, largest: int = 8) -> Figure:
-    """Make figures with any shapes, flags, cycles, loops and nested plates."""
+def figures(draw: st.DrawFn, largest: int = 8, *, crossing: bool = False) -> Figure:
+    """Make figures with any shapes, flags, cycles, loops and plates, nested or not."""
     count = draw(st.integers(1, largest))
     names = [f"v{i}" for i in range(count)]
     all_shapes: list[Shape] = ["random", "deterministic", "constant", "critic"]
@@ -111,6 +156,7 @@ def figures(draw: st.DrawFn, largest: int = 8) -> Figure:
     for i in range(draw(st.integers(0, 3))):
         members = draw(st.sets(st.sampled_from(placed), min_size=1)) if placed else set()
         others = [set(f.members) for f in frames]
-        if members and all(members <= o or o <= members or not members & o for o in others):
+        nests = all(members <= o or o <= members or not members & o for o in others)
+        if members and (nests or crossing):
             frames.append(Frame(f"p{i}", f"N_{{{i}}}", tuple(sorted(members))))
     return replace(Figure(tuple(nodes), tuple(arrows)), frames=tuple(frames))

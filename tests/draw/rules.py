@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from itertools import combinations
+from collections.abc import Sequence
+from itertools import combinations, permutations, product
 
-from daguerre.draw.picture import Picture, PlacedNode
+from daguerre.draw.picture import Picture, PlacedFrame, PlacedNode
 
 __all__ = ["check", "check_frames", "check_nodes", "check_page", "check_paths"]
 
@@ -41,8 +42,27 @@ def check_frames(picture: Picture) -> None:
     for a, b in combinations(picture.frames, 2):  # outer ones come first
         if set(b.frame.members) <= set(a.frame.members):
             assert all(a.box.holds(corner) for corner in b.box.corners)
-        else:
+        elif set(a.frame.members).isdisjoint(b.frame.members):
             assert not a.box.meets(b.box)
+        else:
+            check_crossing(a, b)
+    for a, b in permutations(picture.frames, 2):  # a label says which plate it counts
+        if not set(b.frame.members) >= set(a.frame.members):
+            assert not a.label.box.meets(b.box)
+
+
+def check_crossing(a: PlacedFrame, b: PlacedFrame) -> None:
+    """No sides of two plates lie on one another, and they do cross."""
+    assert a.box.meets(b.box)
+    one, other = a.box, b.box
+    for x, y in product((one.left, one.right), (other.left, other.right)):
+        assert abs(x - y) > 5.0 or not _overlap(one[1::2], other[1::2])
+    for x, y in product((one.top, one.bottom), (other.top, other.bottom)):
+        assert abs(x - y) > 5.0 or not _overlap(one[::2], other[::2])
+
+
+def _overlap(one: Sequence[float], other: Sequence[float]) -> bool:
+    return one[0] < other[1] and other[0] < one[1]
 
 
 def check_paths(picture: Picture) -> None:

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from rules import check, check_frames, check_nodes, check_page, check_paths
 
 from daguerre.draw import Figure, Frame, Node, draw, figure, layout
-from daguerre.graph import Graph, GraphError
+from daguerre.graph import Graph
 
 every = pytest.mark.parametrize("picture", [layout(f) for f in DRAWN.values()], ids=list(DRAWN))
 
@@ -137,12 +137,6 @@ def test_the_layout_has_no_more_crossings_than_needed():
     place = {n.node.name: n.centre.x for n in layout(figure(matching)).nodes}
     pairs = sorted((place[a], place[b]) for a, b in matching.edges)
     assert [b for _, b in pairs] == sorted(b for _, b in pairs)
-
-
-def test_crossing_plates_are_refused_by_name():
-    graph = Graph.from_edges([("x", "y"), ("y", "z")], plates={"i": ["x", "y"], "j": ["y", "z"]})
-    with pytest.raises(GraphError, match="plates 'i' and 'j' cross: both hold 'y'"):
-        draw(graph)
 
 
 def test_equal_plates_nest():
