@@ -1,6 +1,7 @@
 """Questions to chains: known answers, and all chains up to a length that is more than enough."""
 
 import random
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given, settings
@@ -75,6 +76,8 @@ def test_chains_that_are_known(g, xs, ys, known, answer):
 
 # All chains up to a length
 
+Build = Callable[[random.Random], Graph]
+
 
 def random_chain(rng: random.Random) -> Graph:
     """A graph with maps, bijections, inputs and lags, ahead in one part and back in the other."""
@@ -96,12 +99,27 @@ def random_chain(rng: random.Random) -> Graph:
     return Graph(variables)
 
 
+def slow_chain(rng: random.Random) -> Graph:
+    """A graph of long lags, whose trails take many slices and whose facts have periods."""
+    names = [f"v{i}" for i in range(rng.randint(2, 5))]
+    variables: list[Variable] = []
+    for i, name in enumerate(names):
+        parents = tuple(rng.sample(names[:i], min(i, rng.choice([0, 0, 0, 1]))))
+        lags = {Lag(name, rng.choice([2, 3]))} if rng.random() < 0.5 else set()
+        for _ in range(rng.choice([0, 1, 1, 2])):
+            lags.add(Lag(rng.choice(names), rng.choice([1, 2, 3])))
+        kind: Map = "deterministic" if rng.random() < 0.4 else "stochastic"
+        inverts = rng.choice((*parents, None)) if kind == "deterministic" else None
+        variables.append(Variable(name, parents, kind, inverts, lags=tuple(lags)))
+    return Graph(variables)
+
+
 def random_moment(rng: random.Random, g: Graph) -> str:
     name = rng.choice(g.names)
     if name not in temporal(g):
         return name
     times = ["t", "t-1", "t+1", "t-2", "t+2", "0", "1", ":t", "t:", ":t-1", "t+1:", "t-1:t+1"]
-    times += [":", "2:", ":1", "1:t"]
+    times += [":", "2:", ":1", "1:t", "2", "t+4", "3:"]
     return f"{name}[{rng.choice(times)}]"
 
 
@@ -131,8 +149,8 @@ def answer(g: Graph, sides: list[list[str]]) -> bool | str:
         return str(error)
 
 
-def agree(rng: random.Random, longest: int) -> str:
-    g = random_chain(rng)
+def agree(rng: random.Random, longest: int, build: Build = random_chain) -> str:
+    g = build(rng)
     if not any(v.lags for v in g.variables):
         return "static"
     counts = [1, rng.randint(1, 2), rng.randint(0, 3)]
@@ -141,14 +159,19 @@ def agree(rng: random.Random, longest: int) -> str:
     if isinstance(found, str):
         assert "in both" in found or "is empty" in found, (g, sides)
         return "refused"
-    assert found is truth, (g, sides, found, truth)
+    if not found and truth:  # it takes more slices than were tried
+        where = separation(g, sides[0], sides[1], given=sides[2]).where
+        assert int(where.split()[0]) > longest, (g, sides)
+    else:
+        assert found is truth, (g, sides, found, truth)
     return str(found)
 
 
 @pytest.mark.slow
 def test_chains_of_every_length_agree_with_all_that_are_longer():
-    for seed in range(3000):
+    for seed in range(1500):
         agree(random.Random(seed), longest=12)
+        agree(random.Random(seed), longest=14, build=slow_chain)
 
 
 @settings(deadline=None, max_examples=100)
@@ -194,6 +217,19 @@ def test_periods_of_several_slices_are_followed():
     assert not independent(g, "a[t]", "b[t]", given="c[t+7]")  # one back, then six
     assert independent(g, "a[t]", "b[t]", given="c[t+6]")
     assert not independent(g, "a[t]", "b[t]", given="c[t:]")
+
+
+def test_trails_that_take_many_slices_are_found():
+    """To stop where blocks of slices merely exist, and do not repeat, would say yes."""
+    lagged = [("a", "a", 3), ("a", "c", 2), ("d", "c", 1), ("c", "d", 3), ("d", "d", 2)]
+    found = separation(Graph.from_edges([], lagged=lagged), "a[t+4]", "d[t+1]")
+    assert str(found.trail) == (
+        "a[t+4] <- a[t+1] <- a[t-2] <- a[t-5] <- a[t-8] -> c[t-6] -> d[t-3] -> c[t-2] -> d[t+1]"
+    )
+    lagged = [("a", "b", 3), ("b", "c", 3), ("c", "d", 3), ("b", "b", 2), ("d", "b", 1)]
+    g = Graph.from_edges([], lagged=lagged, deterministic=["d"])
+    assert independent(g, "d[t]", "a[0]", given="b[t-6]")
+    assert separation(g, "d[t]", "a[0]").where == "10 time slices and t = 9"
 
 
 @pytest.mark.parametrize(
