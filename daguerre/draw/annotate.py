@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import cached_property
 from itertools import accumulate, pairwise, product
 
 from daguerre.draw.curves import Point, line
@@ -223,10 +224,15 @@ class _Ink:
     """All arrows as points, to be found by where they are."""
 
     def __init__(self, paths: Sequence[PlacedPath]) -> None:
-        self._cells: dict[tuple[int, int], list[Point]] = {}
-        for path in paths:
+        self._paths = paths
+
+    @cached_property
+    def _cells(self) -> dict[tuple[int, int], list[Point]]:
+        cells: dict[tuple[int, int], list[Point]] = {}
+        for path in self._paths:
             for point in (*path.curve.samples(4.0), path.tip):
-                self._cells.setdefault(_cell(point), []).append(point)
+                cells.setdefault(_cell(point), []).append(point)
+        return cells
 
     def within(self, box: Box) -> int:
         """Count the points inside a box."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import ceil, cos, hypot, sin
 from typing import NamedTuple
 
@@ -55,7 +56,11 @@ class Curve:
         for a, b, c, d in self.pieces:
             length = a.to(b).length + b.to(c).length + c.to(d).length
             count = max(2, ceil(length / step))
-            result += [_at(a, b, c, d, i / count) for i in range(1, count + 1)]
+            (ax, ay), (bx, by), (cx, cy), (dx, dy) = a, b, c, d
+            result += [
+                Point(ax * p + bx * q + cx * r + dx * s, ay * p + by * q + cy * r + dy * s)
+                for p, q, r, s in _weights(count)
+            ]
         return result
 
 
@@ -108,10 +113,8 @@ def _leg(start: Point, end: Point) -> tuple[Point, Point, Point]:
     return start.plus(step, 1 / 3), start.plus(step, 2 / 3), end
 
 
-def _at(a: Point, b: Point, c: Point, d: Point, t: float) -> Point:
-    s = 1 - t
-    w = (s * s * s, 3 * s * s * t, 3 * s * t * t, t * t * t)
-    return Point(
-        w[0] * a.x + w[1] * b.x + w[2] * c.x + w[3] * d.x,
-        w[0] * a.y + w[1] * b.y + w[2] * c.y + w[3] * d.y,
-    )
+@lru_cache(maxsize=512)
+def _weights(count: int) -> list[tuple[float, float, float, float]]:
+    """Return the Bernstein polynomials at 1 / count, 2 / count, ..., 1."""
+    times = [i / count for i in range(1, count + 1)]
+    return [((1 - t) ** 3, 3 * (1 - t) ** 2 * t, 3 * (1 - t) * t * t, t**3) for t in times]

@@ -27,6 +27,8 @@ def grown(
         paths: All arrows, with their labels.
     """
     result = list(walls)
+    if not walls:
+        return result
     reaches = [(p.arrow, [*_reach(p)]) for p in paths]
     for plate in sorted(range(len(walls)), key=lambda p: -nest.depth(p)):
         if plate in nest.group_of or any(box in nest.groups for box in nest.around(plate)):

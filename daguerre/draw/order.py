@@ -11,7 +11,7 @@ from __future__ import annotations
 from bisect import bisect_right, insort
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import Literal, NamedTuple
 
 from daguerre.draw.layers import Layers
@@ -107,14 +107,43 @@ class _Order:
             if plate in self.nest.groups:
                 continue
             items = self._items(plate, row)
+            beside = self._places(row - 1) | self._places(row + 1)
             for i in range(len(items) - 1):
-                if self._exchanged(items[i], items[i + 1], counts):
-                    items[i], items[i + 1] = items[i + 1], items[i]
+                a, b = items[i : i + 2]
+                if max(a, b) < self.first_plate:
+                    swaps = self._swapped(a, b, beside, counts)
+                else:
+                    swaps = self._exchanged(a, b, counts)
+                    beside = self._places(row - 1) | self._places(row + 1) if swaps else beside
+                if swaps:
+                    items[i], items[i + 1] = b, a
                     improved = True
         return improved
 
+    def _places(self, row: int) -> dict[int, int]:
+        is_there = 0 <= row < self.layers.depth
+        return {v: i for i, v in enumerate(self._row(row))} if is_there else {}
+
+    def _swapped(self, a: int, b: int, beside: dict[int, int], counts: dict[int, int]) -> bool:
+        """Exchange two vertices side by side in one row if that saves crossings."""
+        row = self.layers.row[a]
+        won = {
+            gap: sum(
+                (beside[u] > beside[v]) - (beside[u] < beside[v])
+                for u, v in product(near[a], near[b])
+            )
+            for gap, near in ((row - 1, self.above), (row, self.below))
+        }
+        if sum(won.values()) <= 0:
+            return False
+        self._swap(a, b)
+        for gap, less in won.items():
+            if gap in counts:
+                counts[gap] -= less
+        return True
+
     def _exchanged(self, a: int, b: int, counts: dict[int, int]) -> bool:
-        """Exchange two items of a plate, or undo it if nothing is won."""
+        """Exchange two items of a box, or undo it if nothing is won."""
         (a_first, a_last), (b_first, b_last) = self._rows(a), self._rows(b)
         first, last = min(a_first, b_first) - 1, max(a_last, b_last)
         gaps = [gap for gap in range(first, last + 1) if gap in counts]

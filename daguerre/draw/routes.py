@@ -18,8 +18,13 @@ __all__ = ["routes"]
 
 _ANGLES = (34, 26, 44, 18, 56, 12, 62, 68, 75, 82)
 _TURN = 0.5  # radians by which a straight way may miss the middle of its target
+_FLAT = 4.0  # width over height of an arrow that must go along the rows
 _GOOD = 12.0  # a way this cheap is taken without looking further
+_MANY = 120  # arrows, among which crossings are no reason to look further
 _ASIDE = 60.0  # pixels that a bow in a net may go aside
+_COARSE = 11.0  # pixels between points of a way, among many arrows
+_ENOUGH, _CLEAR = 8, 300.0  # ways that are tried there once one strikes nothing but arrows
+_FURTHEST = 240.0  # and beyond that, which no bow does
 _FAIR = 90.0  # the kept way of an arrow of a net, if it only crosses a few others
 
 
@@ -34,9 +39,12 @@ def routes(arrows: Sequence[Arrow], plan: Plan, terrain: Terrain) -> list[Way]:
     down = [a for a in arrows if not a.inference and (a.source, a.target) in plan.bends]
     aims = ports((a, plan.ends[a.target], _origin(a, plan)) for a in down)
     chosen: dict[int, Way] = {}
+    good = _GOOD
+    if len(arrows) > _MANY:
+        good, terrain.step = _FAIR, _COARSE
     for i in sorted(range(len(arrows)), key=lambda i: _turn(arrows[i], plan)):
         arrow = arrows[i]
-        chosen[i] = _cheapest(arrow, plan, terrain, aims.get(arrow))
+        chosen[i] = _cheapest(arrow, plan, terrain, aims.get(arrow), good)
         terrain.lay(chosen[i].curve, chosen[i].tip, arrow.source, arrow.target)
     return [chosen[i] for i in range(len(arrows))]
 
@@ -57,17 +65,22 @@ def _turn(arrow: Arrow, plan: Plan) -> tuple[bool, bool, float]:
     return arrow.inference, (arrow.source, arrow.target) not in plan.bends, length
 
 
-def _cheapest(arrow: Arrow, plan: Plan, terrain: Terrain, port: Point | None) -> Way:
+def _cheapest(arrow: Arrow, plan: Plan, terrain: Terrain, port: Point | None, good: float) -> Way:
     source, target = plan.ends[arrow.source], plan.ends[arrow.target]
     if way := _plain(arrow, plan, terrain, port):
         return way
+    for way in _kept(source, target, port, plan) if good > _GOOD else ():
+        if terrain.is_clear(way.curve, arrow.source, arrow.target):
+            return way
     best, least = None, inf
-    for way in _candidates(source, target, port, plan, terrain):
+    for tried, way in enumerate(_candidates(source, target, port, plan, terrain)):
+        if good > _GOOD and tried > _ENOUGH and least < _CLEAR:
+            break
         limit = least - way.bend
         cost = way.bend + terrain.cost(way.curve, way.tip, arrow.source, arrow.target, limit=limit)
         if cost < least:
             best, least = way, cost
-        if best and least < _GOOD and best.bend <= way.bend:
+        if best and least < good and best.bend <= way.bend:
             break
     assert best is not None
     return best
@@ -101,13 +114,20 @@ def _candidates(
             yield replace(straight(source, target, port=aim), bend=2.0)
     yield from _lanes(source, target, port, plan) if target.body.rise else ()
     yield from _kept(source, target, port, plan)
+    around = detours(source, target, plan, terrain.walls)
+    run = source.centre.to(target.centre)
+    if abs(run.x) > _FLAT * abs(run.y):  # no bow misses a whole row
+        yield from around
     sign = 1 if source.centre.y < target.centre.y else -1
     for angle in _ANGLES:
-        stray = _stray(source, target, angle) if target.body.rise else 0.0
+        stray = _stray(source, target, angle)
+        if stray > _FURTHEST:
+            continue
+        stray = stray if target.body.rise else 0.0
         for side in (sign, -sign):
             way = bowed(source, target, side * angle)
             yield replace(way, bend=way.bend + stray)
-    yield from detours(source, target, plan, terrain.walls)
+    yield from around
 
 
 def _stray(source: End, target: End, angle: float) -> float:
