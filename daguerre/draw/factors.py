@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from daguerre.draw.labels import label
 from daguerre.draw.notation import Arrow, Figure, Node
@@ -44,7 +44,11 @@ def factor_figure(
             raise GraphError(f"the factor {name!r} is a function of no variable; leave it out")
     nodes = [Node(name, label(name), observed=name in shaded) for name in names]
     squares = [Node(name, _written(name), "factor") for name in scopes]
-    lines = [line for name, scope in scopes.items() for line in _lines(name, scope)]
+    lines: list[Arrow] = []
+    placed: set[str] = set()
+    for name, scope in scopes.items():
+        lines += _lines(name, scope, placed)
+        placed |= {*scope}
     return Figure((*nodes, *squares), tuple(lines))
 
 
@@ -56,8 +60,9 @@ def _written(name: str) -> str:
     return "" if name.startswith("p(") else label(name)
 
 
-def _lines(factor: str, scope: tuple[str, ...]) -> list[Arrow]:
-    """A line from all variables but the last, and one to it: the picture reads downwards."""
+def _lines(factor: str, scope: tuple[str, ...], placed: Collection[str]) -> list[Arrow]:
+    """Lines from all variables but the last, and one to it if it is new: read downwards."""
     *above, last = scope
     lines = [Arrow(name, factor, undirected=True) for name in above]
-    return [*lines, Arrow(factor, last, undirected=True)]
+    ends = (last, factor) if last in placed else (factor, last)
+    return [*lines, Arrow(*ends, undirected=True)]
