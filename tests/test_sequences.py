@@ -55,7 +55,7 @@ def test_a_missing_file_and_an_empty_one_are_named(read, path, tmp_path):
 
 @pytest.mark.parametrize("read", [chorales, text, series])
 @given(content=st.binary(min_size=1, max_size=64) | st.text(min_size=1).map(str.encode))
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=30)
 def test_noise_is_never_more_than_a_value_error(read, path, content):
     path.write_bytes(content)
     found = outcome(read, path)

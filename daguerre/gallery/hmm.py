@@ -101,8 +101,9 @@ class NeuralKeys(States):
     def __init__(self, keys: int, states: int, hidden: int = 64) -> None:
         super().__init__(states)
         self.states, self.net = states, dg.nn.mlp(states + keys, hidden, keys)
+        self.register_buffer("silence", torch.zeros(keys))
 
     @dg.rv
-    def x(self, z: Tensor, before: Tensor = dg.lag("x", init=0.0)):
+    def x(self, z: Tensor, before: Tensor = dg.lag("x", init=lambda self: self.silence)):
         state = one_hot(z, self.states).to(before.dtype)
         return Bernoulli(logits=self.net(torch.cat([state, before], 1)))

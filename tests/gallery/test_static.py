@@ -41,7 +41,9 @@ def test_the_density_of_a_mixture_is_the_sum_over_its_components():
     means, factor = part(p, "x.bias"), part(p, "x.scale_tril")
     assert len(means.unique(dim=0)) == 3
     assert all((x == mean).all(1).any() for mean in means)
-    each = [MultivariateNormal(m, scale_tril=s).log_prob(x) for m, s in zip(means, factor)]
+    each = [
+        MultivariateNormal(m, scale_tril=s).log_prob(x) for m, s in zip(means, factor, strict=True)
+    ]
     close(dg.log_evidence(p, {"x": x}).detach(), torch.stack(each).logsumexp(0) - math.log(3))
 
 
