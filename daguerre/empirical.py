@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import final
 
-from daguerre.data import array, digits, fashion_mnist, mnist
+from daguerre.data import array, chorales, digits, fashion_mnist, mnist, series, text
 from daguerre.joint import Empirical
 
 __all__ = ["data"]
@@ -15,9 +15,12 @@ class _Data:
     """The data: `dg.data("x")` is its distribution, `dg.data.digits()` and others read it."""
 
     array = staticmethod(array)
+    chorales = staticmethod(chorales)
     digits = staticmethod(digits)
     fashion_mnist = staticmethod(fashion_mnist)
     mnist = staticmethod(mnist)
+    series = staticmethod(series)
+    text = staticmethod(text)
 
     def __call__(self, *names: str) -> Empirical:
         """Return the empirical distribution of the named variables: a root of a joint.

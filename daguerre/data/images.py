@@ -1,13 +1,9 @@
-"""Real data as tensors: the digits of scikit-learn, MNIST-like IDX folders, a user's `.npy`.
-
-Nothing is downloaded, no global generator is touched, and every split is the same on every run.
-"""
+"""Pictures and other rows: the digits of scikit-learn, MNIST-like IDX folders, a user's `.npy`."""
 
 from __future__ import annotations
 
 import os
 import tokenize
-from dataclasses import dataclass
 from pathlib import Path
 from textwrap import shorten
 
@@ -15,9 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from daguerre.data.split import Split
 from daguerre.idx import read_idx
 
-__all__ = ["Split", "array", "binarise", "digits", "fashion_mnist", "mnist", "read_idx"]
+__all__ = ["array", "binarise", "digits", "fashion_mnist", "mnist"]
 
 _PathLike = str | os.PathLike[str]
 _BAD_NPY = (  # what NumPy's parser of headers has been seen to raise
@@ -28,20 +25,6 @@ _BAD_NPY = (  # what NumPy's parser of headers has been seen to raise
     ValueError,
     tokenize.TokenError,
 )
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Split:
-    """Observations to train on and observations held out, each `{variable: Tensor[N, ...]}`."""
-
-    train: dict[str, Tensor]
-    test: dict[str, Tensor]
-
-    def __repr__(self) -> str:
-        def one(part: dict[str, Tensor]) -> str:
-            return ", ".join(f"{name} {list(value.shape)}" for name, value in part.items())
-
-        return f"Split(train: {one(self.train)}; test: {one(self.test)})"
 
 
 def digits(*, test: int = 360) -> Split:

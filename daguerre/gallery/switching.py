@@ -1,0 +1,120 @@
+r"""Switching linear dynamics: a hidden state moves linearly, by one of several laws in turn.
+
+$k_t \sim p(k_t \mid k_{t-1})$, $z_t \sim N(A_{k_t} z_{t-1} + b_{k_t}, Q_{k_t})$,
+$x_t \sim N(C z_t + d, R)$. Given all regimes k it is a state space, but there are $K^T$ paths of
+them: exact inference ends at a few steps, on the plain graph that `unrolled` makes. Longer
+sequences are filtered by particles, `dg.posterior(p, ["k", "z"], given={"x": x},
+method=dg.infer.SMC(1000))`, whose evidence is unbiased and has a variance that grows with T.
+"""
+
+from __future__ import annotations
+
+from copy import copy
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+import daguerre as dg
+
+__all__ = ["Switching", "by_step", "learn", "unrolled"]
+
+C = TypeVar("C", dg.Tabular, dg.LinearGaussian)
+
+
+class Switching(dg.Model):
+    """Regimes `[n, T]`, states `[n, T, latent]` and what is seen, `[n, T, observed]`.
+
+    References:
+        Ghahramani and Hinton (2000), *Variational learning for switching state-space models*;
+        Murphy (1998), *Switching Kalman filters*.
+
+    Example:
+        >>> _ = torch.manual_seed(0)
+        >>> x = Switching(2, 1, 1).sample(4, t=5)["x"]
+        >>> x.shape
+        torch.Size([4, 5, 1])
+    """
+
+    def __init__(self, regimes: int, latent: int, observed: int) -> None:
+        super().__init__()
+        self.first = dg.Tabular(torch.full([regimes], 1 / regimes))
+        self.start = dg.LinearGaussian(torch.zeros(latent), torch.ones(latent))
+        self.turn = dg.Tabular(0.8 * torch.eye(regimes) + 0.2 / regimes, "last")
+        near_one = 0.9 * torch.eye(latent) + 0.1 * torch.randn(regimes, latent, latent)
+        self.move = dg.LinearGaussian(
+            torch.randn(regimes, latent),
+            torch.full([regimes, latent], 0.5),
+            weights={"last": near_one},
+            given=["k"],
+        )
+        self.see = dg.LinearGaussian(
+            torch.zeros(observed),
+            torch.full([observed], 0.5),
+            weights={"z": torch.eye(observed, latent)},
+        )
+
+    @dg.rv
+    def k(self, last: Tensor = dg.lag("k", init=lambda self: self.first())):
+        return self.turn(last)
+
+    @dg.rv
+    def z(self, k: Tensor, last: Tensor = dg.lag("z", init=lambda self: self.start())):
+        return self.move(last, k)
+
+    @dg.rv
+    def x(self, z: Tensor):
+        return self.see(z)
+
+
+def unrolled(p: Switching, steps: int) -> dg.Model:
+    """Return the plain graph over k0, z0, x0, k1, ... that shares all parameters.
+
+    Example:
+        >>> unrolled(Switching(2, 1, 1), 2).graph
+        Graph(-> k0; -> z0; z0 -> x0; k0 -> k1; z0, k1 -> z1; z1 -> x1)
+    """
+    cpds = {"k0": p.first, "z0": p.start, "x0": _of(p.see, "z0")}
+    for t in range(1, steps):
+        cpds[f"k{t}"] = _of(p.turn, f"k{t - 1}")
+        cpds[f"z{t}"] = _of(p.move, f"z{t - 1}", f"k{t}")
+        cpds[f"x{t}"] = _of(p.see, f"z{t}")
+    return dg.model(**cpds)
+
+
+def learn(p: Switching, x: Tensor, *, steps: int = 200, lr: float = 0.05) -> dg.Objective:
+    """Fit by the gradient of the exact likelihood of short sequences, in place.
+
+    Args:
+        p: The model.
+        x: Sequences `[n, T, d]`; time and memory are exponential in T, so of a few steps, such as
+            windows of a long one (whose law of the first state is then that of any state).
+        steps: Of the optimiser.
+        lr: Its learning rate.
+
+    Returns:
+        The cost, in nats per sequence.
+    """
+    data = by_step(x)
+    cost = dg.nll(unrolled(p, x.shape[1]), observed=list(data))
+    dg.fit(cost, data, steps=steps, batch_size=min(256, len(x)), lr=lr, progress=False)
+    return cost
+
+
+def by_step(x: Tensor) -> dict[str, Tensor]:
+    """Name the steps of sequences `[n, T, d]` as `unrolled` does: x0, x1, ...
+
+    Example:
+        >>> by_step(torch.arange(6.0).reshape(2, 3, 1))["x1"].flatten()
+        tensor([1., 4.])
+    """
+    return {f"x{t}": step for t, step in enumerate(x.unbind(1))}
+
+
+def _of(cpd: C, *parents: str) -> C:
+    """Return a CPD of other parents that shares its parameters."""
+    twin = copy(cpd)
+    twin.parents = parents
+    if isinstance(twin, dg.LinearGaussian):
+        twin.given = parents[len(twin.weights) :]
+    return twin
