@@ -119,6 +119,7 @@ def test_what_is_no_music_is_refused_with_its_place(path, pieces, message):
         (b"[1, 2]", "expected an object of train, valid and test, came list"),
         (b'{"train": []}', r"came \['train'\]"),
         (b"[" * 100_000, "own-file is no JSON"),
+        (b"9" * 10_000, "own-file is no JSON"),
         (b'{"train": [[[60', "own-file is no JSON: Expecting"),
         (b'{"train": \xff}', "not UTF-8: byte 10 is ff"),
     ],
@@ -255,8 +256,11 @@ def test_columns_are_checked(path):
         series(path, columns=["vale"])
     with pytest.raises(ValueError, match="has no column 'id'"):
         series(path, by="id")
-    with pytest.raises(ValueError, match="no column of numbers beside 'year'"):
-        series(path, columns=[], by="year")
+    for columns in ([], ["value", "value"], ["year"]):
+        with pytest.raises(ValueError, match="different columns of numbers beside 'year'"):
+            series(path, columns=columns, by="year")
+    with pytest.raises(TypeError, match=r"columns=\['value'\]"):
+        series(path, columns="value")
 
 
 def test_padding_that_would_fill_the_memory_is_refused(path):

@@ -17,6 +17,7 @@ from daguerre.data.split import NUMBERS, Split, read_text
 __all__ = ["chorales"]
 
 FILE = "jsb-chorales-quarter.json"
+MOST = 1 << 26  # bytes of a file; what is parsed takes ten times as much
 PARTS = ("train", "valid", "test")
 LOWEST, KEYS = 21, 88  # the keys of a piano, as MIDI pitches 21 to 108
 _NOTES = "lists of pieces, of steps, of MIDI pitches 21 to 108"
@@ -68,9 +69,10 @@ def chorales(path: str | os.PathLike[str]) -> Split:
 
 
 def _parsed(path: Path) -> object:
+    content = read_text(path, most=MOST)
     try:
-        return json.loads(read_text(path))
-    except (json.JSONDecodeError, RecursionError) as error:
+        return json.loads(content)
+    except (RecursionError, ValueError) as error:  # the latter for whole numbers without end, too
         raise ValueError(f"{path} is no JSON: {shorten(str(error), 100)}") from None
 
 
@@ -92,7 +94,7 @@ def _rolls(pieces: object, where: str) -> Tensor:
         sounding = [
             (t, pitch)
             for t, step in enumerate(piece)
-            for pitch in _pitches(step, f"{where}[{i}][{t}]")
+            for pitch in {*_pitches(step, f"{where}[{i}][{t}]")}
         ]
         if sounding:
             steps, pitches = torch.tensor(sounding).T

@@ -22,6 +22,7 @@ from daguerre.graph import did_you_mean
 __all__ = ["Series", "series"]
 
 LINE = 1 << 20  # bytes; a longer line is no row of numbers
+MOST = torch.finfo(torch.float32).max
 
 
 @final
@@ -61,6 +62,7 @@ def series(
         of series that are shorter than the longest.
 
     Raises:
+        TypeError: `columns` is a string.
         FileNotFoundError: There is no such file.
         ValueError: No header, an unknown or repeated column, a row of another length, a field
             that is no finite number, no UTF-8, or too much for memory; names line and column.
@@ -73,6 +75,8 @@ def series(
         >>> found.x.tolist(), found.ids, found.lengths
         ([[[1.0, 2.0], [5.0, 6.0]], [[3.0, nan], [nan, nan]]], ('a', 'b'), tensor([2, 1]))
     """
+    if isinstance(columns, str):
+        raise TypeError(f"columns is a list of names, not one: columns=[{columns!r}]")
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}")
@@ -128,17 +132,21 @@ class _Layout(NamedTuple):
                 raise ValueError(
                     f"{table.where}, column {i + 1}: expected a header, so a name, came {name!r}"
                 )
-            if name in header[:i]:
+        where = {name: i for i, name in reversed([*enumerate(header)])}
+        for i, name in enumerate(header):
+            if where[name] < i:
                 raise ValueError(f"{table.where}, column {i + 1}: {name!r} is there already")
         names = tuple(n for n in header if n != by) if columns is None else tuple(columns)
         for name in (*names, *([] if by is None else [by])):
-            if name not in header:
+            if name not in where:
                 hint = did_you_mean(name, header)
                 raise ValueError(f"{table.path} has no column {name!r}{hint}")
-        if not names:
-            raise ValueError(f"{table.path} has no column of numbers beside {by!r}")
-        places = tuple(map(header.index, names))
-        return cls(len(header), names, places, None if by is None else header.index(by))
+        if not names or by in names or len({*names}) < len(names):
+            raise ValueError(
+                f"columns are names of different columns of numbers beside {by!r}, not {names}"
+            )
+        places = tuple(where[name] for name in names)
+        return cls(len(header), names, places, None if by is None else where[by])
 
 
 def _lines(file: BufferedIOBase, path: Path) -> Iterator[str]:
@@ -179,15 +187,15 @@ def _read(table: _Rows, layout: _Layout) -> tuple[list[array[float]], list[str]]
 
 
 def _field(field: str, name: str, table: _Rows) -> float:
+    number = _number(field)
+    if number is not None and abs(number) <= MOST:
+        return number
     if not field.strip():
         return math.nan
-    number = _number(field)
-    if number is None or not abs(number) <= torch.finfo(torch.float32).max:
-        raise ValueError(
-            f"{table.where}, column {name!r}: expected a finite number of float32, or nothing"
-            f" where it is missing, came {shorten(field, 40)!r}; choose others by columns=[...]"
-        )
-    return number
+    raise ValueError(
+        f"{table.where}, column {name!r}: expected a finite number of float32, or nothing"
+        f" where it is missing, came {shorten(field, 40)!r}; choose others by columns=[...]"
+    )
 
 
 def _number(field: str) -> float | None:
