@@ -108,7 +108,8 @@ def _candidates(
     source: End, target: End, port: Point | None, plan: Plan, terrain: Terrain
 ) -> Iterator[Way]:
     if source.name == target.name:
-        yield from (replace(loop(source, p), bend=2.0 * i) for i, p in enumerate(_SIDES, 1))
+        for i, side in enumerate(_SIDES, 1):
+            yield replace(loop(source, side), bend=2.0 * i if side.y == 0 else 350.0 + i)
         return
     yield straight(source, target, port=port)
     if (source.name, target.name) in plan.bends:
