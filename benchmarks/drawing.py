@@ -1,4 +1,4 @@
-"""Measure how long layout and SVG take, on one core.
+"""Measure the processor time of layout and SVG, on one core.
 
     python benchmarks/drawing.py [NODES ...]
 
@@ -14,7 +14,7 @@ import random
 import sys
 from collections.abc import Callable
 from string import ascii_lowercase
-from time import perf_counter
+from time import process_time
 
 import daguerre as dg
 from daguerre.draw import draw
@@ -40,12 +40,12 @@ def main(sizes: list[int]) -> None:
     for kind, make in kinds.items():
         for size in sizes:
             graph = make(size)
-            start = perf_counter()
+            start = process_time()
             length = len(draw(graph).svg)
-            spent = perf_counter() - start
+            spent = process_time() - start
             counts = (len(graph.names), len(graph.edges), length // 1000)
             rows.append([kind, *map(str, counts), f"{spent:.2f}"])
-    print(table(["graph", "nodes", "edges", "SVG, kB", "seconds"], rows))
+    print(table(["graph", "nodes", "edges", "SVG, kB", "CPU seconds"], rows))
 
 
 def _names(size: int) -> list[str]:

@@ -17,13 +17,17 @@ from daguerre.draw.ways import End, Way, bowed, loop, straight, threaded
 __all__ = ["routes"]
 
 _ANGLES = (34, 26, 44, 18, 56, 12, 62, 68, 75, 82)
+_SIDES = (  # of a node, in the order in which loops take them
+    *(Point(1, 0), Point(-1, 0), Point(0, 1), Point(0, -1)),
+    *(Point(1, 1), Point(-1, 1), Point(1, -1), Point(-1, -1)),
+)
 _TURN = 0.5  # radians by which a straight way may miss the middle of its target
 _FLAT = 4.0  # width over height of an arrow that must go along the rows
 _GOOD = 12.0  # a way this cheap is taken without looking further
 _MANY = 120  # arrows, among which crossings are no reason to look further
 _ASIDE = 60.0  # pixels that a bow in a net may go aside
 _COARSE = 11.0  # pixels between points of a way, among many arrows
-_ENOUGH, _CLEAR = 8, 300.0  # ways that are tried there once one strikes nothing but arrows
+_ENOUGH = 4  # ways that are tried there once one strikes nothing but arrows
 _FURTHEST = 240.0  # and beyond that, which no bow does
 _FAIR = 90.0  # the kept way of an arrow of a net, if it only crosses a few others
 
@@ -38,15 +42,15 @@ def routes(arrows: Sequence[Arrow], plan: Plan, terrain: Terrain) -> list[Way]:
     """
     down = [a for a in arrows if not a.inference and (a.source, a.target) in plan.bends]
     aims = ports((a, plan.ends[a.target], _origin(a, plan)) for a in down)
-    chosen: dict[int, Way] = {}
+    chosen: dict[Arrow, Way] = {}  # equal arrows say the same thing and are one
     good = _GOOD
     if len(arrows) > _MANY:
         good, terrain.step = _FAIR, _COARSE
-    for i in sorted(range(len(arrows)), key=lambda i: _turn(arrows[i], plan)):
-        arrow = arrows[i]
-        chosen[i] = _cheapest(arrow, plan, terrain, aims.get(arrow), good)
-        terrain.lay(chosen[i].curve, chosen[i].tip, arrow.source, arrow.target)
-    return [chosen[i] for i in range(len(arrows))]
+    for arrow in sorted(dict.fromkeys(arrows), key=lambda a: _turn(a, plan)):
+        way = _cheapest(arrow, plan, terrain, aims.get(arrow), good)
+        terrain.lay(way.curve, way.tip, arrow.source, arrow.target)
+        chosen[arrow] = way
+    return [chosen[arrow] for arrow in arrows]
 
 
 def _falls(arrow: Arrow, plan: Plan) -> bool:
@@ -72,15 +76,14 @@ def _cheapest(arrow: Arrow, plan: Plan, terrain: Terrain, port: Point | None, go
     for way in _kept(source, target, port, plan) if good > _GOOD else ():
         if terrain.is_clear(way.curve, arrow.source, arrow.target):
             return way
-    best, least = None, inf
+    best, least, is_clear = None, inf, False
     for tried, way in enumerate(_candidates(source, target, port, plan, terrain)):
-        if good > _GOOD and tried > _ENOUGH and least < _CLEAR:
-            break
         limit = least - way.bend
         cost = way.bend + terrain.cost(way.curve, way.tip, arrow.source, arrow.target, limit=limit)
         if cost < least:
             best, least = way, cost
-        if best and least < good and best.bend <= way.bend:
+            is_clear = good > _GOOD and terrain.is_clear(way.curve, arrow.source, arrow.target)
+        if (is_clear and tried >= _ENOUGH) or (least < good and best and best.bend <= way.bend):
             break
     assert best is not None
     return best
@@ -105,8 +108,8 @@ def _candidates(
     source: End, target: End, port: Point | None, plan: Plan, terrain: Terrain
 ) -> Iterator[Way]:
     if source.name == target.name:
-        yield loop(source, 1.0)
-        yield loop(source, -1.0)
+        for i, side in enumerate(_SIDES, 1):
+            yield replace(loop(source, side), bend=2.0 * i if side.y == 0 else 350.0 + i)
         return
     yield straight(source, target, port=port)
     if (source.name, target.name) in plan.bends:

@@ -86,13 +86,13 @@ def threaded(
     return Way(rounded(corners, radius=radius), tip, 4.0 + 28 * turns)
 
 
-def loop(end: End, side: float) -> Way:
-    """Leave a node and come back, on its right (side 1) or left (-1)."""
-    out = turned(Point(side, 0.0), -side * pi / 5)
-    back = turned(Point(side, 0.0), side * pi / 5)
+def loop(end: End, side: Point) -> Way:
+    """Leave a node and come back on a side of it, lower down where it is right or left."""
+    angle = -pi / 5 if side.x < 0 else pi / 5
+    out, back = turned(side, -angle), turned(side, angle)
     start, tip, base = end.rim(out), end.rim(back), end.rim(back, beyond=HEAD)
     curve = Curve((start, start.plus(out, 30.0), base.plus(back, 26.0), base))
-    return Way(curve, tip, 3.0 - side)
+    return Way(curve, tip, 2.0)
 
 
 def _apart(points: Sequence[Point]) -> Iterator[Point]:

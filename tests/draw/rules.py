@@ -5,9 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import combinations, permutations, product
 
-from daguerre.draw.picture import Picture, PlacedFrame, PlacedNode
+from daguerre.draw import Arrow
+from daguerre.draw.picture import Box, Picture, PlacedFrame, PlacedNode
 
-__all__ = ["check", "check_frames", "check_nodes", "check_page", "check_paths"]
+__all__ = [
+    "check",
+    "check_clear",
+    "check_frames",
+    "check_nodes",
+    "check_page",
+    "check_paths",
+    "check_types",
+    "clashes",
+]
 
 
 def check(picture: Picture) -> None:
@@ -15,6 +25,48 @@ def check(picture: Picture) -> None:
     check_frames(picture)
     check_paths(picture)
     check_page(picture)
+    check_types(picture)
+
+
+def types(picture: Picture) -> list[Box]:
+    """List the boxes of all labels that are not in nodes."""
+    beside = [path.label.box for path in picture.paths if path.label]
+    return beside + [frame.label.box for frame in picture.frames]
+
+
+def check_types(picture: Picture) -> None:
+    """No label lies on a node, on a border or on another label."""
+    for label in types(picture):
+        assert not any(label.meets(node.box) for node in picture.nodes)
+        for box in (frame.box for frame in picture.frames):
+            assert not label.meets(box) or all(box.holds(corner) for corner in label.corners)
+    assert not any(a.meets(b) for a, b in combinations(types(picture), 2))
+
+
+def check_clear(picture: Picture) -> None:
+    """No label is struck by an arrow."""
+    for path in picture.paths:
+        points = [*path.curve.samples(2.0), path.tip]
+        assert not any(label.holds(p) for label in types(picture) for p in points), path.arrow
+
+
+def clashes(picture: Picture) -> list[tuple[Arrow, Arrow]]:
+    """List arrows whose heads overlap or that run on each other; equal arrows are one."""
+    nodes = {node.node.name: node for node in picture.nodes}
+    found = []
+    for one, other in combinations(picture.paths, 2):
+        ends = {one.arrow.source, one.arrow.target} & {other.arrow.source, other.arrow.target}
+        far = [
+            p
+            for p in one.curve.samples(6.0)
+            if all(nodes[e].body.distance(*nodes[e].centre.to(p)) > 24.0 for e in ends)
+        ]
+        beside = other.curve.samples(3.0) if far else []
+        along = sum(min(p.to(q).length for q in beside) < 2.0 for p in far) > 4
+        heads = one.arrow.target == other.arrow.target and one.tip.to(other.tip).length < 6.0
+        if one.arrow != other.arrow and (along or heads):
+            found.append((one.arrow, other.arrow))
+    return found
 
 
 def crossings(nodes: tuple[PlacedNode, ...]) -> list[tuple[str, str]]:
@@ -73,9 +125,11 @@ def check_paths(picture: Picture) -> None:
         assert abs(target.body.distance(dx, dy)) < 0.01
         dx, dy = source.centre.to(path.curve.points[0])
         assert abs(source.body.distance(dx, dy)) < 0.01
+        points = [*path.curve.samples(3.0), path.tip]
+        reach = Box.around(points, margin=2.0)
         for other in picture.nodes:
-            if other.node.name not in (path.arrow.source, path.arrow.target):
-                points = [*path.curve.samples(3.0), path.tip]
+            strange = other.node.name not in (path.arrow.source, path.arrow.target)
+            if strange and reach.meets(other.box):
                 away = (other.body.distance(*other.centre.to(point)) for point in points)
                 assert min(away) > 1.5, (path.arrow, other.node.name)
 

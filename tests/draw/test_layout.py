@@ -7,7 +7,16 @@ from math import hypot
 import pytest
 from figures import DRAWN, figures
 from hypothesis import HealthCheck, given, settings
-from rules import check, check_frames, check_nodes, check_page, check_paths
+from rules import (
+    check,
+    check_clear,
+    check_frames,
+    check_nodes,
+    check_page,
+    check_paths,
+    check_types,
+    clashes,
+)
 
 from daguerre.draw import Figure, Frame, Node, draw, figure, layout
 from daguerre.graph import Graph
@@ -36,11 +45,14 @@ def test_everything_is_on_the_page(picture):
 
 
 @every
-def test_labels_of_arrows_strike_no_node_and_no_other_label(picture):
-    labels = [path.label.box for path in picture.paths if path.label]
-    labels += [frame.label.box for frame in picture.frames]
-    assert not any(a.meets(b) for a, b in combinations(labels, 2))
-    assert not any(label.meets(node.box) for label in labels for node in picture.nodes)
+def test_labels_strike_nothing_and_nothing_strikes_them(picture):
+    check_types(picture)
+    check_clear(picture)
+
+
+@every
+def test_heads_are_apart_and_no_arrow_runs_on_another(picture):
+    assert clashes(picture) == []
 
 
 @every
@@ -57,6 +69,7 @@ def test_no_two_arrows_of_a_pair_run_on_top_of_each_other(picture):
 def test_random_figures_keep_every_rule(fig):
     picture = layout(fig)
     check(picture)
+    assert len(clashes(picture)) <= len(picture.paths) / 3  # parallel arrows and loops in a crowd
     assert layout(fig) == picture
 
 
