@@ -17,11 +17,11 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from daguerre.families import combined
-from daguerre.graph import Graph, GraphError
+from daguerre.graph import Graph, GraphError, InadmissibleError
 from daguerre.lags import Past
 from daguerre.structure.recurrence import TIME, temporal
 
-__all__ = ["Repeat", "Sizes", "Taken", "laws_of", "repeats_of"]
+__all__ = ["Repeat", "Sizes", "Taken", "check_end", "laws_of", "repeats_of"]
 
 
 class Sizes(NamedTuple):
@@ -234,6 +234,7 @@ class Repeat:
         if past.steps > 0:
             return torch.cat((filled, kept), dim).flatten(0, dim + 1)
         if sizes.active is not None:  # what is to come ends where the sequence does
+            check_end(past, start)
             inside = sizes.active[shift:].reshape(-1, sizes.n, *[1] * (value.dim() - 1))
             kept = torch.where(inside, kept, filled.narrow(dim, 0, 1))
         return torch.cat((kept, filled), dim).flatten(0, dim + 1)
@@ -241,6 +242,20 @@ class Repeat:
     def _window(self, value: Tensor, first: int, steps: int, sizes: Sizes) -> Tensor:
         dim = len(self.plates)
         return sizes.split(value, self.plates).narrow(dim, first, steps).flatten(0, dim + 1)
+
+
+def check_end(past: Past, start: object) -> None:
+    """Refuse a law of the last slice where sequences end at different ones.
+
+    Raises:
+        InadmissibleError: The start of a lag that looks ahead is a Distribution.
+    """
+    if isinstance(start, Distribution):
+        raise InadmissibleError(
+            f"{past.variable} at t + {-past.steps} starts with a {type(start).__name__}, the law"
+            " of the last step, but sequences that may lack steps end at different ones; give the"
+            " lag a value for init, or leave out partial where all are of one length"
+        )
 
 
 def laws_of(past: Sequence[Past], starts: Sequence[object]) -> tuple[Distribution, ...]:

@@ -11,7 +11,7 @@ from torch.distributions import Distribution
 
 from daguerre.lags import Start
 from daguerre.program import Outcome, Program, Step, Trace, Values, check_batch, realise
-from daguerre.repeats import Repeat, Sizes, laws_of
+from daguerre.repeats import Repeat, Sizes, check_end, laws_of
 from daguerre.rows import tile
 from daguerre.structure.recurrence import TIME, blocks
 
@@ -133,6 +133,7 @@ class _Slices:
             is_there = 0 <= other < self.count
             value = self._at(past.variable, other, made) if is_there else self._start(start)
             if is_there and past.steps < 0 and self.active is not None:
+                check_end(past, start)
                 value = self._until_the_end(value, other, start)
             found.append(value)
         return found

@@ -158,6 +158,8 @@ class _Drawn:
             if path.label:
                 yield _label(path.label, "beside", _math(path.label.source))
         yield from self._plates(fitted[::-1])
+        for note in self.picture.notes:
+            yield _label(note, "beside", _math(note.source))
 
     def _plates(self, frames: Sequence[PlacedFrame]) -> Iterator[str]:
         """Fit plates around their members and the plates inside, inner ones first."""

@@ -38,6 +38,11 @@ def test_plates_without_a_rectangle_are_named_in_the_legend():
     assert draw(HOPELESS).svg.count('class="note"') == 2
 
 
+def test_tikz_prints_the_legend_too():
+    notes, written = layout(HOPELESS).notes, draw(HOPELESS).tikz()
+    assert all(f"{{${note.source}$}}" in written for note in notes)
+
+
 def test_no_order_of_four_parts_makes_three_plates_intervals():
     members = {0: ["a", "y"], 1: ["b", "y"], 2: ["c", "y"]}
     level = dict.fromkeys("abcy", 0)

@@ -163,6 +163,24 @@ def test_gaps_are_refused_unless_said():
     read_data(dg.elbo(p, q, partial=["x"]), {"x": x})
 
 
+def test_a_law_of_the_last_step_is_refused_where_sequences_end_at_different_ones():
+    p = chain()
+    q = dg.model(
+        x=dg.Input(D),
+        e=lambda x, after=dg.lag("e", -1, init=dg.StandardNormal(Z)): Normal(after, 1.0),
+        z=lambda e: Normal(e, 0.5),
+    )
+    joint = dg.model(
+        e=lambda z: Normal(z, 1.0),
+        z=lambda before=dg.lag("z", init=dg.StandardNormal(Z)): Normal(before, 1.0),
+        x=lambda z: Normal(torch.cat([z, z[:, :1]], 1), 1.0),
+    )
+    x = p.sample(2, t=4)["x"]
+    loss = dg.elbo(joint, q, partial=["x"])
+    with pytest.raises(dg.InadmissibleError, match="the law of the last step"):
+        loss.losses({"x": x})
+
+
 def test_a_discrete_latent_over_time_is_refused_with_the_way_out():
     p = dg.model(
         z=lambda before=dg.lag("z", init=Bernoulli(0.5)): Bernoulli(0.2 + 0.6 * before),
