@@ -179,7 +179,7 @@ class Trace(NamedTuple):
         values: Rows of each variable.
         outcomes: What each CPD gave that was called.
         sizes: How many there are of what repeats; None where nothing does.
-        held: Of what repeats and is lacking here and there, which rows hold it.
+        held: Of what the data lacks here and there, which rows hold it; others score 0.
     """
 
     values: dict[str, Tensor]

@@ -58,7 +58,7 @@ def draw(
 
 
 def recur(
-    steps: Sequence[Step], direction: int, values: Values, sizes: Sizes, realise: Realise
+    steps: Sequence[Step], direction: int, values: Values, sizes: Sizes, value_of: Realise
 ) -> dict[str, Tensor]:
     """Run variables that feed each other through time, slice by slice.
 
@@ -67,7 +67,7 @@ def recur(
         direction: 1 from the first slice on, -1 from the last one back.
         values: Rows of what they depend on beside each other.
         sizes: How many there are of what repeats.
-        realise: Makes rows of one slice of what a CPD gave.
+        value_of: Makes rows of one slice of what a CPD gave.
 
     Returns:
         Rows of each.
@@ -80,7 +80,7 @@ def recur(
             found = one.parents(t, made)
             outcome, rows = one.outcome(t, found)
             mapped = dict(zip(one.step.arguments, found, strict=False))
-            made[one.step.name][t] = realise(one.step, outcome, mapped, rows)
+            made[one.step.name][t] = value_of(one.step, outcome, mapped, rows)
     return {
         one.step.name: one.repeat.stacked([made[one.step.name][t] for t in range(count)], sizes)
         for one in slices

@@ -187,11 +187,9 @@ def _mapped(step: Step, outcome: Outcome, values: Values, rows: int) -> Tensor:
 def negative_log_density(step: Step, trace: Trace) -> Tensor:
     """Return the contribution of one variable to -log p, in nats, shape `[n]`."""
     term = _surprisal(step, trace)
-    if trace.sizes is None:
-        return term
     if step.name in trace.held:
         term = torch.where(tile(trace.held[step.name], len(term)), term, 0.0)
-    return trace.sizes.fold(term, step.plates)
+    return term if trace.sizes is None else trace.sizes.fold(term, step.plates)
 
 
 def _surprisal(step: Step, trace: Trace) -> Tensor:

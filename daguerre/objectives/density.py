@@ -15,7 +15,6 @@ from functools import reduce
 from operator import add
 from typing import final
 
-import torch
 from torch import Tensor, nn
 
 from daguerre.joint import Factor, Joint, as_joint
@@ -209,13 +208,14 @@ class KullbackLeibler(Divergence):
         """Evaluate b on what was drawn, or on other values of it."""
         found = drawn.trace.values if values is None else values
         known = {k: found[k] if k in found else at.given[k] for k in (*self.names, *self.b.given)}
+        held = {name: drawn.seen[name] for name in self._lacking}
         if not self._keys:
             trace = complete(self.b.program, self.plan.density, known, {}, at.n, at.sizes)
-            return trace._replace(held=drawn.seen)
+            return trace._replace(held=held)
         kept = {n: at.memo[key] for n, key in self._keys.items() if key in at.memo}
         trace = complete(self.b.program, self.plan.density, known, kept, at.n, at.sizes)
         at.memo.update({key: trace.outcomes[n] for n, key in self._keys.items()})
-        return trace._replace(held=drawn.seen)
+        return trace._replace(held=held)
 
     def terms(self, drawn: Drawn, scored: Trace) -> dict[Entry, Tensor]:
         """Return every term of the sum, `[rows]`; `[rows, *event]` where a rule looks at parts."""
@@ -235,12 +235,9 @@ class KullbackLeibler(Divergence):
     def surprisal(self, name: str, drawn: Drawn, scored: Trace) -> Tensor:
         """Return -log b of one variable, `[rows]`; 0 where the data lacks it."""
         term = negative_log_density(self.b.program.by_name[name], scored)
-        if name not in self._lacking or self.plates.get(name):
+        if name not in self._lacking or self.plan.joint or self.plates.get(name):
             return term
         held = drawn.seen[name]
-        term = torch.where(tile(held, len(term)), term, 0.0)
-        if self.plan.joint:
-            return term
         return term / held.to(term.dtype).mean().clamp_min(1 / drawn.n)
 
     def density(self, name: str, drawn: Drawn, trace: Trace) -> Tensor:

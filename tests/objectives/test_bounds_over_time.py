@@ -217,3 +217,25 @@ def test_a_compiled_step_is_the_eager_one():
         torch.manual_seed(0)
         found.append([step({"x": x}).item() for _ in range(3)])
     assert found[0] == pytest.approx(found[1], rel=1e-4)
+
+
+def test_what_holds_for_all_time_may_be_known_for_some_sequences():
+    """Its prior counts whether or not a row knows it: against the exact joint and evidence."""
+    time = dg.Plate("t")
+    p = dg.model(
+        s=Normal(0.0, 1.0),
+        x=time(dg.rv(lambda s, before=dg.lag("x", init=0.0): Normal(0.5 * before + s, 1.0))),
+    )
+    x = torch.tensor([[0.4, 1.0, -0.3]])
+    before = torch.cat([torch.zeros(1, 1), x[:, :-1]], 1)
+    precision = 1 + x.shape[1]
+    mean = (x - 0.5 * before).sum().item() / precision
+    q = dg.model(s=Normal(mean, precision**-0.5), x=time(dg.Input()))
+    bound = dg.elbo(p, q, partial=["s"])
+    known = bound.losses({"x": x, "s": torch.tensor([0.7])})["model"]
+    q_known = Normal(mean, precision**-0.5).log_prob(torch.tensor(0.7))
+    joint = p.log_prob({"x": x, "s": torch.tensor([0.7])})
+    assert known.item() == pytest.approx(-joint.item(), abs=1e-5)
+    torch.manual_seed(0)
+    free = bound.losses({"x": x.expand(1000, 3), "s": torch.full((1000,), NAN)})["model"]
+    assert free.item() == pytest.approx((q_known - joint).item(), abs=1e-4)  # q is the posterior
