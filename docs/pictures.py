@@ -82,6 +82,12 @@ def of_graph(graph: dg.Graph, **options: object) -> Entry:
 # Deep generative models
 
 
+def twins() -> Entry:
+    """The same graph with two costs: a VAE and a GAN."""
+    costs = dg.elbo(decoder(), encoder()), dg.gan(generator(), critic(3))
+    return Entry(dg.draw(*costs, titles=["VAE", "GAN"]), "")
+
+
 def vae() -> Entry:
     """Variational autoencoder (Kingma and Welling 2014, arXiv 1312.6114)."""
     return both(dg.elbo(decoder(), encoder()))
@@ -264,7 +270,7 @@ def transformer() -> Entry:
     return of_net(nn.TransformerEncoder(layer, 6), torch.zeros(2, 5, 16))
 
 
-GENERATIVE = (vae, gan, infogan, aae, ali)
+GENERATIVE = (twins, vae, gan, infogan, aae, ali)
 CLASSICAL = (hidden_markov, lda, eight_schools, crossing_plates, factors)
 NETS = (rnn_rolled, rnn_unrolled, mlp_units, wide_units, resnet18, resnet_stage, transformer)
 CHAPTERS = {
