@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from typing import NamedTuple
 
-from daguerre.draw.notation import Arrow, Figure, Frame, Node
+from daguerre.draw.merging import merged
+from daguerre.draw.notation import Figure, Frame, Node
 
 __all__ = ["Closed", "closed", "deepest"]
 
@@ -33,8 +33,7 @@ def deepest(figure: Figure) -> int:
 def closed(figure: Figure, depth: int) -> Closed:
     """Draw each scope that lies deeper than asked as one node, called by the scope's name.
 
-    It is a box where everything in it is a map, and round where something in it is random. The
-    arrows between two nodes become one for each process; it is a map where all of them are.
+    It is a box where everything in it is a map, and round where something in it is random.
 
     Args:
         figure: A picture of a net.
@@ -57,15 +56,8 @@ def closed(figure: Figure, depth: int) -> Closed:
     outside = by_name.keys() - inside  # a variable may be called as the scope
     boxes = {f"{f.name} (module)" if f.name in outside else f.name: f for f in shut}
     seat = {name: box for box, frame in boxes.items() for name in frame.members}
-    names = dict.fromkeys(seat.get(node.name, node.name) for node in figure.nodes)
-    nodes = (_box(n, boxes[n], by_name) if n in boxes else by_name[n] for n in names)
-    frames = (_around(frame, seat, shut) for frame in figure.frames)
-    shown = replace(
-        figure,
-        nodes=tuple(nodes),
-        arrows=tuple(_merged(figure.arrows, seat)),
-        frames=tuple(frame for frame in frames if frame),
-    )
+    made = {name: _box(name, frame, by_name) for name, frame in boxes.items()}
+    shown = merged(figure, seat, made, (f for f in figure.frames if _stays(f, shut)))
     return Closed(shown, {box: frame.members for box, frame in boxes.items()})
 
 
@@ -82,30 +74,11 @@ def _box(name: str, scope: Frame, nodes: Mapping[str, Node]) -> Node:
     return Node(name, scope.label, "module" if maps else "random")
 
 
-def _around(frame: Frame, seat: Mapping[str, str], shut: Iterable[Frame]) -> Frame | None:
-    """Return what is left of a frame; nothing of one that lies in a closed scope or is closed."""
+def _stays(frame: Frame, shut: Iterable[Frame]) -> bool:
+    """Whether a frame neither is closed nor lies in a closed scope."""
     members = {*frame.members}
     for inner in map(set, (scope.members for scope in shut)):
         outside = members > inner or (members == inner and not frame.scope)
         if members & inner and not outside:
-            return None
-    return replace(frame, members=tuple(dict.fromkeys(seat.get(n, n) for n in frame.members)))
-
-
-def _merged(arrows: Iterable[Arrow], seat: Mapping[str, str]) -> Iterable[Arrow]:
-    """Join the arrows between the same two nodes that belong to the same process."""
-    joined: dict[tuple[str, str, bool, bool], Arrow] = {}
-    boxes = {*seat.values()}
-    for arrow in arrows:
-        source, target = seat.get(arrow.source, arrow.source), seat.get(arrow.target, arrow.target)
-        if source == target and source in boxes:
-            continue
-        key = (source, target, arrow.inference, arrow.adversarial)
-        known = joined.get(key)
-        moved = replace(arrow, source=source, target=target)
-        if known is not None:
-            both = known.deterministic and arrow.deterministic
-            label = known.label if known.label == arrow.label else ""
-            moved = replace(known, deterministic=both, label=label)
-        joined[key] = moved
-    return joined.values()
+            return False
+    return True

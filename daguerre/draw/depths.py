@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 
 from daguerre.draw.labels import path
-from daguerre.draw.notation import Arrow, Figure, Frame, Node, named
+from daguerre.draw.merging import merged
+from daguerre.draw.notation import Figure, Node, named
 from daguerre.draw.scopes import short
 
 __all__ = ["collapsed"]
@@ -39,28 +39,14 @@ def collapsed(figure: Figure, depth: int) -> Figure:
         groups.setdefault(".".join(path(node.name)[:depth]), []).append(node.name)
     home = {node.name: node.name for node in figure.nodes}
     for name, members in groups.items():
-        merged = {**home, **dict.fromkeys(members, name)}
-        if members != [name] and not _comes_back(figure, merged, name):
-            home = merged
+        tried = {**home, **dict.fromkeys(members, name)}
+        if members != [name] and not _comes_back(figure, tried, name):
+            home = tried
     if all(name == node for node, name in home.items()):
         return figure
-    frames = _frames(figure, home)
-    nodes = _nodes(figure, home, {frame.name for frame in frames if frame.scope})
-    maps = {node.name: node.shape == "module" for node in nodes}
-    arrows = dict.fromkeys(
-        _moved(a, home, maps)
-        for a in figure.arrows
-        if home[a.source] != home[a.target] or a.source == a.target
-    )
-    return replace(
-        figure, nodes=tuple(nodes), arrows=tuple(arrows), frames=tuple(frames), graph=None
-    )
-
-
-def _moved(arrow: Arrow, home: Mapping[str, str], maps: Mapping[str, bool]) -> Arrow:
-    source, target = home[arrow.source], home[arrow.target]
-    is_map = arrow.deterministic if target == arrow.target else maps[target]
-    return replace(arrow, source=source, target=target, deterministic=is_map)
+    whole = {*home.values()}
+    frames = [f for f in figure.frames if not f.scope or not _within(f.name, whole)]
+    return merged(figure, home, _made(figure, home, {f.name for f in frames if f.scope}), frames)
 
 
 def _comes_back(figure: Figure, home: Mapping[str, str], name: str) -> bool:
@@ -80,34 +66,25 @@ def _comes_back(figure: Figure, home: Mapping[str, str], name: str) -> bool:
     return False
 
 
-def _frames(figure: Figure, home: Mapping[str, str]) -> list[Frame]:
-    """Leave out the scopes that have become nodes."""
-    frames = (
-        replace(f, members=tuple(dict.fromkeys(home[m] for m in f.members))) for f in figure.frames
-    )
-    merged = {*home.values()}
-    return [f for f in frames if not f.scope or not _within(f.name, merged)]
-
-
 def _within(name: str, merged: Iterable[str]) -> bool:
     parts = path(name)
     return any(".".join(parts[:k]) in merged for k in range(1, len(parts) + 1))
 
 
-def _nodes(figure: Figure, home: Mapping[str, str], scopes: set[str]) -> list[Node]:
+def _made(figure: Figure, home: Mapping[str, str], scopes: set[str]) -> dict[str, Node]:
+    """Return the node of each module."""
     inner: dict[str, list[Node]] = {}
     for node in figure.nodes:
         inner.setdefault(home[node.name], []).append(node)
     titles = {frame.name: frame.label for frame in figure.frames if frame.repeats > 1}
     kinds = {frame.name: frame.kind for frame in figure.frames}
-    nodes = []
+    made = {}
     for name, members in inner.items():
-        if len(members) == 1 and members[0].name == name:
-            nodes += members
+        if [member.name for member in members] == [name]:
             continue
         is_random = any(member.shape in ("random", "critic") for member in members)
         shape, kind = "random" if is_random else "module", kinds.get(name, "")
         written = titles.get(name) or named(short(name, scopes), kind)
         seen = any(member.observed for member in members)
-        nodes.append(Node(name, written, shape, seen, kind=kind))
-    return nodes
+        made[name] = Node(name, written, shape, seen, kind=kind)
+    return made
