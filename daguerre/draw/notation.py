@@ -212,15 +212,7 @@ def figure(
         Frame(s.path, word(s.title), s.members, scope=True, kind=kinds.get(s.path, ""))
         for s in inner
     )
-    arrows = [
-        Arrow(p, v.name, deterministic=_is_map(v)) for v in graph.variables for p in v.parents
-    ]
-    lagged = [
-        Arrow(lag.variable, v.name, deterministic=_is_map(v), label=_ago(lag.steps))
-        for v in graph.variables
-        for lag in v.lags
-    ]
-    return Figure(tuple(nodes), (*arrows, *lagged), (*plates, *boxes), title, graph=graph)
+    return Figure(tuple(nodes), tuple(_arrows(graph)), (*plates, *boxes), title, graph=graph)
 
 
 def named(name: str, kind: str = "", indices: Iterable[str] = ()) -> str:
@@ -252,12 +244,18 @@ def with_inference(figure: Figure, graph: Graph) -> Figure:
     """
     known = {node.name for node in figure.nodes}
     own = (node for node in _nodes(graph) if node.name not in known)
-    arrows = (
-        Arrow(parent, v.name, inference=True, deterministic=_is_map(v))
-        for v in graph.variables
-        for parent in v.parents
-    )
+    arrows = _arrows(graph, inference=True)
     return replace(figure, nodes=(*figure.nodes, *own), arrows=(*figure.arrows, *arrows))
+
+
+def _arrows(graph: Graph, *, inference: bool = False) -> Iterator[Arrow]:
+    """Make the arrows of a graph, those of one time slice first."""
+    for v in graph.variables:
+        for parent in v.parents:
+            yield Arrow(parent, v.name, inference, _is_map(v))
+    for v in graph.variables:
+        for lag in v.lags:
+            yield Arrow(lag.variable, v.name, inference, _is_map(v), label=_ago(lag.steps))
 
 
 def with_laws(

@@ -10,7 +10,7 @@ from daguerre.objectives.estimators import ENUMERATE, PATHWISE, STICK_THE_LANDIN
 from daguerre.objectives.kl_plan import KLPlan, late_parents
 from daguerre.objectives.rates import Rate, Rates
 from daguerre.objectives.schedules import Number, Schedule, show
-from daguerre.objectives.sides import conditional, expectation
+from daguerre.objectives.sides import conditional, expectation, repeated
 
 __all__ = ["drawn_how", "kl_latex", "kl_ledger", "kl_ratio_latex"]
 
@@ -95,7 +95,9 @@ def _family(plan: KLPlan, side: str, name: str) -> str:
 
 
 def _density(side: Joint, symbol: str, name: str) -> str:
-    parents = side.graph.parents(name)
+    variable = side.graph[name]
+    past = (f"{lag.variable}[t{-lag.steps:+d}]" for lag in variable.lags)
+    parents = [*variable.parents, *past]
     bar = f" | {', '.join(parents)}" if parents else ""
     return f"{symbol}({name}{bar})"
 
@@ -105,7 +107,10 @@ def kl_latex(plan: KLPlan, rates: Rates) -> str:
     of_a, of_b = plan.symbols
     q = {n: conditional(plan.a, n, plan.shapes.a, of_a) for n in plan.a.graph.names}
     p = {n: conditional(plan.b, n, plan.shapes.b, of_b) for n in plan.b.graph.names}
-    pairs = [(n, rf"\mathrm{{KL}}\left({q[n]} \,\Vert\, {p[n]}\right)") for n in plan.closed]
+    pairs = [
+        (n, rf"{_summed(plan.a, n)}\mathrm{{KL}}\left({q[n]} \,\Vert\, {p[n]}\right)")
+        for n in plan.closed
+    ]
     pairs += [(n, _latex(plan.a, q[n], n, sign="")) for n in plan.sampled_a]
     pairs += [(n, _latex(plan.b, p[n], n, sign="-")) for n in plan.sampled_b]
     terms = [_symbolic(term, rates.get(n, 1)) for n, term in pairs]
@@ -127,7 +132,9 @@ def kl_ratio_latex(plan: KLPlan) -> tuple[str, str]:
         (plan.b, plan.terms_b, plan.shapes.b, "p"),
         (plan.a, plan.terms_a, plan.shapes.a, "q"),
     ):
-        factors = [conditional(side, n, shapes, symbol) for n in terms]
+        factors = [
+            repeated(side, n, r"\prod") + conditional(side, n, shapes, symbol) for n in terms
+        ]
         sides.append(r"\, ".join(factors) or "1")
     return expectation(plan.a, plan.shapes.a, "q"), rf"\frac{{{sides[0]}}}{{{sides[1]}}}"
 
@@ -135,6 +142,11 @@ def kl_ratio_latex(plan: KLPlan) -> tuple[str, str]:
 def _latex(side: Joint, density: str, name: str, *, sign: str) -> str:
     argument = side.graph[name].inverts
     if argument is None:
-        return rf"{sign}\log {density}"
+        return rf"{sign}{_summed(side, name)}\log {density}"
     jacobian = rf"\frac{{\partial {label(name)}}}{{\partial {label(argument)}}}"
-    return rf"{'' if sign else '-'}\log\left|\det {jacobian}\right|"
+    summed = _summed(side, argument)
+    return rf"{'' if sign else '-'}{summed}\log\left|\det {jacobian}\right|"
+
+
+def _summed(side: Joint, name: str) -> str:
+    return repeated(side, name, r"\sum")

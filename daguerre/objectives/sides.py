@@ -8,14 +8,14 @@ from typing import NamedTuple
 
 from torch import nn
 
-from daguerre.draw.labels import label
+from daguerre.draw.labels import index, label
 from daguerre.graph import GraphError, InadmissibleError, Plate
 from daguerre.joint import Empirical, Joint
 from daguerre.model import Input, Model
 from daguerre.program import Program, Step
 from daguerre.scoring import DensityPlan, density_plan
 from daguerre.shapes import Shape, trace_shapes
-from daguerre.structure.recurrence import temporal
+from daguerre.structure.recurrence import TIME, temporal
 
 __all__ = [
     "PairShapes",
@@ -24,11 +24,13 @@ __all__ = [
     "conditional",
     "expectation",
     "in_step",
+    "indexed",
     "integrates_out",
     "letters",
     "modules_of",
     "needed",
     "pair_shapes",
+    "repeated",
     "sampled_sides",
     "shared_names",
 ]
@@ -239,24 +241,49 @@ def modules_of(*sides: Joint) -> tuple[nn.Module, ...]:
 
 def conditional(side: Joint, name: str, shapes: Mapping[str, Shape], symbol: str) -> str:
     r"""Write one factor: `q_\phi(z \mid x)`, or `p(z)` where there are no parameters."""
-    parents = [label(p) for p in side.graph.parents(name)]
-    index = {"p": r"_\theta", "q": r"_\phi"}[symbol]
+    parents = [indexed(side, p) for p in side.graph.parents(name)]
+    parents += [indexed(side, lag.variable, ago=lag.steps) for lag in side.graph[name].lags]
+    learned = {"p": r"_\theta", "q": r"_\phi"}[symbol]
     shape = shapes.get(name)
     fixed = not parents and (shape is None or not shape.learned)
     bar = rf" \mid {', '.join(parents)}" if parents else ""
-    return f"{symbol}{'' if fixed else index}({label(name)}{bar})"
+    return f"{symbol}{'' if fixed else learned}({indexed(side, name)}{bar})"
+
+
+def indexed(side: Joint, name: str, *, ago: int = 0) -> str:
+    """Write a variable with the indices of its plates, perhaps so many time slices ago."""
+    plates = side.program.plates.get(name, ())
+    indices = [index(Plate(plate)) for plate in plates if plate != TIME]
+    return label(name, [*indices, *[f"t{-ago:+d}" if ago else "t"] * (TIME in plates)])
+
+
+def repeated(side: Joint, name: str, sign: str) -> str:
+    r"""Write the sign of a sum or product over the plates of a variable, `\sum_{t=1}^{T} `."""
+    sizes = {plate.name: plate.size for plate in side.graph.plates}
+
+    def over(plate: str) -> str:
+        last = "T" if plate == TIME else sizes.get(plate) or label(plate.upper())
+        return f"{sign}_{{{index(Plate(plate))}=1}}^{{{last}}} "
+
+    return "".join(map(over, side.program.plates.get(name, ())))
 
 
 def expectation(side: Joint, shapes: Mapping[str, Shape], symbol: str) -> str:
     r"""Write what is averaged over, such as `p_{\mathrm{data}}(x)\, q_\phi(z \mid x)`."""
-    data = [label(n) for n in side.data]
+    data = [_whole(side, n) for n in side.data]
     factors = [rf"p_{{\mathrm{{data}}}}({', '.join(data)})"] if data else []
     factors += [
-        conditional(side, step.name, shapes, symbol)
+        repeated(side, step.name, r"\prod") + conditional(side, step.name, shapes, symbol)
         for step in needed(side).steps
         if step.variable.map == "stochastic" and step.name not in side.data
     ]
     return r"\, ".join(factors)
+
+
+def _whole(side: Joint, name: str) -> str:
+    """Write all values of a variable at once, `x_{1:T}`."""
+    plates = side.program.plates.get(name, ())
+    return label(name, ["1:T" if plate == TIME else r"\cdot" for plate in plates])
 
 
 def argument(side: Joint, name: str, mark: str = "", symbol: str = "p") -> str:

@@ -19,7 +19,7 @@ __all__ = ["density_over_time", "is_chain", "over_time", "slice_shapes"]
 
 def is_chain(joint: Joint) -> bool:
     """Whether a joint has parents in earlier time slices."""
-    return any(variable.lags for variable in joint.graph.variables)
+    return bool(joint.graph.adjacency.lagged)
 
 
 def slice_shapes(joint: Joint) -> dict[str, Shape]:

@@ -239,3 +239,21 @@ def test_what_holds_for_all_time_may_be_known_for_some_sequences():
     torch.manual_seed(0)
     free = bound.losses({"x": x.expand(1000, 3), "s": torch.full((1000,), NAN)})["model"]
     assert free.item() == pytest.approx((q_known - joint).item(), abs=1e-4)  # q is the posterior
+
+
+def test_words_and_formula_have_slices_and_lags():
+    loss = dg.elbo(chain(), smoother())
+    assert loss.explain().rows[0][1] == "KL(q(z | b, z[t-1]) || p(z | z[t-1]))"
+    formula = loss.latex()
+    assert r"p_{\mathrm{data}}(x_{1:T})" in formula
+    assert r"\prod_{t=1}^{T} q_\phi(z_{t} \mid b_{t}, z_{t-1})" in formula
+    assert r"\sum_{t=1}^{T} \mathrm{KL}\left(q_\phi(z_{t} \mid b_{t}, z_{t-1})" in formula
+    assert r"- \sum_{t=1}^{T} \log p_\theta(x_{t} \mid z_{t})" in formula
+
+
+def test_the_picture_has_the_lags_of_both_sides():
+    arrows = dg.elbo(chain(), smoother()).figure().arrows
+    loops = {(a.source, a.target, a.inference, a.label) for a in arrows if a.source == a.target}
+    assert loops == {
+        ("z", "z", False, "t - 1"), ("z", "z", True, "t - 1"), ("b", "b", True, "t + 1"),
+    }  # fmt: skip
