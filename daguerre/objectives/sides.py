@@ -280,7 +280,7 @@ def expectation(side: Joint, shapes: Mapping[str, Shape], symbol: str) -> str:
     return r"\, ".join(factors)
 
 
-def _whole(side: Joint, name: str) -> str:
+def _all_of(side: Joint, name: str) -> str:
     """Write all values of a variable at once, `x_{1:T}`."""
     plates = side.program.plates.get(name, ())
     return label(name, ["1:T" if plate == TIME else r"\cdot" for plate in plates])
