@@ -270,7 +270,7 @@ def repeated(side: Joint, name: str, sign: str) -> str:
 
 def expectation(side: Joint, shapes: Mapping[str, Shape], symbol: str) -> str:
     r"""Write what is averaged over, such as `p_{\mathrm{data}}(x)\, q_\phi(z \mid x)`."""
-    data = [_whole(side, n) for n in side.data]
+    data = [_all_of(side, n) for n in side.data]
     factors = [rf"p_{{\mathrm{{data}}}}({', '.join(data)})"] if data else []
     factors += [
         repeated(side, step.name, r"\prod") + conditional(side, step.name, shapes, symbol)
