@@ -50,9 +50,14 @@ CPD = Distribution | Tensor | nn.Module | Node[...] | Plated | Callable[..., Any
 class Call(nn.Module):
     """A CPD as a module: a function, a constant or another module, with the modules it uses."""
 
-    def __init__(self, function: Callable[..., Outcome], modules: Mapping[str, nn.Module]) -> None:
+    def __init__(
+        self,
+        function: Callable[..., Outcome],
+        modules: Mapping[str, nn.Module],
+        whole: Callable[..., Tensor] | None = None,
+    ) -> None:
         super().__init__()
-        self.function = function
+        self.function, self.whole = function, whole
         for name, module in modules.items():
             self.add_module(name, module)
         self.bound = tuple(modules)
@@ -61,8 +66,16 @@ class Call(nn.Module):
 
     def forward(self, *parents: Tensor) -> Outcome:
         """Return what the function returns for these values of the parents."""
+        return self.function(**self._taken(parents))
+
+    def over_time(self, *parents: Tensor) -> Tensor:
+        """Return what a recursion gives for all steps at once."""
+        assert self.whole is not None, "only a recursion that declares it"
+        return self.whole(**self._taken(parents))
+
+    def _taken(self, parents: tuple[Tensor, ...]) -> dict[str, Any]:
         modules = {name: self._modules[name] for name in self.bound}
-        return self.function(**dict(zip(self.order, parents, strict=True)), **modules)
+        return {**dict(zip(self.order, parents, strict=True)), **modules}
 
 
 class Constant(nn.Module):
@@ -140,7 +153,8 @@ class Composed(Model):
                 return base[variable.name]
             lags = lags_of_cpd(cpd) if variable.lags else ()
             past = tuple(Past(x.variable, x.steps, partial(start_of, cpd, x)) for x in lags)
-            return Step(variable, cpd, place_of_cpd(cpd), past)
+            whole = cpd.over_time if isinstance(cpd, Call) and cpd.whole is not None else None
+            return Step(variable, cpd, place_of_cpd(cpd), past, whole=whole)
 
         return tuple(step(v) for v in self.graph.variables)
 
@@ -305,7 +319,7 @@ def read_cpd(name: str, cpd: CPD | Input) -> Read:
         case Conditional():
             return Variable(name, cpd.parents), cpd
         case Node():
-            return cpd.variable(name), _module(name, cpd.function, cpd.modules)
+            return cpd.variable(name), _module(name, cpd.function, cpd.modules, cpd.whole)
         case nn.Module():
             return variable_of(name, cpd, name), cpd
         case _ if callable(cpd):
@@ -314,12 +328,17 @@ def read_cpd(name: str, cpd: CPD | Input) -> Read:
 
 
 def _module(
-    name: str, function: Callable[..., Outcome], modules: Mapping[str, nn.Module]
+    name: str,
+    function: Callable[..., Outcome],
+    modules: Mapping[str, nn.Module],
+    whole: Callable[..., Tensor] | None = None,
 ) -> nn.Module:
     if isinstance(function, nn.Module):
         return function
     _refuse_outside(name, function)
-    return Call(function, modules)
+    if whole is not None:
+        _refuse_outside(name, whole)
+    return Call(function, modules, whole)
 
 
 def _refuse_learned(name: str, constant: Outcome) -> None:

@@ -77,8 +77,9 @@ class Node(Generic[P]):
         of: str | None = None,
         modules: Mapping[str, nn.Module] | None = None,
         constant: Transform | None = None,
+        whole: Callable[..., Tensor] | None = None,
     ) -> None:
-        self.function, self.of, self.constant = function, of, constant
+        self.function, self.of, self.constant, self.whole = function, of, constant, whole
         self.map: Map = map_
         self.modules = dict(modules or {})
         self.place = place_of(function)
@@ -96,6 +97,8 @@ class Node(Generic[P]):
                     f" not take{hint}"
                 )
         parents = tuple(p for p in parents if p not in self.modules)
+        if self.whole is not None:
+            check_whole(name, self.function, self.whole)
         if self.of is not None:
             parents = tuple(dict.fromkeys((self.of, *parents)))
         return replace(read, parents=parents, map=self.map, inverts=self.of)
@@ -175,11 +178,72 @@ def rv(function: Callable[Concatenate[Any, P], Distribution], **modules: nn.Modu
     return Node(function, "stochastic", modules=modules)
 
 
+@overload
 def deterministic(
-    function: Callable[Concatenate[Any, P], Tensor], **modules: nn.Module
-) -> Node[P]:
-    """Declare a deterministic variable: the CPD is a Dirac, the function returns a Tensor."""
-    return Node(function, "deterministic", modules=modules)
+    function: Callable[Concatenate[Any, P], Tensor],
+    *,
+    over_time: Callable[..., Tensor] | None = None,
+    **modules: nn.Module,
+) -> Node[P]: ...
+@overload
+def deterministic(
+    *, over_time: Callable[..., Tensor] | None = None, **modules: nn.Module
+) -> Callable[[Callable[Concatenate[Any, P], Tensor]], Node[P]]: ...
+def deterministic(
+    function: Callable[..., Tensor] | None = None,
+    *,
+    over_time: Callable[..., Tensor] | None = None,
+    **modules: nn.Module,
+) -> Any:
+    """Declare a deterministic variable: the CPD is a Dirac, the function returns a Tensor.
+
+    Args:
+        function: The map. As a decorator it turns a method into that.
+        over_time: Where the map is a recursion, $h_t = f(h_{t-1}, x_t)$ with a lag on itself, the
+            same for all steps at once, such as `nn.LSTM` for `nn.LSTMCell`. It takes the same
+            parameters: what stands in for the map before the first step, `[n, *event]`, and
+            whatever else the map takes for all steps, `[n, T, *event]`. It returns
+            `[n, T, *event]`, and is used where all of that is known.
+        modules: Modules to register and train, by the parameter that they are bound to.
+
+    Raises:
+        GraphError: `over_time` takes other parameters than the map, which must have a lag of one
+            step on itself.
+
+    Example:
+        >>> import daguerre as dg
+        >>> total = dg.deterministic(
+        ...     lambda x, before=dg.lag("s", init=0.0): before + x,
+        ...     over_time=lambda x, before: before[:, None] + x.cumsum(1),
+        ... )
+        >>> p = dg.model(x=torch.distributions.Normal(0.0, 1.0), s=total)
+        >>> p.sample(given={"x": torch.tensor([[1.0, 2.0, 3.0]])})["s"]
+        tensor([[1., 3., 6.]])
+    """
+    if function is None:
+        return partial(deterministic, over_time=over_time, **modules)
+    return Node(function, "deterministic", modules=modules, whole=over_time)
+
+
+def check_whole(name: str, function: Callable[..., object], whole: Callable[..., object]) -> None:
+    """Refuse a form for all steps at once that is none of a recursion.
+
+    Raises:
+        GraphError: Other parameters than those of the recursion; none of them is the variable
+            one step before, or after.
+    """
+    own = [one for one in lags_of(function).values() if one.variable == name]
+    if [abs(one.steps) for one in own] != [1]:
+        raise GraphError(
+            f"{name}: over_time gives all steps of a recursion at once, so {name} has one lag on"
+            f" itself, of one step: before=dg.lag({name!r}, init=...)"
+        )
+    expected, came = inspect.signature(function).parameters, inspect.signature(whole).parameters
+    if [*expected] != [*came]:
+        raise GraphError(
+            f"{name}: over_time takes the parameters of the map, ({', '.join(expected)}), not"
+            f" ({', '.join(came)})"
+        )
 
 
 @overload
@@ -362,7 +426,8 @@ class Model(nn.Module):
             return Step(variable, None, "input")
         lags = lags_of(node.function).values() if variable.lags else ()
         past = tuple(Past(x.variable, x.steps, partial(started, x.init, self)) for x in lags)
-        return Step(variable, getattr(self, name), node.place, past)
+        whole = None if node.whole is None else MethodType(node.whole, self)
+        return Step(variable, getattr(self, name), node.place, past, whole=whole)
 
     def inputs(self) -> dict[str, Input]:
         """Return the declared inputs."""

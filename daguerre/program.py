@@ -52,6 +52,8 @@ class Step:
         place: Where the CPD was declared.
         past: What its lagged parents are, in the order of the CPD.
         repeat: How it repeats in plates and time; None in a program without.
+        whole: What its CPD gives for all time slices at once, of what it takes in all of them;
+            None where it is not declared.
         name: The variable's name.
         arguments: The parents that the CPD is called with: all but one that a bijection maps.
         is_root: Whether the CPD returns one event, which is expanded to the batch.
@@ -62,6 +64,7 @@ class Step:
     place: str = ""
     past: tuple[Past, ...] = ()
     repeat: Repeat | None = None
+    whole: Callable[..., Tensor] | None = None
     name: str = field(init=False)
     arguments: tuple[str, ...] = field(init=False)
     is_root: bool = field(init=False)

@@ -170,7 +170,7 @@ class Repeat:
         ahead = any(one.steps < 0 for one in past)
         found = [sizes.aligned(values[n], self.taken[n], self.plates) for n in names]
         found += [
-            self._shifted(values[one.variable], one, start, sizes)
+            self.shifted(values[one.variable], one, start, sizes)
             for one, start in zip(past, starts, strict=True)
         ]
         if laws:
@@ -206,22 +206,20 @@ class Repeat:
 
         return combined([*laws, *([] if rest is None else [rest])], join)
 
-    def slices(self, value: Tensor, name: str, sizes: Sizes) -> Sequence[Tensor]:
-        """Return what the CPD takes of a variable in each time slice, rows like any others."""
-        if TIME not in self.taken[name]:
-            return [sizes.aligned(value, self.taken[name], self.inner)] * sizes.of[TIME]
+    def by_time(self, value: Tensor, sizes: Sizes) -> Tensor:
+        """View the rows of all time slices as `[T, rows of one, *event]`."""
         dim = len(self.plates)
-        split = sizes.split(sizes.aligned(value, self.taken[name], self.plates), self.plates)
-        return [one.flatten(0, dim) for one in split.unbind(dim)]
+        return sizes.split(value, self.plates).movedim(dim, 0).flatten(1, dim + 1)
 
-    def stacked(self, slices: Sequence[Tensor], sizes: Sizes) -> Tensor:
-        """Return the rows of all time slices."""
-        within, dim = sizes.without_time(), len(self.plates)
-        split = [within.split(one, self.inner) for one in slices]
-        return torch.stack(split, dim).flatten(0, dim + 1)
+    def over_time(self, slices: Tensor, sizes: Sizes) -> Tensor:
+        """Arrange time slices `[T, rows of one, *event]` as the rows of all."""
+        dim, inner = len(self.plates), [sizes.of[plate] for plate in self.inner]
+        copies = slices.shape[1] // max(sizes.without_time().rows(self.inner), 1)
+        split = slices.unflatten(1, (copies, *inner, sizes.n))
+        return split.movedim(0, dim).flatten(0, dim + 1)
 
-    def _shifted(self, value: Tensor, past: Past, start: object, sizes: Sizes) -> Tensor:
-        """Return the values of a lagged parent for all slices; `start` where there is none."""
+    def shifted(self, value: Tensor, past: Past, start: object, sizes: Sizes) -> Tensor:
+        """Return the rows of a lagged parent for all slices; `start` where there is none."""
         split = sizes.split(
             sizes.aligned(value, self.taken[past.variable], self.plates), self.plates
         )

@@ -15,10 +15,10 @@ from torch.distributions import Distribution, Transform
 
 from daguerre.families import surprisal
 from daguerre.graph import Graph, GraphError, InadmissibleError
+from daguerre.loops import recur
 from daguerre.program import Outcome, Program, Step, Trace, Values, misfit, realise
 from daguerre.repeats import Sizes
 from daguerre.rows import as_copies, tile
-from daguerre.running import recur
 from daguerre.structure.recurrence import Block, blocks, upstream
 
 __all__ = [

@@ -23,6 +23,7 @@ LAYERS = (  # low to high; a module may import from lower layers, and from its o
     {"cpds", "lags", "rows", "structure"},
     {"abduction", "draw", "repeats"},
     {"program"},
+    {"loops"},
     {"running"},
     {"locate", "scoring"},
     {"shapes", "queries"},

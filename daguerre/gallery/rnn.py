@@ -53,7 +53,11 @@ class GRU(Characters):
         super().__init__(letters, hidden)
         self.cell = nn.GRUCell(hidden, hidden)
 
-    @dg.deterministic
+    def all_h(self, before: Tensor, last: Tensor) -> Tensor:
+        """Return the units of all steps at once."""
+        return dg.nn.over_time(self.cell, self.embed(last.long()), before)
+
+    @dg.deterministic(over_time=all_h)
     def h(
         self,
         before: Tensor = dg.lag("h", init=lambda self: self.zeros(self.hidden)),
@@ -82,7 +86,11 @@ class LSTM(Characters):
         super().__init__(letters, hidden)
         self.cell = nn.LSTMCell(hidden, hidden)
 
-    @dg.deterministic
+    def all_states(self, before: Tensor, last: Tensor) -> Tensor:
+        """Return the states of all steps at once."""
+        return dg.nn.over_time(self.cell, self.embed(last.long()), before)
+
+    @dg.deterministic(over_time=all_states)
     def state(
         self,
         before: Tensor = dg.lag("state", init=lambda self: self.zeros(2 * self.hidden)),

@@ -23,6 +23,7 @@ from torch.distributions import (
 from daguerre.discrete import draw_state, state_log_probs, states
 from daguerre.graph import InadmissibleError
 from daguerre.joint import Joint
+from daguerre.loops import recur
 from daguerre.objectives.estimators import Enumerate, Estimator, Pathwise, Relaxed
 from daguerre.objectives.objective import Round
 from daguerre.objectives.schedules import at_step
@@ -40,7 +41,6 @@ from daguerre.program import (
 )
 from daguerre.repeats import Sizes
 from daguerre.rows import as_copies, is_missing, tile
-from daguerre.running import recur
 from daguerre.scoring import negative_log_density
 from daguerre.structure.recurrence import TIME, Block
 

@@ -207,18 +207,6 @@ def test_a_fit_of_a_chain_lowers_its_cost():
     assert losses[-8:].mean() < losses[:8].mean() - 1
 
 
-@pytest.mark.filterwarnings("ignore:.torch.jit.script_method:DeprecationWarning")  # torch's own
-def test_a_compiled_step_is_the_eager_one():
-    x, found = chain().sample(4, t=3)["x"], []
-    for compiled in (False, True):
-        p, q = chain(), smoother()
-        loss = dg.elbo(p, q, partial=["x"])
-        step = dg.train.Step(loss, optimizer=dg.Adam(1e-2), compile=compiled)
-        torch.manual_seed(0)
-        found.append([step({"x": x}).item() for _ in range(3)])
-    assert found[0] == pytest.approx(found[1], rel=1e-4)
-
-
 def test_what_holds_for_all_time_may_be_known_for_some_sequences():
     """Its prior counts whether or not a row knows it: against the exact joint and evidence."""
     time = dg.Plate("t")

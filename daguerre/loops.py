@@ -1,0 +1,281 @@
+"""Variables that feed each other through time: run slice by slice, or all slices at once.
+
+A recursion always runs from its own first slice on, which is the last one of each sequence where
+it looks ahead. In compiled code its body becomes one `scan`, so that the code, and the time to
+compile it, do not grow with the number of slices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch._higher_order_ops.scan import scan
+from torch.distributions import Distribution
+
+from daguerre.graph import GraphError
+from daguerre.lags import Past, Start
+from daguerre.program import Outcome, Step, Values
+from daguerre.repeats import Sizes, check_end, laws_of
+from daguerre.rows import tile
+from daguerre.structure.recurrence import TIME
+
+__all__ = ["Realise", "recur"]
+
+Realise = Callable[[Step, Outcome, Values, int], Tensor]
+Made = Mapping[str, Sequence[Tensor]]
+
+
+def recur(
+    steps: Sequence[Step], direction: int, values: Values, sizes: Sizes, value_of: Realise
+) -> dict[str, Tensor]:
+    """Run variables that feed each other through time.
+
+    Args:
+        steps: Their steps, parents of the same slice first.
+        direction: 1 from the first slice on, -1 from the last one back.
+        values: Rows of what they depend on beside each other.
+        sizes: How many there are of what repeats.
+        value_of: Makes rows of one slice of what a CPD gave.
+
+    Returns:
+        Rows of each.
+    """
+    names = frozenset(step.name for step in steps)
+    turn = _Turn.of(direction, sizes)
+    parts = [_Part.of(step, values, names, turn) for step in steps]
+    if len(parts) == 1 and steps[0].whole is not None and not torch.compiler.is_compiling():
+        return {steps[0].name: parts[0].joined(parts[0].at_once(steps[0].whole), turn)}
+    made = _run(parts, sizes.of[TIME], value_of)
+    return {part.name: part.joined(made[part.name], turn) for part in parts}
+
+
+class _Turn(NamedTuple):
+    """The order of the slices in which a recursion runs; it is its own inverse.
+
+    Attributes:
+        sizes: How many there are of what repeats.
+        back: Whether it runs from the last slice of each sequence to the first.
+        ends: The number of slices of each example, `[n]`; None where all have all of them.
+    """
+
+    sizes: Sizes
+    back: bool
+    ends: Tensor | None
+
+    @classmethod
+    def of(cls, direction: int, sizes: Sizes) -> _Turn:
+        """Read off when each sequence ends."""
+        back = direction < 0
+        return cls(sizes, back, None if not back or sizes.active is None else sizes.active.sum(0))
+
+    def __call__(self, slices: Tensor) -> Tensor:
+        """Reorder slices `[T, rows, *event]`; those beyond the end of a sequence stay there."""
+        if not self.back:
+            return slices
+        if self.ends is None:
+            return slices.flip(0)
+        count, rows = slices.shape[:2]
+        places = torch.arange(count, device=slices.device)[:, None]
+        places = (tile(self.ends, rows) - 1 - places) % count
+        return slices.take_along_dim(places.reshape(count, rows, *[1] * (slices.dim() - 2)), 0)
+
+
+class _Argument(NamedTuple):
+    """What a CPD takes of one parent.
+
+    Attributes:
+        name: The parent.
+        ago: How many slices before, in the order of the recursion.
+        known: Its rows in each slice `[T, rows, *event]`; None where they are made in the loop.
+        still: Its rows, where they are the same in all slices.
+        start: What stands in for it before the first slice.
+    """
+
+    name: str
+    ago: int = 0
+    known: Tensor | None = None
+    still: Tensor | None = None
+    start: Start = 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """One variable of a recursion.
+
+    Attributes:
+        step: Its step.
+        arguments: What its CPD takes, in its order.
+        laws: The law of each slice that has one instead of the CPD, the first slice first.
+        sizes: How many there are of what repeats within a slice.
+        count: The number of slices.
+    """
+
+    step: Step
+    arguments: tuple[_Argument, ...]
+    laws: tuple[Distribution, ...]
+    sizes: Sizes
+    count: int
+
+    @classmethod
+    def of(cls, step: Step, values: Values, names: frozenset[str], turn: _Turn) -> _Part:
+        """Cut what is known into slices, in the order of the recursion."""
+        repeat, sizes = step.repeat, turn.sizes
+        assert repeat is not None, "a program with time says how its variables repeat"
+        starts = [past.start() for past in step.past]
+
+        def same(name: str) -> _Argument:
+            if name in names:
+                return _Argument(name)
+            if TIME not in repeat.taken[name]:
+                return _Argument(
+                    name, still=sizes.aligned(values[name], repeat.taken[name], repeat.inner)
+                )
+            rows = sizes.aligned(values[name], repeat.taken[name], repeat.plates)
+            return _Argument(name, known=turn(repeat.by_time(rows, sizes)))
+
+        def other(past: Past, start: Start) -> _Argument:
+            if past.variable not in names:
+                rows = repeat.shifted(values[past.variable], past, start, sizes)
+                return _Argument(past.variable, known=turn(repeat.by_time(rows, sizes)))
+            if past.steps < 0 and sizes.active is not None:
+                check_end(past, start)
+            return _Argument(past.variable, abs(past.steps), start=start)
+
+        arguments = [same(name) for name in step.arguments]
+        arguments += [other(past, start) for past, start in zip(step.past, starts, strict=True)]
+        laws = laws_of(step.past, starts)
+        return cls(step, tuple(arguments), laws, sizes.without_time(), sizes.of[TIME])
+
+    @property
+    def name(self) -> str:
+        """The variable."""
+        return self.step.name
+
+    @property
+    def inner(self) -> tuple[str, ...]:
+        """Its plates within a slice."""
+        assert self.step.repeat is not None
+        return self.step.repeat.inner
+
+    @property
+    def known(self) -> list[Tensor]:
+        """The slices `[T, rows, *event]` of each argument that is known."""
+        return [one.known for one in self.arguments if one.known is not None]
+
+    @property
+    def reach(self) -> int:
+        """How many slices at the beginning are not like all later ones."""
+        return max([len(self.laws), *(one.ago for one in self.arguments)])
+
+    def value(self, i: int, known: Sequence[Tensor], made: Made, value_of: Realise) -> Tensor:
+        """Make rows of slice i, given slice i of what is known and all slices made before."""
+        rows = self.sizes.rows(self.inner)
+        if i < len(self.laws):
+            law = self.laws[i]
+            return value_of(self.step, law.expand(torch.Size((rows, *law.batch_shape))), {}, rows)
+        of_known = iter(known)
+        found = [self._found(i, one, of_known, made) for one in self.arguments]
+        rows = max([rows, *map(len, found)])
+        mapped = dict(zip(self.step.arguments, found, strict=False))
+        return value_of(self.step, self.step.called(found, {}, rows), mapped, rows)
+
+    def _found(self, i: int, one: _Argument, known: Iterator[Tensor], made: Made) -> Tensor:
+        if one.still is not None:
+            return one.still
+        if one.known is not None:
+            return next(known)
+        if i < one.ago:
+            return self._start(one, self.sizes.rows(self.inner))
+        assert self.step.repeat is not None
+        taken = [plate for plate in self.step.repeat.taken[one.name] if plate != TIME]
+        return self.sizes.aligned(made[one.name][i - one.ago], taken, self.inner)
+
+    def _start(self, one: _Argument, rows: int) -> Tensor:
+        start = torch.as_tensor(one.start)
+        return start.expand(rows, *start.shape)
+
+    def at_once(self, whole: Callable[..., Tensor]) -> Tensor:
+        """Make all slices `[T, rows, *event]` of a map that says them at once.
+
+        Raises:
+            GraphError: It returned something else than one value per row and slice.
+        """
+        count = self.count
+        rows = max([self.sizes.rows(self.inner), *(one.shape[1] for one in self.known)])
+
+        def of(one: _Argument) -> Tensor:
+            if one.ago:
+                return self._start(one, rows)
+            if one.known is None:
+                assert one.still is not None
+                return tile(one.still, rows).unsqueeze(1).expand(-1, count, *one.still.shape[1:])
+            return tile(one.known.transpose(0, 1), rows)
+
+        made = whole(*map(of, self.arguments))
+        if not isinstance(made, Tensor) or made.shape[:2] != (rows, count):
+            came = list(made.shape) if isinstance(made, Tensor) else type(made).__name__
+            raise GraphError(
+                f"{self.step}: its over_time returned {came}; expected one value for each row and"
+                f" step, [{rows}, {count}, ...], as its CPD gives them step by step"
+            )
+        return made.transpose(0, 1)
+
+    def joined(self, slices: Tensor, turn: _Turn) -> Tensor:
+        """Arrange slices `[T, rows, *event]` in the order of the recursion as rows."""
+        assert self.step.repeat is not None
+        return self.step.repeat.over_time(turn(slices), turn.sizes)
+
+
+def _run(parts: Sequence[_Part], count: int, value_of: Realise) -> dict[str, Tensor]:
+    """Make the slices `[T, rows, *event]` of each variable, in the order of the recursion."""
+    reach = max(part.reach for part in parts)
+    head = min(reach, count) if torch.compiler.is_compiling() else count
+    known = [[slices[:head].unbind(0) for slices in part.known] for part in parts]
+    made: dict[str, list[Tensor]] = {part.name: [] for part in parts}
+    for i in range(head):
+        for part, slices in zip(parts, known, strict=True):
+            made[part.name].append(part.value(i, [one[i] for one in slices], made, value_of))
+    first = {part.name: _as_many(part, made) for part in parts}
+    if head == count:
+        return {name: torch.stack(slices) for name, slices in first.items()}
+    later = _scanned(parts, first, reach, value_of)
+    return {name: torch.cat((torch.stack(first[name]), later[name])) for name in first}
+
+
+def _as_many(part: _Part, made: Made) -> list[Tensor]:
+    """Repeat slices for the copies that only later ones come in."""
+    copies = max(
+        len(slices[-1]) // max(part.sizes.rows(part.inner), 1) for slices in made.values()
+    )
+    return [tile(one, copies * part.sizes.rows(part.inner)) for one in made[part.name]]
+
+
+def _scanned(
+    parts: Sequence[_Part], first: Made, reach: int, value_of: Realise
+) -> dict[str, Tensor]:
+    """Make the slices after the first ones, each from as many before as any CPD looks back."""
+
+    def body(
+        recent: list[list[Tensor]], at: tuple[Tensor, list[list[Tensor]]]
+    ) -> tuple[list[list[Tensor]], list[Tensor]]:
+        made = {part.name: [*slices] for part, slices in zip(parts, recent, strict=True)}
+        for part, known in zip(parts, at[1], strict=True):
+            made[part.name].append(part.value(reach, known, made, value_of))
+        kept = [[_own(one) for one in made[part.name][1:]] for part in parts]
+        return kept, [_own(made[part.name][-1]) for part in parts]
+
+    start = [[_own(one) for one in first[part.name]] for part in parts]
+    known = [[slices[reach:] for slices in part.known] for part in parts]
+    count = parts[0].count - reach
+    places = torch.arange(count, device=start[0][0].device)
+    _, made = scan(body, start, (places, known))
+    return {part.name: slices for part, slices in zip(parts, made, strict=True)}
+
+
+def _own(value: Tensor) -> Tensor:
+    """Return a tensor that shares no memory, as what a scan hands on must not."""
+    return value.clone(memory_format=torch.contiguous_format)
