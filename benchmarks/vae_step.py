@@ -17,6 +17,8 @@ from report import circumstances, disagreement, race_table
 
 __all__ = ["main"]
 
+VAES = ("small", "large")
+
 
 def main() -> None:
     """Race, check, print."""
@@ -35,7 +37,7 @@ def main() -> None:
 
 def _arguments() -> Namespace:
     parser = ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--problem", nargs="+", choices=PROBLEMS, default=[*PROBLEMS])
+    parser.add_argument("--problem", nargs="+", choices=VAES, default=[*VAES])
     parser.add_argument("--contestant", nargs="+", choices=CONTESTANTS, default=[*CONTESTANTS])
     parser.add_argument("--rounds", type=int, default=Plan.rounds)
     return parser.parse_args()

@@ -14,7 +14,7 @@ from importlib.metadata import version
 from time import perf_counter
 from typing import TextIO
 
-from contestants import CONTESTANTS, Step
+from contestants import Step, of
 from problem import PROBLEMS
 
 __all__ = ["main"]
@@ -24,7 +24,7 @@ def main() -> None:
     """Set up, say so, and serve."""
     name, problem = sys.argv[1:]
     answers = _own_stdout()
-    contestant = CONTESTANTS[name]
+    contestant = of(problem)[name]
     make = contestant.load()
     start = perf_counter()
     step = make(PROBLEMS[problem])

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch._higher_order_ops.scan import scan
 from torch.distributions import Distribution
 
+from daguerre.families import combined
 from daguerre.graph import GraphError
 from daguerre.lags import Past, Start
 from daguerre.program import Outcome, Step, Values
@@ -23,15 +24,33 @@ from daguerre.repeats import Sizes, check_end, laws_of
 from daguerre.rows import tile
 from daguerre.structure.recurrence import TIME
 
-__all__ = ["Realise", "recur"]
+__all__ = ["Realise", "Run", "recur"]
 
 Realise = Callable[[Step, Outcome, Values, int], Tensor]
 Made = Mapping[str, Sequence[Tensor]]
 
 
+class Run(NamedTuple):
+    """What a recursion made.
+
+    Attributes:
+        values: Rows of each variable.
+        laws: The distribution of all slices of a stochastic one, as far as it has been kept.
+    """
+
+    values: dict[str, Tensor]
+    laws: dict[str, Distribution]
+
+
 def recur(
-    steps: Sequence[Step], direction: int, values: Values, sizes: Sizes, value_of: Realise
-) -> dict[str, Tensor]:
+    steps: Sequence[Step],
+    direction: int,
+    values: Values,
+    sizes: Sizes,
+    value_of: Realise,
+    *,
+    keep: bool = False,
+) -> Run:
     """Run variables that feed each other through time.
 
     Args:
@@ -40,17 +59,20 @@ def recur(
         values: Rows of what they depend on beside each other.
         sizes: How many there are of what repeats.
         value_of: Makes rows of one slice of what a CPD gave.
-
-    Returns:
-        Rows of each.
+        keep: Whether to keep the distributions that the slices were drawn from, where that costs
+            no second look at them.
     """
     names = frozenset(step.name for step in steps)
     turn = _Turn.of(direction, sizes)
     parts = [_Part.of(step, values, names, turn) for step in steps]
     if len(parts) == 1 and steps[0].whole is not None and not torch.compiler.is_compiling():
-        return {steps[0].name: parts[0].joined(parts[0].at_once(steps[0].whole), turn)}
-    made = _run(parts, sizes.of[TIME], value_of)
-    return {part.name: part.joined(made[part.name], turn) for part in parts}
+        return Run({steps[0].name: parts[0].joined(parts[0].at_once(steps[0].whole), turn)}, {})
+    made, outcomes = _run(parts, sizes.of[TIME], value_of)
+    laws = {part.name: part.law(outcomes[part.name], turn) for part in parts if keep}
+    return Run(
+        {part.name: part.joined(made[part.name], turn) for part in parts},
+        {name: law for name, law in laws.items() if law is not None},
+    )
 
 
 class _Turn(NamedTuple):
@@ -81,7 +103,8 @@ class _Turn(NamedTuple):
         count, rows = slices.shape[:2]
         places = torch.arange(count, device=slices.device)[:, None]
         places = (tile(self.ends, rows) - 1 - places) % count
-        return slices.take_along_dim(places.reshape(count, rows, *[1] * (slices.dim() - 2)), 0)
+        places = places * rows + torch.arange(rows, device=slices.device)
+        return slices.flatten(0, 1).index_select(0, places.flatten()).unflatten(0, (count, rows))
 
 
 class _Argument(NamedTuple):
@@ -90,6 +113,7 @@ class _Argument(NamedTuple):
     Attributes:
         name: The parent.
         ago: How many slices before, in the order of the recursion.
+        plates: Its plates within a slice.
         known: Its rows in each slice `[T, rows, *event]`; None where they are made in the loop.
         still: Its rows, where they are the same in all slices.
         start: What stands in for it before the first slice.
@@ -97,6 +121,7 @@ class _Argument(NamedTuple):
 
     name: str
     ago: int = 0
+    plates: tuple[str, ...] = ()
     known: Tensor | None = None
     still: Tensor | None = None
     start: Start = 0.0
@@ -112,6 +137,7 @@ class _Part:
         laws: The law of each slice that has one instead of the CPD, the first slice first.
         sizes: How many there are of what repeats within a slice.
         count: The number of slices.
+        inner: Its plates within a slice.
     """
 
     step: Step
@@ -119,6 +145,7 @@ class _Part:
     laws: tuple[Distribution, ...]
     sizes: Sizes
     count: int
+    inner: tuple[str, ...]
 
     @classmethod
     def of(cls, step: Step, values: Values, names: frozenset[str], turn: _Turn) -> _Part:
@@ -127,9 +154,12 @@ class _Part:
         assert repeat is not None, "a program with time says how its variables repeat"
         starts = [past.start() for past in step.past]
 
+        def inner(name: str) -> tuple[str, ...]:
+            return tuple(plate for plate in repeat.taken[name] if plate != TIME)
+
         def same(name: str) -> _Argument:
             if name in names:
-                return _Argument(name)
+                return _Argument(name, 0, inner(name))
             if TIME not in repeat.taken[name]:
                 return _Argument(
                     name, still=sizes.aligned(values[name], repeat.taken[name], repeat.inner)
@@ -143,23 +173,18 @@ class _Part:
                 return _Argument(past.variable, known=turn(repeat.by_time(rows, sizes)))
             if past.steps < 0 and sizes.active is not None:
                 check_end(past, start)
-            return _Argument(past.variable, abs(past.steps), start=start)
+            return _Argument(past.variable, abs(past.steps), inner(past.variable), start=start)
 
         arguments = [same(name) for name in step.arguments]
         arguments += [other(past, start) for past, start in zip(step.past, starts, strict=True)]
         laws = laws_of(step.past, starts)
-        return cls(step, tuple(arguments), laws, sizes.without_time(), sizes.of[TIME])
+        within = sizes.without_time()
+        return cls(step, tuple(arguments), laws, within, sizes.of[TIME], repeat.inner)
 
     @property
     def name(self) -> str:
         """The variable."""
         return self.step.name
-
-    @property
-    def inner(self) -> tuple[str, ...]:
-        """Its plates within a slice."""
-        assert self.step.repeat is not None
-        return self.step.repeat.inner
 
     @property
     def known(self) -> list[Tensor]:
@@ -171,17 +196,24 @@ class _Part:
         """How many slices at the beginning are not like all later ones."""
         return max([len(self.laws), *(one.ago for one in self.arguments)])
 
-    def value(self, i: int, known: Sequence[Tensor], made: Made, value_of: Realise) -> Tensor:
-        """Make rows of slice i, given slice i of what is known and all slices made before."""
+    def value(
+        self, i: int, known: Sequence[Tensor], made: Made, value_of: Realise
+    ) -> tuple[Tensor, Outcome]:
+        """Make rows of slice i, given slice i of what is known and all slices made before.
+
+        Returns:
+            The rows, and what they were made of.
+        """
         rows = self.sizes.rows(self.inner)
         if i < len(self.laws):
-            law = self.laws[i]
-            return value_of(self.step, law.expand(torch.Size((rows, *law.batch_shape))), {}, rows)
+            law = self.laws[i].expand(torch.Size((rows, *self.laws[i].batch_shape)))
+            return value_of(self.step, law, {}, rows), law
         of_known = iter(known)
         found = [self._found(i, one, of_known, made) for one in self.arguments]
         rows = max([rows, *map(len, found)])
         mapped = dict(zip(self.step.arguments, found, strict=False))
-        return value_of(self.step, self.step.called(found, {}, rows), mapped, rows)
+        outcome = self.step.called(found, {}, rows)
+        return value_of(self.step, outcome, mapped, rows), outcome
 
     def _found(self, i: int, one: _Argument, known: Iterator[Tensor], made: Made) -> Tensor:
         if one.still is not None:
@@ -190,9 +222,7 @@ class _Part:
             return next(known)
         if i < one.ago:
             return self._start(one, self.sizes.rows(self.inner))
-        assert self.step.repeat is not None
-        taken = [plate for plate in self.step.repeat.taken[one.name] if plate != TIME]
-        return self.sizes.aligned(made[one.name][i - one.ago], taken, self.inner)
+        return self.sizes.aligned(made[one.name][i - one.ago], one.plates, self.inner)
 
     def _start(self, one: _Argument, rows: int) -> Tensor:
         start = torch.as_tensor(one.start)
@@ -229,21 +259,38 @@ class _Part:
         assert self.step.repeat is not None
         return self.step.repeat.over_time(turn(slices), turn.sizes)
 
+    def law(self, outcomes: Sequence[Outcome], turn: _Turn) -> Distribution | None:
+        """Join the distributions of all slices; None where they are not of one kind and shape."""
+        laws = [outcome for outcome in outcomes if isinstance(outcome, Distribution)]
+        if len(laws) < self.count or len({law.batch_shape for law in laws}) > 1:
+            return None
+        return combined(laws, lambda parameters: self.joined(torch.stack(parameters), turn))
 
-def _run(parts: Sequence[_Part], count: int, value_of: Realise) -> dict[str, Tensor]:
-    """Make the slices `[T, rows, *event]` of each variable, in the order of the recursion."""
+
+def _run(
+    parts: Sequence[_Part], count: int, value_of: Realise
+) -> tuple[dict[str, Tensor], dict[str, list[Outcome]]]:
+    """Make the slices of each variable, in the order of the recursion.
+
+    Returns:
+        Their values `[T, rows, *event]`, and what they were made of, as far as that is kept.
+    """
     reach = max(part.reach for part in parts)
     head = min(reach, count) if torch.compiler.is_compiling() else count
     known = [[slices[:head].unbind(0) for slices in part.known] for part in parts]
     made: dict[str, list[Tensor]] = {part.name: [] for part in parts}
+    outcomes: dict[str, list[Outcome]] = {part.name: [] for part in parts}
     for i in range(head):
         for part, slices in zip(parts, known, strict=True):
-            made[part.name].append(part.value(i, [one[i] for one in slices], made, value_of))
+            value, outcome = part.value(i, [one[i] for one in slices], made, value_of)
+            made[part.name].append(value)
+            outcomes[part.name].append(outcome)
     first = {part.name: _as_many(part, made) for part in parts}
-    if head == count:
-        return {name: torch.stack(slices) for name, slices in first.items()}
-    later = _scanned(parts, first, reach, value_of)
-    return {name: torch.cat((torch.stack(first[name]), later[name])) for name in first}
+    whole = {name: torch.stack(slices) for name, slices in first.items()}
+    if head < count:
+        later = _scanned(parts, first, reach, value_of)
+        whole = {name: torch.cat((whole[name], later[name])) for name in whole}
+    return whole, outcomes
 
 
 def _as_many(part: _Part, made: Made) -> list[Tensor]:
@@ -264,7 +311,7 @@ def _scanned(
     ) -> tuple[list[list[Tensor]], list[Tensor]]:
         made = {part.name: [*slices] for part, slices in zip(parts, recent, strict=True)}
         for part, known in zip(parts, at[1], strict=True):
-            made[part.name].append(part.value(reach, known, made, value_of))
+            made[part.name].append(part.value(reach, known, made, value_of)[0])
         kept = [[_own(one) for one in made[part.name][1:]] for part in parts]
         return kept, [_own(made[part.name][-1]) for part in parts]
 

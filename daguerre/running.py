@@ -40,7 +40,8 @@ def draw(
     for block in blocks(program.graph, frozenset(given)):
         steps = [program.by_name[name] for name in block.names]
         if block.direction:
-            trace.values.update(recur(steps, block.direction, trace.values, sizes, one))
+            made = recur(steps, block.direction, trace.values, sizes, one)
+            trace.values.update(made.values)
         else:
             (step,) = steps
             outcome = trace.outcomes[step.name] = step.outcome(trace.values, sizes=sizes)

@@ -160,7 +160,7 @@ def complete(
                 loop = plan.loops[name]
                 steps = [program.by_name[one] for one in loop.names]
                 found = recur(steps, loop.direction, trace.values, sizes, _mapped)
-                trace.values.update(found)
+                trace.values.update(found.values)
             else:
                 trace.values[name] = fill(program, name, source, trace, n)
     for name in plan.terms:

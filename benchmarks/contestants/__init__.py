@@ -1,23 +1,23 @@
-"""Contestants: one training step of the same VAE, written as each library's users write it.
+"""Contestants: one training step of the same model, written as each library's users write it.
 
-Each is a function from a [Problem][problem.Problem] to a step, a function without arguments that
-takes one training step and returns its loss (nats per observation), which `float` accepts. The
-modules are imported by the process that runs them alone: two frameworks never share a process.
+Each is a function from a problem to a step, a function without arguments that takes one training
+step and returns its loss (nats per observation), which `float` accepts. The modules are imported
+by the process that runs them alone: two frameworks never share a process.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
-from typing import SupportsFloat
+from typing import Any, SupportsFloat
 
-from problem import Problem
+from problem import PROBLEMS, Chain
 
-__all__ = ["CONTESTANTS", "HAND_WRITTEN", "OURS", "Contestant", "Make", "Step"]
+__all__ = ["CHAINS", "CONTESTANTS", "HAND_WRITTEN", "OURS", "Contestant", "Make", "Step", "of"]
 
 Step = Callable[[], SupportsFloat]
-Make = Callable[[Problem], Step]
+Make = Callable[[Any], Step]
 
 
 @dataclass(frozen=True)
@@ -46,3 +46,16 @@ CONTESTANTS = {
     "NumPyro, state donated": Contestant("numpyro_svi", "donated", "numpyro"),
     "Pixyz": Contestant("pixyz_vae", "eager", "pixyz"),
 }
+
+CHAINS = {
+    HAND_WRITTEN: Contestant("chains_by_hand", "eager", "torch"),
+    "Daguerre, eager": Contestant("daguerre_chain", "eager", "daguerre"),
+    OURS: Contestant("daguerre_chain", "compiled", "daguerre"),
+    "Pyro": Contestant("pyro_chain", "eager", "pyro-ppl"),
+    "NumPyro": Contestant("numpyro_chain", "jitted", "numpyro"),
+}
+
+
+def of(problem: str) -> Mapping[str, Contestant]:
+    """Return who races on a problem."""
+    return CHAINS if isinstance(PROBLEMS[problem], Chain) else CONTESTANTS

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -18,9 +17,10 @@ Cell = nn.RNNCell | nn.GRUCell | nn.LSTMCell
 def over_time(cell: Cell, inputs: Tensor, before: Tensor) -> Tensor:
     r"""Run a recurrent cell over all steps of its inputs: the `over_time` form of a recursion.
 
-    $h_t = \mathrm{cell}(x_t, h_{t-1})$. RNN and GRU run as torch's fused nets. For the LSTM,
-    whose fused net keeps its memory cells to itself, one product takes all inputs to the gates,
-    and one gives the gradient of each weight, so that only what must is done step by step.
+    $h_t = \mathrm{cell}(x_t, h_{t-1})$. A GRU runs as torch's fused net. For RNN and LSTM, of
+    which torch multiplies and adds up gradients step by step or hides the memory cells, one
+    product takes all inputs to the units, and one gives the gradient of each weight, so that only
+    what must is done step by step.
 
     Args:
         cell: An `nn.RNNCell`, `nn.GRUCell` or `nn.LSTMCell`.
@@ -48,13 +48,15 @@ def over_time(cell: Cell, inputs: Tensor, before: Tensor) -> Tensor:
     """
     _check(cell, inputs, before)
     inputs = inputs.transpose(0, 1)
-    if isinstance(cell, nn.LSTMCell):
-        return torch.cat(_lstm(cell, inputs, *before.chunk(2, 1)), 2).transpose(0, 1)
-    weights = [cell.weight_ih, cell.weight_hh]
-    weights += [cell.bias_ih, cell.bias_hh] if cell.bias else []
-    first, flags = before[None].contiguous(), (cell.bias, 1, 0.0, False, False, False)
-    states, _ = _fused(cell)(inputs, first, weights, *flags)  # one layer, no dropout, forwards
-    return states.transpose(0, 1)
+    if isinstance(cell, nn.GRUCell):
+        return _gru(cell, inputs, before).transpose(0, 1)
+    bias = cell.bias_ih + cell.bias_hh if cell.bias else None
+    added = linear(inputs, cell.weight_ih, bias)
+    if isinstance(cell, nn.RNNCell):
+        states = _RNN.apply(added, before, cell.weight_hh, cell.nonlinearity == "relu")
+    else:
+        states = torch.cat(_LSTM.apply(added, *before.chunk(2, 1), cell.weight_hh), 2)  # type: ignore[arg-type]
+    return states.transpose(0, 1)  # type: ignore[union-attr]
 
 
 def _check(cell: Cell, inputs: Tensor, before: Tensor) -> None:
@@ -76,17 +78,40 @@ def _check(cell: Cell, inputs: Tensor, before: Tensor) -> None:
         )
 
 
-def _fused(cell: Cell) -> Callable[..., tuple[Tensor, Tensor]]:
-    if isinstance(cell, nn.GRUCell):
-        return torch.gru
-    assert isinstance(cell, nn.RNNCell), "an LSTM is run by itself"
-    return torch.rnn_relu if cell.nonlinearity == "relu" else torch.rnn_tanh
+def _gru(cell: nn.GRUCell, inputs: Tensor, before: Tensor) -> Tensor:
+    """Return the units after each step, `[T, n, hidden]`."""
+    weights = [cell.weight_ih, cell.weight_hh]
+    weights += [cell.bias_ih, cell.bias_hh] if cell.bias else []
+    flags = (cell.bias, 1, 0.0, False, False, False)  # one layer, no dropout, forwards
+    return torch.gru(inputs, before[None].contiguous(), weights, *flags)[0]
 
 
-def _lstm(cell: nn.LSTMCell, inputs: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-    """Return outputs and memory cells after each step, `[T, n, hidden]` each."""
-    bias = cell.bias_ih + cell.bias_hh if cell.bias else None
-    return _LSTM.apply(linear(inputs, cell.weight_ih, bias), h, c, cell.weight_hh)  # type: ignore[return-value]
+class _RNN(torch.autograd.Function):
+    """The recursion of a plain net, given what its inputs add to the units `[T, n, hidden]`."""
+
+    @staticmethod
+    def forward(ctx: Any, added: Tensor, h: Tensor, weight: Tensor, rectified: bool) -> Any:  # noqa: FBT001 - autograd passes by position
+        outputs, back = torch.empty_like(added), weight.t().contiguous()
+        ctx.save_for_backward(outputs, h, weight)
+        ctx.rectified = rectified
+        for new, out in zip(added.unbind(0), outputs.unbind(0), strict=True):
+            torch.addmm(new, h, back, out=out)
+            h = out.relu_() if rectified else out.tanh_()
+        return outputs
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *by: Tensor) -> Any:  # type: ignore[override]
+        (by_output,), (outputs, h, weight) = by, ctx.saved_tensors
+        slopes = (outputs > 0).to(outputs.dtype) if ctx.rectified else 1 - outputs * outputs
+        by_units = torch.empty_like(outputs)
+        to_h = by_output[-1]
+        for t in reversed(range(len(outputs))):
+            torch.mul(to_h, slopes[t], out=by_units[t])
+            if t:
+                to_h = torch.addmm(by_output[t - 1], by_units[t], weight)
+        by_weight = by_units.flatten(0, 1).t() @ _earlier(h, outputs)
+        return by_units, by_units[0] @ weight, by_weight, None
 
 
 class _LSTM(torch.autograd.Function):
@@ -140,6 +165,10 @@ class _LSTM(torch.autograd.Function):
             if t:
                 to_c = torch.addcmul(by_cell[t - 1], to_c, kept[t])
                 to_h = torch.addmm(by_output[t - 1], by_gates[t], weight)
-        earlier = torch.cat((h[None], outputs[:-1])).flatten(0, 1)
-        by_weight = by_gates.flatten(0, 1).t() @ earlier
+        by_weight = by_gates.flatten(0, 1).t() @ _earlier(h, outputs)
         return by_gates, by_gates[0] @ weight, to_c * kept[0], by_weight
+
+
+def _earlier(first: Tensor, states: Tensor) -> Tensor:
+    """Return the rows of the states before each step, `[T * n, hidden]`."""
+    return torch.cat((first[None], states[:-1])).flatten(0, 1)

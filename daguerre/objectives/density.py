@@ -153,6 +153,8 @@ class KullbackLeibler(Divergence):
             keys=shared_keys(plan.a, held),
             blocks=blocks(graph, frozenset(plan.a.given)) if self.plates else (),
         )
+        looping = any(block.direction for block in self.latents.blocks)
+        self.recurs = looping or bool(plan.density.loops)
         keys = shared_keys(plan.b, held)
         self._keys = {n: key for n, key in keys.items() if n in plan.density.terms}
         latents = {*plan.how}

@@ -148,9 +148,12 @@ class Latents:
             steps = [self.program.by_name[name] for name in block.names]
             if block.direction:
                 draw = partial(self._slice, at=at)
-                trace.values.update(recur(steps, block.direction, trace.values, sizes, draw))
+                run = recur(steps, block.direction, trace.values, sizes, draw, keep=True)
+                trace.values.update(run.values)
+                trace.outcomes.update(run.laws)
             for step in steps:
-                if step.name not in trace.values or step.variable.map == "stochastic":
+                is_drawn = step.variable.map == "stochastic" and step.name not in trace.outcomes
+                if step.name not in trace.values or is_drawn:
                     trace.outcomes[step.name] = self._outcome(step, trace, at)
                 if step.name not in trace.values:
                     trace.values[step.name] = self._value(step, drawn, at)

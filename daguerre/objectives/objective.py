@@ -93,6 +93,8 @@ class Divergence(ABC):
         partial: Variables that a batch may lack in some rows: NaN, or below 0 for integers.
         piecewise: Whether a row may lack some components of such a variable and hold others.
         eager: Why a step on this term cannot be compiled; empty where it can.
+        recurs: Whether some variables are run slice by slice. Compiled that is a scan, which takes
+            long to compile and pays for small nets only.
         plates: The plates of each variable, time last: its values are `[n, *plates, *event]`.
     """
 
@@ -105,6 +107,7 @@ class Divergence(ABC):
     partial: tuple[str, ...] = ()
     piecewise: bool = False
     eager: str = ""
+    recurs: bool = False
     plates: Mapping[str, Sequence[str]] = MappingProxyType({})
 
     @abstractmethod
@@ -185,6 +188,11 @@ class Objective:
     def eager(self) -> str:
         """Why a step on it cannot be compiled; empty where it can."""
         return next((part.eager for _, part in self.parts if part.eager), "")
+
+    @cached_property
+    def recurs(self) -> bool:
+        """Whether some variables are run slice by slice, so that to compile is a choice."""
+        return any(part.recurs for _, part in self.parts)
 
     def losses(
         self, batch: Batch, *, players: Iterable[str] | None = None, step: int = 0

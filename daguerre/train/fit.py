@@ -106,8 +106,9 @@ def fit(  # noqa: PLR0913 - options of one loop, all optional and by keyword
     for count in moves.values():
         _check_positive(updates=count)
     rules = {n: _rule(n, names, optimizer, lr) for n in names}
-    long = total * sum(moves.values()) >= WORTH_COMPILING and not objective.eager
-    wanted = long if compile is None else compile
+    long = total * sum(moves.values()) >= WORTH_COMPILING
+    pays = long and not (objective.eager or objective.recurs)
+    wanted = pays if compile is None else compile
     turns = [Turn(Step(objective, n, optimizer=rules[n], compile=wanted), moves[n]) for n in names]
     modules = [m for p in objective.players for m in p.modules]
     with mode(modules, training=True), torch.random.fork_rng(devices=_cuda(given)):

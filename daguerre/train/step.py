@@ -92,8 +92,8 @@ class Step:
         objective: The game.
         player: Who moves; the only player by default.
         optimizer: How.
-        compile: Whether to compile, by default where the objective allows it; without a C++
-            compiler the step says so and runs eagerly.
+        compile: Whether to compile, by default where the objective allows it and nothing is run
+            slice by slice over time; without a C++ compiler the step says so and runs eagerly.
 
     Raises:
         InadmissibleError: The step is to be compiled, but the objective cannot be; says why.
@@ -123,7 +123,8 @@ class Step:
                 f"a step on {objective} runs eagerly only, for {objective.eager}; leave"
                 " compile=True out"
             )
-        compile = not objective.eager if compile is None else compile  # noqa: A001
+        if compile is None:
+            compile = not (objective.eager or objective.recurs)  # noqa: A001
         self.player = _player(objective, player)
         self.optimizer: Optimizer = optimizer or Adam()
         self.parameters: list[Tensor] = [*self.player.parameters()]
