@@ -24,7 +24,7 @@ from daguerre.repeats import Sizes, check_end, laws_of
 from daguerre.rows import tile
 from daguerre.structure.recurrence import TIME
 
-__all__ = ["Realise", "Run", "recur"]
+__all__ = ["Part", "Realise", "Run", "Turn", "recur"]
 
 Realise = Callable[[Step, Outcome, Values, int], Tensor]
 Made = Mapping[str, Sequence[Tensor]]
@@ -63,8 +63,8 @@ def recur(
             no second look at them.
     """
     names = frozenset(step.name for step in steps)
-    turn = _Turn.of(direction, sizes)
-    parts = [_Part.of(step, values, names, turn) for step in steps]
+    turn = Turn.of(direction, sizes)
+    parts = [Part.of(step, values, names, turn) for step in steps]
     if len(parts) == 1 and steps[0].whole is not None and not torch.compiler.is_compiling():
         return Run({steps[0].name: parts[0].joined(parts[0].at_once(steps[0].whole), turn)}, {})
     made, outcomes = _run(parts, sizes.of[TIME], value_of)
@@ -75,7 +75,7 @@ def recur(
     )
 
 
-class _Turn(NamedTuple):
+class Turn(NamedTuple):
     """The order of the slices in which a recursion runs; it is its own inverse.
 
     Attributes:
@@ -89,7 +89,7 @@ class _Turn(NamedTuple):
     ends: Tensor | None
 
     @classmethod
-    def of(cls, direction: int, sizes: Sizes) -> _Turn:
+    def of(cls, direction: int, sizes: Sizes) -> Turn:
         """Read off when each sequence ends."""
         back = direction < 0
         return cls(sizes, back, None if not back or sizes.active is None else sizes.active.sum(0))
@@ -128,7 +128,7 @@ class _Argument(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class _Part:
+class Part:
     """One variable of a recursion.
 
     Attributes:
@@ -148,7 +148,7 @@ class _Part:
     inner: tuple[str, ...]
 
     @classmethod
-    def of(cls, step: Step, values: Values, names: frozenset[str], turn: _Turn) -> _Part:
+    def of(cls, step: Step, values: Values, names: frozenset[str], turn: Turn) -> Part:
         """Cut what is known into slices, in the order of the recursion."""
         repeat, sizes = step.repeat, turn.sizes
         assert repeat is not None, "a program with time says how its variables repeat"
@@ -254,12 +254,12 @@ class _Part:
             )
         return made.transpose(0, 1)
 
-    def joined(self, slices: Tensor, turn: _Turn) -> Tensor:
+    def joined(self, slices: Tensor, turn: Turn) -> Tensor:
         """Arrange slices `[T, rows, *event]` in the order of the recursion as rows."""
         assert self.step.repeat is not None
         return self.step.repeat.over_time(turn(slices), turn.sizes)
 
-    def law(self, outcomes: Sequence[Outcome], turn: _Turn) -> Distribution | None:
+    def law(self, outcomes: Sequence[Outcome], turn: Turn) -> Distribution | None:
         """Join the distributions of all slices; None where they are not of one kind and shape."""
         laws = [outcome for outcome in outcomes if isinstance(outcome, Distribution)]
         if len(laws) < self.count or len({law.batch_shape for law in laws}) > 1:
@@ -268,7 +268,7 @@ class _Part:
 
 
 def _run(
-    parts: Sequence[_Part], count: int, value_of: Realise
+    parts: Sequence[Part], count: int, value_of: Realise
 ) -> tuple[dict[str, Tensor], dict[str, list[Outcome]]]:
     """Make the slices of each variable, in the order of the recursion.
 
@@ -293,7 +293,7 @@ def _run(
     return whole, outcomes
 
 
-def _as_many(part: _Part, made: Made) -> list[Tensor]:
+def _as_many(part: Part, made: Made) -> list[Tensor]:
     """Repeat slices for the copies that only later ones come in."""
     copies = max(
         len(slices[-1]) // max(part.sizes.rows(part.inner), 1) for slices in made.values()
@@ -302,7 +302,7 @@ def _as_many(part: _Part, made: Made) -> list[Tensor]:
 
 
 def _scanned(
-    parts: Sequence[_Part], first: Made, reach: int, value_of: Realise
+    parts: Sequence[Part], first: Made, reach: int, value_of: Realise
 ) -> dict[str, Tensor]:
     """Make the slices after the first ones, each from as many before as any CPD looks back."""
 
