@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from html import escape
 
+from daguerre.draw.breaking import broken
 from daguerre.draw.equations import factor, factorisation
 from daguerre.draw.formula import Outline, formula
 from daguerre.draw.labels import index, label
@@ -14,6 +15,7 @@ from daguerre.graph import Graph, Plate
 __all__ = ["cost_row", "model_row"]
 
 _SIZE, _SET = 19.0, 21.0  # of the type as shown, and as it is set: with the outlines of nodes
+_WIDEST = 900.0  # of a line of a cost
 _MOST = 40  # factors that are shown
 _TIME = Plate("t")
 
@@ -49,7 +51,7 @@ def model_row(graph: Graph) -> str:
 
 
 def cost_row(latex: str) -> str:
-    """Write a cost as an outline.
+    """Write a cost as an outline, on several lines if it is long.
 
     Args:
         latex: The cost.
@@ -57,7 +59,7 @@ def cost_row(latex: str) -> str:
     Raises:
         ValueError: A formula that cannot be set.
     """
-    return _row("Cost", *_images([latex]))
+    return _row("Cost", *_images([broken(latex, most=_WIDEST, size=_SET)]))
 
 
 def _maps_last(graph: Graph) -> Callable[[str], bool]:
