@@ -8,7 +8,7 @@ from figures import DRAWN
 from pixels import read_png
 from shown import arrows, body, finding, marked
 
-from daguerre.draw import Arrow, Figure, Node, draw, figure
+from daguerre.draw import Arrow, Figure, Node, draw, figure, with_caption
 from daguerre.draw.png import png
 from daguerre.graph import Graph
 
@@ -138,6 +138,15 @@ def test_a_saved_picture_spells_its_letters(opened, tmp_path):
 
 def ink(image: bytes) -> int:
     return sum(255 - light for light in read_png(image)[1])
+
+
+def test_long_formulas_do_not_widen_the_page(opened):
+    names = [f"quantity_number_{i}_of_the_long_model" for i in range(8)]
+    long = figure(Graph.from_edges([(a, b) for a in names[:4] for b in names[4:]]))
+    shown = opened(with_caption(long, r"\,".join([r"\log p_\theta(x)"] * 60)))
+    width = "[document.documentElement.scrollWidth, innerWidth]"
+    assert len({*shown.evaluate(width)}) == 1
+    assert shown.locator(".cost > div").evaluate("row => row.scrollWidth > row.clientWidth")
 
 
 def test_hostile_names_stay_names(opened):
