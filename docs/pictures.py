@@ -254,6 +254,26 @@ def of_net(net: nn.Module, *example: Tensor, depth: int | None = None) -> Entry:
     return Entry(dg.draw(model, depth=depth), "")
 
 
+class Autoencoder(nn.Module):
+    """Encodes, draws and decodes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 8))
+        self.decoder = nn.Sequential(nn.Linear(4, 32), nn.ReLU(), nn.Linear(32, 64))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return what is drawn for x `[n, 64]`."""
+        mean, log_scale = self.encoder(x).chunk(2, 1)
+        z = mean + log_scale.exp() * torch.randn_like(mean)
+        return self.decoder(z).sigmoid()
+
+
+def net() -> Entry:
+    """A net that draws: its noise is a latent variable."""
+    return of_net(Autoencoder(), torch.zeros(2, 64))
+
+
 def resnet18() -> Entry:
     """ResNet-18, to two levels of modules."""
     return of_net(ResNet(2, 2, 2, 2), torch.zeros(2, 3, 64, 64), depth=2)
@@ -272,14 +292,17 @@ def transformer() -> Entry:
 
 GENERATIVE = (twins, vae, gan, infogan, aae, ali)
 CLASSICAL = (hidden_markov, lda, eight_schools, crossing_plates, factors)
-NETS = (rnn_rolled, rnn_unrolled, mlp_units, wide_units, resnet18, resnet_stage, transformer)
+NETS = (
+    *(rnn_rolled, rnn_unrolled, mlp_units, wide_units),
+    *(net, resnet18, resnet_stage, transformer),
+)
 CHAPTERS = {
     "Deep generative models": GENERATIVE,
     "Classical models": CLASSICAL,
     "Neural nets": NETS,
 }
 HELPERS = (decoder, generator, encoder, critic, PairCritic, both, of_graph, recurrent, of_net)
-BLOCKS = (Block, ResNet)
+BLOCKS = (Autoencoder, Block, ResNet)
 
 HEAD = """# Pictures
 

@@ -8,13 +8,13 @@ indicator y says where x comes from, 1 real and 0 fake; a discriminator is a con
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import final
 
 from daguerre.draw.labels import label
-from daguerre.draw.notation import Arrow, Figure, Node, with_caption
-from daguerre.graph import Graph, GraphError, did_you_mean
+from daguerre.draw.notation import Arrow, Figure, Node, ago, with_caption
+from daguerre.graph import Graph, GraphError, Lag, did_you_mean
 
 __all__ = ["Augmented", "Conditional", "swap"]
 
@@ -33,8 +33,10 @@ class Conditional:
         symbol: LaTeX of the distribution: `p_\theta`, `q_\eta`, the discriminator `q_\phi`, or
             `q_*`, the perfect one, which is told where each example comes from.
         inference: Whether it belongs to the inference process.
-        through: Parents of which the child is a function, which makes the distribution implicit.
+        through: Parents of which the child is a function, which makes the distribution implicit;
+            those of earlier time slices too.
         adversarial: Whether it is used together with its reverse.
+        lags: Parents in earlier time slices.
     """
 
     child: str
@@ -43,24 +45,41 @@ class Conditional:
     inference: bool = False
     through: frozenset[str] = frozenset()
     adversarial: bool = False
+    lags: frozenset[Lag] = frozenset()
 
     @property
     def arrows(self) -> frozenset[Arrow]:
-        """One arrow from each parent."""
+        """One arrow from each parent; from one of an earlier time slice, with its time."""
+        times = [
+            *((p, "") for p in self.parents),
+            *((g.variable, ago(g.steps)) for g in self.lags),
+        ]
         return frozenset(
-            Arrow(p, self.child, self.inference, p in self.through, self.adversarial)
-            for p in self.parents
+            Arrow(p, self.child, self.inference, p in self.through, self.adversarial, time)
+            for p, time in times
         )
 
-    def latex(self) -> str:
-        r"""Return `p_\theta(x \mid y)`; what the child is a function of is left out."""
-        given = ", ".join(label(p) for p in sorted(self.parents - self.through))
+    def latex(self, times: Collection[str] = ()) -> str:
+        r"""Return `p_\theta(x \mid y)`; what the child is a function of is left out.
+
+        Args:
+            times: The variables of which there is one in each time slice.
+        """
+        now = "t" if self.child in times else "1:T"
+        names = [label(n, [now] * (n in times)) for n in sorted(self.parents - self.through)]
+        random = sorted((g.variable, g.steps) for g in self.lags if g.variable not in self.through)
+        given = ", ".join([*names, *(label(n, [f"t{-steps:+d}"]) for n, steps in random)])
         symbol = f"{self.symbol}^{{(r)}}" if self.adversarial else self.symbol
         bar = rf" \mid {given}" if given else ""
-        return f"{symbol}({label(self.child)}{bar})"
+        return f"{symbol}({label(self.child, [now] * (self.child in times))}{bar})"
 
     def __str__(self) -> str:
-        rest, through = (", ".join(sorted(p)) for p in (self.parents - self.through, self.through))
+        past = {f"{g.variable}[{ago(g.steps).replace(' ', '')}]": g.variable for g in self.lags}
+        every = {**{p: p for p in self.parents}, **past}
+        rest, through = (
+            ", ".join(sorted(words for words, n in every.items() if (n in self.through) == is_map))
+            for is_map in (False, True)
+        )
         mark = " (adversarial)" if self.adversarial else ""
         if not rest:
             return f"{through} => {self.child}{mark}"
@@ -75,6 +94,7 @@ class Augmented:
     Attributes:
         conditionals: The distributions of both processes.
         indicators: The variables that say what is real.
+        times: The variables of which there is one in each time slice.
 
     Example:
         >>> y_to_x = Conditional("x", frozenset("zy"), r"p_\theta", True, frozenset("z"))
@@ -88,11 +108,13 @@ class Augmented:
 
     conditionals: frozenset[Conditional]
     indicators: frozenset[str]
+    times: frozenset[str] = frozenset()
 
     @property
     def variables(self) -> frozenset[str]:
         """The variables, the indicators among them."""
-        return frozenset(n for c in self.conditionals for n in (c.child, *c.parents))
+        past = {lag.variable for c in self.conditionals for lag in c.lags}
+        return frozenset(n for c in self.conditionals for n in (c.child, *c.parents)) | past
 
     @property
     def arrows(self) -> frozenset[Arrow]:
@@ -105,8 +127,9 @@ class Augmented:
         return self.variables - {c.child for c in self.conditionals if c.inference}
 
     def edges(self, *, inference: bool) -> frozenset[tuple[str, str]]:
-        """Return pairs (parent, child) of one process."""
-        return frozenset((a.source, a.target) for a in self.arrows if a.inference == inference)
+        """Return pairs (parent, child) of one process, in one time slice."""
+        process = (c for c in self.conditionals if c.inference == inference)
+        return frozenset((p, c.child) for c in process for p in c.parents)
 
     def graph(self, *, inference: bool = False) -> Graph:
         """Return one process as a graph, the generative one by default.
@@ -114,9 +137,10 @@ class Augmented:
         Raises:
             GraphError: It has a cycle, as that of models that play to and fro.
         """
-        return Graph.from_edges(
-            sorted(self.edges(inference=inference)), nodes=sorted(self.variables)
-        )
+        process = (c for c in self.conditionals if c.inference == inference)
+        past = {(lag.variable, c.child, lag.steps) for c in process for lag in c.lags}
+        edges, nodes = sorted(self.edges(inference=inference)), sorted(self.variables)
+        return Graph.from_edges(edges, nodes=nodes, lagged=sorted(past))
 
     def renamed(self, names: Mapping[str, str]) -> Augmented:
         """Return the same graph over other names; two variables may become one.
@@ -138,40 +162,43 @@ class Augmented:
                 child=names.get(c.child, c.child),
                 parents=new(c.parents),
                 through=new(c.through),
+                lags=frozenset(Lag(names.get(g.variable, g.variable), g.steps) for g in c.lags),
             )
             for c in self.conditionals
         )
-        return Augmented(frozenset(moved), new(self.indicators))
+        return Augmented(frozenset(moved), new(self.indicators), new(self.times))
 
     def figure(self) -> Figure:
         """Return what is to be drawn: dashed inference, hollow maps, blue adversaries."""
         visible, last = self.visible, self.indicators
         names = sorted(self.variables, key=lambda n: (n in last, n not in visible, n))
         nodes = (Node(n, label(n), observed=n in visible) for n in names)
-        named = {self._bearer(c): c.latex() for c in _sorted(self.conditionals)}
+        named = {self._bearer(c): c.latex(self.times) for c in _sorted(self.conditionals)}
         arrows = dict.fromkeys(
             arrow
             for c in _sorted(self.conditionals)
-            for arrow in sorted(c.arrows, key=lambda a: a.source)
+            for arrow in sorted(c.arrows, key=lambda a: (a.source, a.label))
         )
-        shown = (replace(arrow, label=named.get(arrow, "")) for arrow in arrows)
+        shown = (replace(arrow, label=named.get(arrow, arrow.label)) for arrow in arrows)
         return with_caption(Figure(tuple(nodes), tuple(shown)), self.latex())
 
-    def _bearer(self, conditional: Conditional) -> Arrow:
-        """Choose the least crowded arrow for the name of a distribution."""
+    def _bearer(self, conditional: Conditional) -> Arrow | None:
+        """Choose the least crowded arrow for the name of a distribution; times leave no room."""
         pairs = Counter(frozenset((a.source, a.target)) for a in self.arrows)
 
         def crowd(arrow: Arrow) -> tuple[int, bool, str]:
             source = arrow.source
             return pairs[frozenset((source, arrow.target))], source in self.indicators, source
 
-        return min(conditional.arrows, key=crowd)
+        return min((a for a in conditional.arrows if not a.label), key=crowd, default=None)
 
     def latex(self) -> str:
         """Return the distributions in LaTeX, a line for each process."""
         lines = []
         for name, inference in (("inference", True), ("generation", False)):
-            laws = (c.latex() for c in _sorted(self.conditionals) if c.inference == inference)
+            laws = (
+                c.latex(self.times) for c in _sorted(self.conditionals) if c.inference == inference
+            )
             own = dict.fromkeys(laws)  # two maps may make one distribution
             lines.append(rf"\text{{{name}: }} & {_SPACED.join(own) or '-'}")
         body = r" \\ ".join(lines)
@@ -203,7 +230,7 @@ def swap(graph: Augmented) -> Augmented:
         )
         for c in graph.conditionals
     )
-    return Augmented(frozenset(turned), graph.indicators)
+    return replace(graph, conditionals=frozenset(turned))
 
 
 def _sorted(conditionals: Iterable[Conditional]) -> list[Conditional]:

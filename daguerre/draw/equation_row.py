@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from html import escape
 
+from daguerre.draw.breaking import broken
 from daguerre.draw.equations import factor, factorisation
 from daguerre.draw.formula import Outline, formula
 from daguerre.draw.labels import index, label
 from daguerre.draw.markup import clean, element, number
-from daguerre.draw.shorter import shorter
 from daguerre.graph import Graph, Plate
 
 __all__ = ["cost_row", "model_row"]
 
-_SIZE = 19.0  # of the type
+_SIZE, _SET = 19.0, 21.0  # of the type as shown, and as it is set: with the outlines of nodes
+_WIDEST = 900.0  # of a line of a cost
 _MOST = 40  # factors that are shown
 _TIME = Plate("t")
 
@@ -50,7 +51,7 @@ def model_row(graph: Graph) -> str:
 
 
 def cost_row(latex: str) -> str:
-    """Write a cost as an outline.
+    """Write a cost as an outline, on several lines if it is long.
 
     Args:
         latex: The cost.
@@ -58,7 +59,7 @@ def cost_row(latex: str) -> str:
     Raises:
         ValueError: A formula that cannot be set.
     """
-    return _row("Cost", *_images([latex]))
+    return _row("Cost", *_images([broken(latex, most=_WIDEST, size=_SET)]))
 
 
 def _maps_last(graph: Graph) -> Callable[[str], bool]:
@@ -88,18 +89,19 @@ def _product(plate: Plate) -> str:
 
 def _images(pieces: Sequence[str]) -> list[str]:
     """Set formulas as images of one height, so that they stand on one line."""
-    outlines = [formula(latex, size=_SIZE) for latex in pieces]
+    outlines = [formula(latex, size=_SET) for latex in pieces]
     rise = max((o.ascent for o in outlines), default=0.0) + 1
     fall = max((o.descent for o in outlines), default=0.0) + 1
     return [_image(o, latex, rise, fall) for o, latex in zip(outlines, pieces, strict=True)]
 
 
 def _image(outline: Outline, latex: str, rise: float, fall: float) -> str:
-    size = {"width": number(outline.width + 2), "height": number(rise + fall)}
-    box = f"-1 {number(-rise)} {size['width']} {size['height']}"
+    width, height, scale = outline.width + 2, rise + fall, _SIZE / _SET
+    box = " ".join(map(number, (-1, -rise, width, height)))
+    size = {"width": number(width * scale), "height": number(height * scale), "viewBox": box}
     words = {"class": "formula", "role": "img", "aria-label": latex[:200]}
-    path = element("path", {"d": shorter(outline.path)})
-    return element("svg", {**words, **size, "viewBox": box}, path)
+    path = element("path", {"class": "type", "d": outline.path})
+    return element("svg", {**words, **size}, path)
 
 
 def _row(name: str, content: str) -> str:

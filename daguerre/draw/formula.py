@@ -224,6 +224,7 @@ def _glyph(use: ElementTree.Element, symbol: ElementTree.Element) -> Iterator[st
     left, top, _, height = map(float, symbol.get("viewBox", "").split())
     scale = float(use.get("height", 0)) / height
     x, y = float(use.get("x", 0)) - left * scale, float(use.get("y", 0)) - top * scale
+    x, y = round(x, 2), round(y, 2)  # so that a letter has one shape wherever it stands
     for path in symbol.iter("path"):
         yield _moved(path.get("d", ""), x, y, scale)
 
@@ -236,6 +237,6 @@ def _moved(path: str, x: float, y: float, scale: float) -> str:
         if token.isalpha():
             pieces.append(token)
         else:
-            pieces.append(number(float(token) * scale + offsets[place % 2]))
+            pieces.append(number(round(float(token) * scale, 2) + offsets[place % 2]))
             place += 1
     return re.sub(r"(?<=[A-Z]) | (?=[A-Z])", "", " ".join(pieces))

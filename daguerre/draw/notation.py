@@ -29,6 +29,7 @@ __all__ = [
     "Frame",
     "Node",
     "Shape",
+    "ago",
     "figure",
     "named",
     "with_caption",
@@ -255,7 +256,17 @@ def _arrows(graph: Graph, *, inference: bool = False) -> Iterator[Arrow]:
             yield Arrow(parent, v.name, inference, _is_map(v))
     for v in graph.variables:
         for lag in v.lags:
-            yield Arrow(lag.variable, v.name, inference, _is_map(v), label=_ago(lag.steps))
+            yield Arrow(lag.variable, v.name, inference, _is_map(v), label=ago(lag.steps))
+
+
+def ago(steps: int) -> str:
+    """Write the time of a parent in an earlier slice, or in a later one.
+
+    Example:
+        >>> ago(1), ago(-2)
+        ('t - 1', 't + 2')
+    """
+    return f"t - {steps}" if steps > 0 else f"t + {-steps}"
 
 
 def with_laws(
@@ -388,10 +399,6 @@ def _nodes(
         kind, left = kinds.get(name, ""), short(name, paths)
         latex = named(left, kind, indices) if is_code else label(left, indices)
         yield Node(name, latex, shape, kind=kind)
-
-
-def _ago(steps: int) -> str:
-    return f"t - {steps}" if steps > 0 else f"t + {-steps}"
 
 
 def _is_map(variable: Variable) -> bool:

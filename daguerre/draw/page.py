@@ -19,13 +19,13 @@ from typing import Any, NamedTuple
 from daguerre.draw.closing import closed, deepest
 from daguerre.draw.curves import Point
 from daguerre.draw.equation_row import cost_row, model_row
+from daguerre.draw.glyphs import Glyphs
 from daguerre.draw.layout import layout
 from daguerre.draw.legend import legend
 from daguerre.draw.markup import clean
 from daguerre.draw.notation import Figure
 from daguerre.draw.picture import Picture
 from daguerre.draw.sheet import Panel, Sheet
-from daguerre.draw.shorter import shorter
 from daguerre.draw.svg import svg
 from daguerre.graph import Graph, GraphError
 
@@ -34,7 +34,6 @@ __all__ = ["asked", "numbered", "page"]
 _MOST_BYTES = 1_500_000  # of pictures that show a net less deeply
 _MARGIN = 12.0
 _SCRIPTS = ("separation.js", "words.js", "window.js", "page.js")
-_PATH = re.compile(r' d="([^"]+)"')
 
 
 def page(sheet: Sheet) -> str:
@@ -56,7 +55,8 @@ def page(sheet: Sheet) -> str:
         >>> html.count("<section"), "Content-Security-Policy" in html, len(html) < 60_000
         (1, True, True)
     """
-    panels = [_Panel(panel, i) for i, panel in enumerate(sheet.panels)]
+    glyphs = Glyphs()
+    panels = [_Panel(panel, i, glyphs) for i, panel in enumerate(sheet.panels)]
     titles = [panel.figure.title for panel in sheet.panels if panel.figure.title]
     script, style = "".join(map(_asset, _SCRIPTS)), _asset("page.css")
     policy = (
@@ -70,6 +70,7 @@ def page(sheet: Sheet) -> str:
         style=style,
         script=script,
         panels="".join(panel.html for panel in panels),
+        glyphs=glyphs.outlines,
         data=_json([panel.data for panel in panels]),
     )
 
@@ -111,9 +112,9 @@ class _View(NamedTuple):
 class _Panel:
     """One panel: its markup, and what the script is told."""
 
-    def __init__(self, panel: Panel, place: int) -> None:
+    def __init__(self, panel: Panel, place: int, glyphs: Glyphs) -> None:
         self._figure, self._graph, self._place = panel.figure, asked(panel.figure), place
-        self._views = _views(panel)
+        self._views, self._glyphs = _views(panel, glyphs), glyphs
 
     @property
     def data(self) -> Mapping[str, Any]:
@@ -139,24 +140,25 @@ class _Panel:
             title=f"<h2>{_text(figure.title)}</h2>" if figure.title else "",
             depths=_depths([view.depth for view in self._views]),
             views="".join(views),
-            model=model_row(self._graph) if self._graph else "",
-            cost=cost_row(figure.caption) if figure.caption else "",
+            model=self._glyphs.shared(model_row(self._graph)) if self._graph else "",
+            cost=self._glyphs.shared(cost_row(figure.caption)) if figure.caption else "",
             legend=legend(figure),
         )
 
 
-def _views(panel: Panel) -> list[_View]:
+def _views(panel: Panel, glyphs: Glyphs) -> list[_View]:
     """Draw a net at each depth, the whole of it last."""
     views: list[_View] = []
     most, room = deepest(panel.figure), _MOST_BYTES
     for depth in range(most):
         shown, holds = closed(panel.figure, depth)
-        drawing = _drawing(shown, layout(shown))
+        drawing = glyphs.shared(_drawing(shown, layout(shown)))
         room -= len(drawing)
         if room < 0:
             break
         views.append(_View(depth, drawing, holds))
-    return [*views, _View(most, _drawing(panel.figure, panel.picture), {})]
+    whole = glyphs.shared(_drawing(panel.figure, panel.picture))
+    return [*views, _View(most, whole, {})]
 
 
 def _drawing(figure: Figure, picture: Picture) -> str:
@@ -164,8 +166,7 @@ def _drawing(figure: Figure, picture: Picture) -> str:
     left, top, right, bottom = picture.box
     offset = Point(_MARGIN - left, _MARGIN - top)
     width, height = round(right - left + 2 * _MARGIN), round(bottom - top + 2 * _MARGIN)
-    drawn = svg(Sheet(width, height, (Panel(figure, picture, offset, None, None),)))
-    return _PATH.sub(lambda path: f' d="{shorter(path[1])}"', drawn)
+    return svg(Sheet(width, height, (Panel(figure, picture, offset, None, None),)))
 
 
 def numbered(graph: Graph) -> Mapping[str, Any]:

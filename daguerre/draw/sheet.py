@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
 
+from daguerre.draw.breaking import broken
 from daguerre.draw.curves import Point
 from daguerre.draw.formula import Outline, formula, text
 from daguerre.draw.layout import layout
@@ -19,6 +20,7 @@ _BETWEEN = 64.0
 _TITLE, _CAPTION = 19.0, 18.0
 _LONGEST = 100  # characters of a title
 _AIR = 30.0  # between a picture and its title or caption
+_WIDEST = 640.0  # of a caption, unless the picture is wider
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +62,10 @@ def sheet(figures: Sequence[Figure]) -> Sheet:
         ValueError: A label or caption that cannot be set.
     """
     pictures = [layout(f) for f in figures]
-    titles = [text(_cut(f.title), size=_TITLE) if f.title else None for f in figures]
-    captions = [formula(f.caption, size=_CAPTION) if f.caption else None for f in figures]
+    words = [_cut(f.title) for f in figures]
+    costs = [_caption(f, p) for f, p in zip(figures, pictures, strict=True)]
+    titles = [text(title, size=_TITLE) if title else None for title in words]
+    captions = [formula(cost, size=_CAPTION) if cost else None for cost in costs]
     title_line = _MARGIN + max((t.ascent for t in titles if t), default=0.0)
     head = title_line + max((t.descent + _AIR for t in titles if t), default=0.0)
     level = max(head, _MARGIN) + max(p.baseline - p.box.top for p in pictures)
@@ -69,16 +73,23 @@ def sheet(figures: Sequence[Figure]) -> Sheet:
     caption_line = foot + max((c.ascent + _AIR for c in captions if c), default=0.0)
     panels: list[Panel] = []
     x = _MARGIN
-    for figure, picture, title, caption in zip(figures, pictures, titles, captions, strict=True):
+    for i, (figure, picture) in enumerate(zip(figures, pictures, strict=True)):
+        title, caption = titles[i], captions[i]
         half = max((t.width / 2 for t in (title, caption) if t), default=0.0)
         middle = x + max(half, picture.axis - picture.box.left)
         offset = Point(middle - picture.axis, level - picture.baseline)
-        above = title and _centred(figure.title, title, middle, title_line)
-        below = caption and _centred(figure.caption, caption, middle, caption_line)
+        above = title and _centred(words[i], title, middle, title_line)
+        below = caption and _centred(costs[i], caption, middle, caption_line)
         panels.append(Panel(figure, picture, offset, above, below))
         x = middle + max(half, picture.box.right - picture.axis) + _BETWEEN
     bottom = caption_line + max((c.descent for c in captions if c), default=0.0)
     return Sheet(ceil(x - _BETWEEN + _MARGIN), ceil(bottom + _MARGIN), tuple(panels))
+
+
+def _caption(figure: Figure, picture: Picture) -> str:
+    """Write the cost on lines that are not much wider than the picture."""
+    most = max(_WIDEST, picture.box.right - picture.box.left)
+    return broken(figure.caption, most=most, size=_CAPTION) if figure.caption else ""
 
 
 def _cut(title: str) -> str:

@@ -18,7 +18,8 @@ _SCALE = 100  # two decimals, as all coordinates have
 def shorter(path: str) -> str:
     """Write the path data of an outline or a line in steps from point to point.
 
-    Nothing is lost: each step leads from one rounded place to the next.
+    Nothing is lost: each step leads from one rounded place to the next. Only the first place is
+    written as such, so what follows it is the same wherever a shape stands.
 
     Args:
         path: Data of M, L, H, V, Q, C and Z, places or steps.
@@ -29,22 +30,25 @@ def shorter(path: str) -> str:
     Example:
         >>> shorter("M100.25 7L100.5 7.25L99.5 8Z")
         'M100.25 7l.25 .25-1 .75z'
+        >>> shorter("M1 1H2V2Z M5 1H6V2Z")
+        'M1 1h1v1zm4 0h1v1z'
     """
     written: list[str] = []
     at = start = (0, 0)
-    last = ""
+    last = ""  # an m is always written, as what follows one without a letter is a line
     for letter, values in _steps(path):
         axes, base = _AXES[letter.upper()], at if letter.islower() else (0, 0)
         places = [round(v * _SCALE) + base[a] for a, v in zip(axes, values, strict=True)]
         end = {**dict(enumerate(at)), **dict(zip(axes, places, strict=True))}
         low = letter.lower()
-        if low == "m":
+        if not written:
             written.append("M" + _joined(places))
-            start = (end[0], end[1])
         else:
             steps = _joined([p - at[a] for a, p in zip(axes, places, strict=True)])
             gap = "" if steps.startswith("-") else " "
-            written.append(gap + steps if low == last else low + steps)
+            written.append(gap + steps if low == last != "m" else low + steps)
+        if low == "m":
+            start = (end[0], end[1])
         at, last = start if low == "z" else (end[0], end[1]), low
     return "".join(written)
 

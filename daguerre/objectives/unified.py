@@ -19,6 +19,7 @@ from daguerre.objectives.density import KullbackLeibler
 from daguerre.objectives.importance import ImportanceWeighted
 from daguerre.objectives.kl_plan import KLPlan
 from daguerre.objectives.objective import Divergence, Objective, as_objective
+from daguerre.structure.recurrence import temporal, upstream
 
 __all__ = ["Augmented", "Conditional", "augmented", "swap"]
 
@@ -60,7 +61,9 @@ def augmented(objective: Objective) -> Augmented:
     reading = _Reading(_indicators(parts), [p for p in parts if isinstance(p, Adversarial)])
     found = frozenset(c for part in parts for c in reading.conditionals(part))
     used = {n for c in found for n in (c.child, *c.parents)}
-    return Augmented(found, frozenset(reading.indicators.values()) & used)
+    graphs = (side.graph for part in parts for side in (part.a, part.b))
+    times = frozenset(n for g in graphs if g.adjacency.lagged for n in temporal(g))
+    return Augmented(found, frozenset(reading.indicators.values()) & used, times & used)
 
 
 @final
@@ -187,9 +190,9 @@ def _drawn(
     """Yield the conditionals by which a side draws some variables, roots left out."""
     graph: Graph = side.graph
     names = tuple(names)
-    kept = {*names, *graph.ancestors(names)}
+    kept = {*names, *upstream(graph, names)}
     for v in graph.variables:
-        if v.name in kept and v.parents and v.name not in side.data:
+        if v.name in kept and (v.parents or v.lags) and v.name not in side.data:
             y = indicators.get(v.name, "")
             yield _conditional(graph, v.name, symbol, y, inference=True)
 
@@ -199,20 +202,22 @@ def _scored(
 ) -> Iterator[Conditional]:
     """Yield the conditionals that are scored, and the maps that lead to them."""
     graph, terms, roots = plan.b.graph, {*terms}, {*roots}
-    maps = {n for n in graph.ancestors(terms) if graph[n].map == "deterministic"}
+    maps = {n for n in upstream(graph, terms) - terms if graph[n].map == "deterministic"}
     for v in graph.variables:
-        if v.parents and v.name in maps - terms:
+        is_child = bool(v.parents or v.lags)
+        if is_child and v.name in maps:
             yield _conditional(graph, v.name, symbol, "", inference=False)
-        elif v.name in terms and (v.parents or v.name in roots):
-            yield _conditional(graph, v.name, symbol, y, inference=False)
+        elif v.name in terms and (is_child or v.name in roots):
+            real = y if v.parents or v.name in roots else ""  # a prior knows no y
+            yield _conditional(graph, v.name, symbol, real, inference=False)
 
 
 def _conditional(graph: Graph, name: str, symbol: str, y: str, *, inference: bool) -> Conditional:
     parents = graph.parents(name)
-    is_map = graph[name].map == "deterministic"
-    through = frozenset(parents if is_map else ())
+    lags, is_map = frozenset(graph[name].lags), graph[name].map == "deterministic"
+    through = frozenset((*parents, *(lag.variable for lag in lags)) if is_map else ())
     every = (*parents, y) if y else parents
-    return Conditional(name, frozenset(every), symbol, inference, through)
+    return Conditional(name, frozenset(every), symbol, inference, through, lags=lags)
 
 
 def _same(one: Joint, other: Joint) -> bool:

@@ -2,8 +2,11 @@
 
 import json
 import re
+from collections.abc import Iterator, Mapping
 from html.parser import HTMLParser
 from itertools import pairwise
+from xml.etree import ElementTree
+from xml.etree.ElementTree import Element
 
 import pytest
 from dotted import NETS, dotted_graphs
@@ -11,15 +14,29 @@ from figures import DRAWN, figures
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from daguerre.draw import Arrow, Figure, Frame, Node, draw, figure, with_critic
+from daguerre.draw import (
+    Arrow,
+    Figure,
+    Frame,
+    Node,
+    draw,
+    figure,
+    with_caption,
+    with_critic,
+    with_inference,
+)
 from daguerre.draw.augmented import Augmented, Conditional
 from daguerre.draw.closing import closed, deepest
+from daguerre.draw.curves import Point
 from daguerre.draw.equations import factor, factorisation
 from daguerre.draw.formula import formula
+from daguerre.draw.glyphs import Glyphs
 from daguerre.draw.layout import layout
+from daguerre.draw.outlines import read_path
 from daguerre.draw.page import asked, numbered, page
 from daguerre.draw.sheet import sheet
 from daguerre.draw.shorter import shorter
+from daguerre.draw.svg import svg
 from daguerre.graph import Graph, GraphError
 
 HOSTILE = [
@@ -31,6 +48,9 @@ HOSTILE = [
     "n" * 10_000,
     "{{data}}",
 ]
+
+
+SVG = "{http://www.w3.org/2000/svg}"
 
 
 def html(*figures: Figure) -> str:
@@ -63,6 +83,48 @@ def test_a_page_is_small_and_always_the_same(name):
     source = html(DRAWN[name])
     assert len(source.encode()) < 150_000
     assert source == html(DRAWN[name])
+
+
+LONG = [
+    *("temperature_of_the_sea_surface", "salinity_of_the_deep_water", "speed_of_the_north_wind"),
+    *("height_of_the_longest_wave", "pressure_at_the_ground", "rainfall_over_the_last_week"),
+    *("depth_of_the_mixed_layer", "cloudiness_in_the_morning", "direction_of_the_current"),
+    "concentration_of_chlorophyll",
+]
+
+
+def test_a_page_of_ten_long_names_with_equations_is_small():
+    model = Graph.from_edges([*pairwise(LONG), *zip(LONG, LONG[2:], strict=False)])
+    q = Graph.from_edges([(x, z) for x in LONG[5:] for z in LONG[:5]], inputs=LONG[5:])
+    drawn = with_inference(figure(model, observed=LONG[5:]), q)
+    cost = rf"\mathbb{{E}}_{{q}}\left[\log \frac{{{factorisation(model)}}}{{q}}\right]"
+    assert len(html(with_caption(drawn, cost)).encode()) < 150_000
+
+
+def test_shared_letters_stand_where_they_stood():
+    drawn = with_caption(figure(Graph.from_edges(list(pairwise(LONG)))), r"\frac{a}{\sqrt{b}}")
+    shown = draw(drawn).sheet
+    plain = ElementTree.fromstring(svg(shown))
+    glyphs = Glyphs()
+    again = ElementTree.fromstring(glyphs.shared(svg(shown)))
+    known = ElementTree.fromstring(f"<svg>{glyphs.outlines}</svg>")
+    assert len(known.findall("g")) == len(LONG)
+    lines = [p for p in plain.iter(f"{SVG}path") if p.get("class") == "label"]
+    shared = [g for g in again.iter(f"{SVG}g") if g.get("class") == "label"]
+    assert len(lines) == len(LONG)
+    for line, group in zip(lines, shared, strict=True):
+        points = [p for s in read_path(line.get("d", "")) for p in s.points]
+        found = [p for use in group for p in spelled(use, {k.get("id"): k for k in known})]
+        assert found == [pytest.approx(p, abs=0.03) for p in points]
+
+
+def spelled(use: Element, known: Mapping[str | None, Element]) -> Iterator[Point]:
+    """List the points of what an element uses, letters and the letters of words."""
+    used = known[use.get("href", "")[1:]]
+    at = Point(float(use.get("x", 0)), float(use.get("y", 0)))
+    inner = (p for letter in used for p in spelled(letter, known))
+    own = (p for s in read_path(used.get("d", "")) for p in s.points)
+    yield from (Point(p.x + at.x, p.y + at.y) for p in (*own, *inner))
 
 
 def test_nothing_is_asked_of_anyone():
@@ -111,17 +173,22 @@ def walked(path: str) -> list[float]:
     """Follow M, l, h, v and z, and list where each leads."""
     found: list[float] = []
     x = y = 0.0
+    start = (x, y)
     for letter, rest in re.findall(r"([A-Za-z])([^A-Za-z]*)", path):
         numbers = [float(n) for n in re.findall(r"-?\d*\.?\d+", rest)]
         if letter == "M":
             x, y = numbers
-        elif letter == "l":
+        elif letter in "lm":
             x, y = x + numbers[0], y + numbers[1]
         elif letter == "h":
             x += numbers[0]
         elif letter == "v":
             y += numbers[0]
-        found += {"M": [x, y], "l": [x, y], "h": [x], "v": [y], "z": []}[letter]
+        if letter in "Mm":
+            start = (x, y)
+        elif letter == "z":
+            x, y = start
+        found += {"M": [x, y], "m": [x, y], "l": [x, y], "h": [x], "v": [y], "z": []}[letter]
     return found
 
 

@@ -5,9 +5,11 @@ from xml.etree import ElementTree
 import pytest
 from dotted import NETS
 from figures import DRAWN
+from pixels import read_png
 from shown import arrows, body, finding, marked
 
-from daguerre.draw import Arrow, Figure, Node, figure
+from daguerre.draw import Arrow, Figure, Node, draw, figure, with_caption
+from daguerre.draw.png import png
 from daguerre.graph import Graph
 
 pytestmark = pytest.mark.browser
@@ -120,6 +122,31 @@ def test_the_picture_is_saved_as_it_is_seen(opened, tmp_path):
     }
     assert fills["z"] == fills["y"] != fills["s"]
     assert root.get("viewBox") == f"0 0 {root.get('width')} {root.get('height')}"
+
+
+def test_a_saved_picture_spells_its_letters(opened, tmp_path):
+    drawn = figure(Graph.from_edges([("sea_surface", "sea_salt"), ("sea_salt", "wave")]))
+    shown = opened(drawn)
+    with shown.expect_download() as waiting:
+        shown.click("[data-do=save]")
+    waiting.value.save_as(tmp_path / "saved.svg")
+    saved = (tmp_path / "saved.svg").read_text(encoding="utf-8")
+    assert "<use" not in saved
+    sides = {k: float(ElementTree.fromstring(saved).get(k, 0)) for k in ("width", "height")}
+    assert ink(png(saved, **sides)) == pytest.approx(ink(draw(drawn).png()), rel=0.01)
+
+
+def ink(image: bytes) -> int:
+    return sum(255 - light for light in read_png(image)[1])
+
+
+def test_long_formulas_do_not_widen_the_page(opened):
+    names = [f"quantity_number_{i}_of_the_long_model" for i in range(8)]
+    long = figure(Graph.from_edges([(a, b) for a in names[:4] for b in names[4:]]))
+    shown = opened(with_caption(long, r"\,".join([r"\log p_\theta(x)"] * 60)))
+    width = "[document.documentElement.scrollWidth, innerWidth]"
+    assert len({*shown.evaluate(width)}) == 1
+    assert shown.locator(".cost > div").evaluate("row => row.scrollWidth > row.clientWidth")
 
 
 def test_hostile_names_stay_names(opened):

@@ -182,13 +182,22 @@ def test_a_chain_is_written_out_along_a_row():
     ]
 
 
-def test_a_chain_may_bring_its_plate_of_time_and_no_other():
-    edges, lags = [("z", "x")], [("z", "z", 1)]
-    whole = Graph.from_edges(edges, lagged=lags, plates={"T": ["z", "x"]})
+@pytest.mark.parametrize("time", ["t", "T"])
+def test_a_chain_may_bring_its_plate_of_time_and_others(time):
+    edges, lags = [("z", "x"), ("s", "x")], [("z", "z", 1)]
+    whole = Graph.from_edges(edges, lagged=lags, plates={time: ["z", "x"]})
     assert unrolled(whole, 2).frames == ()
-    part = Graph.from_edges(edges, lagged=lags, plates={"N": ["x"]})
-    with pytest.raises(GraphError, match="around all, not N"):
-        unrolled(part, 2)
+    assert [node.name for node in unrolled(whole, 2).nodes] == [
+        "s",
+        "z[0]",
+        "x[0]",
+        "z[1]",
+        "x[1]",
+    ]
+    part = Graph.from_edges(edges, lagged=lags, plates={"N": ["x"], time: ["z", "x"]})
+    (frame,) = unrolled(part, 2).frames
+    assert (frame.name, frame.members) == ("N", ("x[0]", "x[1]"))
+    assert unrolled(part, 2).nodes[2].label == "x_{0,n}"
     with pytest.raises(ValueError, match="1 time slice or more, not 0"):
         unrolled(whole, 0)
 

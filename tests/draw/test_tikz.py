@@ -83,6 +83,12 @@ def test_the_picture_alone_and_another_style():
         tikz(draw(DRAWN["vae"]).sheet, style="daft")  # pyright: ignore[reportArgumentType]
 
 
+def test_no_title_is_too_long_for_tex():
+    long = draw(DRAWN["vae"], titles=["t" * 10_000]).tikz()
+    assert "t" * 90 in long
+    assert "t" * 101 not in long
+
+
 def test_formulas_become_ascii():
     assert math("φ é 变 𝜙") == (
         r"{\ensuremath{\phi}} {\ensuremath{\acute{e}}} \unichar{53D8} {\ensuremath{\phi}}"

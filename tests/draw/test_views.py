@@ -7,6 +7,7 @@ from torch.distributions import Normal, OneHotCategorical
 
 import daguerre as dg
 from daguerre.draw import Figure
+from daguerre.graph import Lag
 from daguerre.objectives import recipes
 
 ZEROS = torch.zeros(2)
@@ -134,6 +135,79 @@ def test_what_rows_may_lack_is_half_shaded():
         ("y", False, True),
         ("x", True, False),
     ]
+
+
+class Markov(dg.Model):
+    """A chain of latents, each told by x."""
+
+    @dg.rv
+    def z(self, before: Tensor = dg.lag("z", init=ZEROS)):
+        return Normal(before, 1.0)
+
+    @dg.rv
+    def x(self, z: Tensor):
+        return Normal(z, 1.0)
+
+
+class Smoother(dg.Model):
+    """Latents given what is observed, now and later."""
+
+    x = dg.Input(2)
+
+    @dg.deterministic
+    def b(self, x: Tensor, after: Tensor = dg.lag("b", -1, init=ZEROS)):
+        return x + after
+
+    @dg.rv
+    def z(self, b: Tensor, before: Tensor = dg.lag("z", init=ZEROS)):
+        return Normal(b + before, 1.0)
+
+
+def test_chains_keep_their_lags_in_both_views():
+    cost = dg.elbo(Markov(), Smoother())
+    usual, unified = (dg.draw(cost, view=view).figures[0] for view in ("conventional", "hu"))
+    lags = {("z", "z", False, False, "t - 1"), ("z", "z", True, False, "t - 1")}
+    lags |= {("b", "b", True, True, "t + 1")}
+    for picture in (usual, unified):
+        loops = [a for a in picture.arrows if a.source == a.target]
+        assert {(a.source, a.target, a.inference, a.deterministic, a.label) for a in loops} == lags
+    marks, shaded = read(unified)
+    assert (marks["yx"], marks["xy"], marks["yz"], marks["bz"], shaded) == (
+        *("solid", "dashed blue", "dashed", "dashed"),
+        "x",
+    )
+    assert r"p_\theta(z_{t} \mid z_{t-1})" in unified.caption
+    assert r"q_\eta(z_{t} \mid b_{t}, y, z_{t-1})" in unified.caption
+    assert r"q_*^{(r)}(y \mid x_{1:T})" in unified.caption
+
+
+def test_the_graph_of_a_process_over_time_is_a_chain():
+    chain = dg.augmented(dg.elbo(Markov(), Smoother()))
+    model = dg.Graph.from_edges([("y", "x"), ("z", "x")], nodes=["b"], lagged=[("z", "z", 1)])
+    assert chain.graph() == model
+    assert {*chain.graph(inference=True)["b"].lags} == {Lag("b", -1)}
+    assert "z[t-1] -> z" in repr(chain)
+    assert "b[t+1], x => b" in repr(chain)
+    renamed = chain.renamed({"z": "u"})
+    assert renamed.graph()["u"].lags == (Lag("u", 1),)
+    assert renamed.times == {"u", "x", "b"}
+    assert dg.augmented(dg.elbo(decoder(), encoder())).times == frozenset()
+
+
+def test_a_recurrent_generator_is_a_map_of_its_past():
+    class Recurrent(dg.Model):
+        @dg.rv
+        def z(self):
+            return Normal(ZEROS, 1.0)
+
+        @dg.deterministic
+        def x(self, z: Tensor, before: Tensor = dg.lag("x", init=ZEROS)):
+            return z + before
+
+    gan = dg.gan(Recurrent(), nn.Linear(2, 1))
+    marks, shaded = read(dg.draw(gan, view="hu").figures[0])
+    expected = {"xx": "dashed hollow", "zx": "dashed hollow", "yx": "dashed", "xy": "solid blue"}
+    assert (marks, shaded) == (expected, "yz")
 
 
 def test_an_unknown_view_is_refused_with_the_known_ones():

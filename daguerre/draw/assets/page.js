@@ -74,7 +74,7 @@ function panel(section, data) {
 
   function hit(around, margin) {
     const box = around.getBBox();
-    const moved = around.tagName === "path" ? around.transform.baseVal.consolidate()?.matrix : null;
+    const moved = around.transform.baseVal.consolidate()?.matrix;
     const rect = document.createElementNS("http://www.w3.org/2000/svg", "rect");
     const sides = { x: box.x + (moved?.e ?? 0) - margin, y: box.y + (moved?.f ?? 0) - margin,
       width: box.width + 2 * margin, height: box.height + 2 * margin, rx: 8, class: "hit" };
@@ -215,17 +215,27 @@ function panel(section, data) {
     copy.setAttribute("role", "img");
     for (const node of all(copy, "g.node")) {
       const shown = node.classList.contains("observed") ? "#d9dde3" : "#ffffff";
-      all(node, "circle, rect, path:not(.label)").forEach((shape) => shape.setAttribute("fill", shown));
+      all(node, "circle, rect, path").forEach((shape) => shape.setAttribute("fill", shown));
       ["role", "tabindex", "aria-label", "aria-pressed", "aria-expanded"].forEach((key) => node.removeAttribute(key));
     }
     const marks = ["over", "determined", "apart", "query", "end", "on-trail", "opener", "faint", "opens", "off"];
     all(copy, "g").forEach((e) => e.classList.remove(...marks));
+    for (let use; (use = copy.querySelector("use")); ) use.replaceWith(drawn(use));
     const text = new XMLSerializer().serializeToString(copy);
     const link = make("a", "");
     link.href = URL.createObjectURL(new Blob([text], { type: "image/svg+xml" }));
     link.download = `${data.title.replace(/[^\p{L}\p{N}]+/gu, "-").slice(0, 40).replace(/^-|-$/g, "") || "figure"}.svg`;
     link.click();
     URL.revokeObjectURL(link.href);
+  }
+
+  // What is used itself, a letter or a word of letters, so that a saved picture needs no reference.
+  function drawn(use) {
+    const outline = document.querySelector(use.getAttribute("href")).cloneNode(true);
+    outline.removeAttribute("id");
+    const [x, y] = ["x", "y"].map((key) => use.getAttribute(key) ?? 0);
+    outline.setAttribute("transform", `translate(${x} ${y})`);
+    return outline;
   }
 
   const actions = {
