@@ -91,7 +91,9 @@ def _check_plates(sizes: Mapping[str, int], known: Iterable[str]) -> None:
 def _one_size(plate: str, found: Mapping[int, str]) -> int:
     what = "the number of steps t" if plate == TIME else f"the size of the plate {plate}"
     if not found:
-        raise GraphError(f"{what} is not known: give it, as in p.sample(8, {plate}=10)")
+        raise GraphError(
+            f"{what} is not known: no data tells it; give it, as in p.sample(8, {plate}=10)"
+        )
     if len(found) > 1:
         said = ", ".join(f"{size} ({whose})" for size, whose in found.items())
         raise GraphError(f"{what} differs: {said}")

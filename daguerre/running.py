@@ -37,7 +37,10 @@ def draw(
                 outcome = trace.outcomes[step.name] = step.outcome(trace.values)
                 trace.values[step.name] = one(step, outcome, trace.values, n)
         return trace
+    wanted = {step.name for step in program.steps}
     for block in blocks(program.graph, frozenset(given)):
+        if not wanted & {*block.names}:
+            continue
         steps = [program.by_name[name] for name in block.names]
         if block.direction:
             made = recur(steps, block.direction, trace.values, sizes, one)

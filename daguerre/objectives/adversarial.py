@@ -19,6 +19,7 @@ from daguerre.objectives.games import NON_SATURATING, GameLoss
 from daguerre.objectives.objective import Divergence, Objective, Player, Round, Term, as_objective
 from daguerre.objectives.penalties import Penalised, Penalty, as_penalties, check_critic
 from daguerre.objectives.prescribed import Prescribed, jensen_shannon
+from daguerre.objectives.samples import Sampler, repeating
 from daguerre.objectives.schedules import at_step
 from daguerre.objectives.sides import (
     argument,
@@ -29,7 +30,6 @@ from daguerre.objectives.sides import (
     sampled_sides,
 )
 from daguerre.program import Program, Step
-from daguerre.running import draw
 from daguerre.shapes import trace_shapes
 
 __all__ = ["JS", "Adversarial", "log_ratio"]
@@ -131,7 +131,9 @@ class Adversarial(Divergence):
         self.names, learns, self.shapes = sampled_sides(a, b, loss.divergence)
         self._learns = tuple(side for side in learns if self._moves(side))
         self._compared = sum(n not in b.graph.inputs for n in self.names)  # conditions come last
-        self._real, self._fake = (needed(a), a.given), (needed(b), b.given)
+        self.plates = repeating(a, b)
+        self._real, self._fake = Sampler.of(a, self.plates), Sampler.of(b, self.plates)
+        self.recurs = self._real.recurs or self._fake.recurs
         self._real_learns = a in self._learns
         self._check_critic()
         self._check_slopes()
@@ -151,7 +153,8 @@ class Adversarial(Divergence):
 
     def _check_critic(self) -> None:
         """Call the critic on tensors without contents, where the shapes it takes are known."""
-        known = {n: s for n, s in (self.shapes.a | self.shapes.b).items() if n in self.names}
+        shapes = self.shapes.a | self.shapes.b
+        known = {n: shapes[n] for n in self.names if n in shapes and not self.plates.get(n)}
         logit = Variable("the critic", self.names, "deterministic")
         graph = Graph((*(Variable(n, map="input") for n in self.names), logit))
         inputs = (Step(graph[n], None) for n in self.names)
@@ -182,8 +185,8 @@ class Adversarial(Divergence):
 
     def _critic_loss(self, at: Round) -> Tensor:
         with torch.no_grad():
-            real = self._draw(self._real, at, pathwise=False)
-            fake = self._draw(self._fake, at, pathwise=False)
+            real = self._real.draw(self.names, at, pathwise=False)
+            fake = self._fake.draw(self.names, at, pathwise=False)
         on_real, on_fake = self._logits(real), self._logits(fake)
         if self.game.relate is not None:
             on_real, on_fake = self.game.relate(on_real, on_fake)
@@ -214,9 +217,10 @@ class Adversarial(Divergence):
         on_real, on_fake = self._sides_of_model
         logits = {}
         if on_fake:
-            logits["model"] = self._logits(self._draw(self._fake, at, pathwise=True))
+            fake = self._fake.draw(self.names, at, pathwise=True)
+            logits["model"] = self._logits(fake)
         if on_real:
-            real = self._draw(self._real, at, pathwise=self._real_learns)
+            real = self._real.draw(self.names, at, pathwise=self._real_learns)
             logits["first"] = self._logits(real)
         if self.game.relate is not None:
             logits["first"], logits["model"] = self.game.relate(logits["first"], logits["model"])
@@ -242,13 +246,6 @@ class Adversarial(Divergence):
                 raise GraphError(f"the critic compares {name!r}{did_you_mean(name, values)}")
         with torch.no_grad():
             return self._logits([values[name] for name in self.names]) - self.game.offset
-
-    def _draw(
-        self, side: tuple[Program, tuple[str, ...]], at: Round, *, pathwise: bool
-    ) -> list[Tensor]:
-        program, names = side
-        values = draw(program, at.n, {k: at.given[k] for k in names}, pathwise=pathwise).values
-        return [values[name] for name in self.names]
 
     def _logits(self, values: list[Tensor]) -> Tensor:
         assert self.critic is not None

@@ -25,6 +25,7 @@ from daguerre.families import Shared, SharedNormal
 from daguerre.graph import InadmissibleError
 from daguerre.joint import Joint
 from daguerre.objectives.objective import Divergence, Player, Round, Term
+from daguerre.objectives.samples import repeating
 from daguerre.objectives.sides import conditional, integrates_out, modules_of, sampled_sides
 from daguerre.program import Program, Trace
 from daguerre.running import draw
@@ -62,6 +63,12 @@ class Prescribed(Divergence):
         self.a, self.b, self.name, self.weighed = a, b, name, weighed
         self._check_data()
         self.names, learns, self.shapes = sampled_sides(a, b, name)
+        for variable, plates in repeating(a, b).items():
+            if plates:
+                raise InadmissibleError(
+                    f"{variable} repeats in {', '.join(plates)}, which {name} without a critic"
+                    " does not take; give critic=..., or use dg.KL"
+                )
         self.players = (Player("model", modules_of(b, a)),)
         self._sides = tuple(self._side(side, side in learns) for side in (a, b))
         for variable, shape in (self.shapes.a | self.shapes.b).items():

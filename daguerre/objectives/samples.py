@@ -6,7 +6,7 @@ that differ in nothing else (a maximum mean discrepancy, a transport) share one 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, final
 
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from daguerre.joint import Joint
+from daguerre.objectives.density import in_rows
 from daguerre.objectives.objective import Divergence, Player, Round, Term
 from daguerre.objectives.sides import (
     argument,
@@ -26,8 +27,50 @@ from daguerre.objectives.sides import (
 from daguerre.program import Program
 from daguerre.running import draw
 from daguerre.shapes import Shape
+from daguerre.structure.recurrence import blocks
 
-__all__ = ["Distance", "SampleDistance", "Written"]
+__all__ = ["Distance", "SampleDistance", "Sampler", "Written", "repeating"]
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """What draws one side.
+
+    Attributes:
+        program: The steps that what is compared follows from.
+        given: Variables that the batch holds.
+        plates: The plates of each variable of either side, time last.
+    """
+
+    program: Program
+    given: tuple[str, ...]
+    plates: Mapping[str, Sequence[str]]
+
+    @classmethod
+    def of(cls, side: Joint, plates: Mapping[str, Sequence[str]]) -> Sampler:
+        """Read off what is needed of a side."""
+        return cls(needed(side), side.given, plates)
+
+    @property
+    def recurs(self) -> bool:
+        """Whether some variables are run slice by slice."""
+        parts = blocks(self.program.graph, frozenset(self.given))
+        return any(block.direction for block in parts)
+
+    def draw(self, names: Iterable[str], at: Round, *, pathwise: bool) -> list[Tensor]:
+        """Draw some variables, `[n, *plates, *event]` each, as often as the data repeat."""
+        at = in_rows(at, self.plates)
+        known = {name: at.given[name] for name in self.given}
+        if at.sizes is None:
+            values = draw(self.program, at.n, known, pathwise=pathwise).values
+            return [values[name] for name in names]
+        values = draw(self.program, at.n, known, pathwise=pathwise, sizes=at.sizes).values
+        return [at.sizes.leave(values[name], self.plates.get(name, ())) for name in names]
+
+
+def repeating(a: Joint, b: Joint) -> dict[str, tuple[str, ...]]:
+    """Return the plates of each variable of two sides, time last."""
+    return {**b.program.plates, **a.program.plates}
 
 
 class Written(NamedTuple):
@@ -75,8 +118,10 @@ class SampleDistance(Divergence):
     def __init__(self, a: Joint, b: Joint, distance: Distance) -> None:
         self.a, self.b, self.distance = a, b, distance
         self.names, self._learns, self.shapes = sampled_sides(a, b, distance.name)
+        self.plates = repeating(a, b)
         self.players = (Player("model", modules_of(b, a)),)
-        self._sides = ((needed(a), a.given), (needed(b), b.given))
+        self._sides = (Sampler.of(a, self.plates), Sampler.of(b, self.plates))
+        self.recurs = any(side.recurs for side in self._sides)
 
     @property
     def title(self) -> str:
@@ -86,15 +131,12 @@ class SampleDistance(Divergence):
     def loss(self, player: str, at: Round) -> Tensor:
         """Return the distance of n draws of each side."""
         assert player == "model"
-        x, y = (self._rows(side, at.n, at.given) for side in self._sides)
+        x, y = (self._rows(side, at) for side in self._sides)
         return self.distance.between(x, y)
 
-    def _rows(
-        self, side: tuple[Program, tuple[str, ...]], n: int, given: Mapping[str, Tensor]
-    ) -> Tensor:
-        program, names = side
-        values = draw(program, n, {k: given[k] for k in names}, pathwise=True).values
-        return torch.cat([values[name].reshape(n, -1) for name in self.names], 1)
+    def _rows(self, side: Sampler, at: Round) -> Tensor:
+        values = side.draw(self.names, at, pathwise=True)
+        return torch.cat([value.reshape(at.n, -1) for value in values], 1)
 
     def ledger(self) -> tuple[Term, ...]:
         """Say how it is estimated."""

@@ -15,7 +15,7 @@ from daguerre.model import Input, Model
 from daguerre.program import Program, Step
 from daguerre.scoring import DensityPlan, density_plan
 from daguerre.shapes import Shape, trace_shapes
-from daguerre.structure.recurrence import TIME, temporal
+from daguerre.structure.recurrence import TIME, temporal, upstream
 
 __all__ = [
     "PairShapes",
@@ -151,7 +151,7 @@ def needed(side: Joint) -> Program:
     A decoder is not run, nor asked for a gradient, where only the latents are compared.
     """
     program, graph = side.program, side.graph
-    relevant = {*side.names, *graph.ancestors(side.names)}
+    relevant = {*side.names, *upstream(graph, side.names)}
     steps = tuple(step for step in program.steps if step.name in relevant)
     return Program(graph, steps, program.by_name)
 
