@@ -74,6 +74,16 @@ class Sum:
         return (*self.tree.steps, *self.backward)
 
     @cached_property
+    def spent(self) -> tuple[tuple[int, ...], ...]:
+        """Per step, the slots that nothing reads after it: their memory serves again."""
+        read = {-1, *self.tree.roots, *(marginal.slot for marginal in self.marginals)}
+        found: list[tuple[int, ...]] = []
+        for step in reversed(self.steps):
+            found.append(tuple({step.left, step.right} - read))
+            read |= {step.left, step.right}
+        return tuple(reversed(found))
+
+    @cached_property
     def work(self) -> int:
         """The number of multiplications, for the nominal batch."""
         return sum(step.work(self.sizes) for step in self.steps)
