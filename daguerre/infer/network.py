@@ -140,8 +140,8 @@ class Tables:
             same = (seen.unsqueeze(1) == values) | unknown(seen).unsqueeze(1)
             same = same.flatten(2).all(2) if same.dim() > 2 else same
             if not same.any(1).all():
-                row = int((~same.any(1)).nonzero()[0])
-                raise GraphError(f"row {row} of {name} is {seen[row].tolist()}, which is no state")
+                value = seen[~same.any(1)][0].tolist()
+                raise GraphError(f"the evidence on {name} holds {value}, which is no state of it")
             self.add(Table(name, (ROWS, name), same.to(dtype)))
         if (likely := self.evidence.soft.get(name)) is not None:
             if likely.shape[1] != len(values):
