@@ -58,7 +58,7 @@ class Evidence:
         """Return some of the rows, without the variables of which they know no component."""
         parts = (self.values, self.missing, self.soft)
         values, missing, soft = ({k: v[rows] for k, v in part.items()} for part in parts)
-        gone = {name for name in missing if bool(is_missing(values[name]).all())}
+        gone = {n for n, v in missing.items() if v.all() and is_missing(values[n]).all()}
         values = {k: v for k, v in values.items() if k not in gone}
         missing = {k: v for k, v in missing.items() if k not in gone and bool(v.any())}
         return Evidence(len(rows), values, missing, soft, self.marked)

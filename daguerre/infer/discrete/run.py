@@ -146,8 +146,8 @@ def run_small(plan: Sum, arrays: Sequence[np.ndarray], rows: int) -> Totals | No
     for marginal in plan.marginals:
         value = slots[marginal.slot]
         value = value.reshape(marginal.lead(value.shape)).transpose(marginal.order)
-        sums = value.sum(tuple(range(1, value.ndim)))
-        marginals.append(torch.from_numpy(value / sums.reshape(-1, *[1] * (value.ndim - 1))))
+        sums = value.sum(tuple(range(1, value.ndim)), keepdims=True)
+        marginals.append(torch.from_numpy(value / sums))
     return Totals(torch.as_tensor(np.log(total)), marginals)
 
 
