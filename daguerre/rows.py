@@ -7,11 +7,14 @@ features of an observation, say) is shared by all draws that follow from it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
+import torch
 from torch import Tensor
 
-__all__ = ["align", "as_copies", "is_missing", "tile", "unknown"]
+__all__ = ["align", "alike", "as_copies", "is_missing", "tile", "unknown"]
+
+MANY = 2**62  # numbers that fit an integer
 
 
 def tile(value: Tensor, rows: int) -> Tensor:
@@ -37,6 +40,25 @@ def align(values: Sequence[Tensor]) -> Sequence[Tensor]:
     sizes = [value.shape[0] for value in values]
     longest = max(sizes) if sizes else 0
     return values if sizes.count(longest) == len(sizes) else [tile(v, longest) for v in values]
+
+
+def alike(columns: Iterable[Tensor]) -> Tensor:
+    """Number rows in lexical order, those that agree in all columns alike, `[n]`.
+
+    Args:
+        columns: One column `[n]` or more, without NaN.
+
+    Example:
+        >>> alike([torch.tensor([1, 0, 1, 0]), torch.tensor([0.5, 2.0, 0.5, 0.0])])
+        tensor([2, 1, 2, 0])
+    """
+    number, bound = torch.zeros((), dtype=torch.long), 1
+    for column in columns:
+        found, code = column.unique(return_inverse=True)
+        if bound * len(found) > MANY:
+            number, bound = number.unique(return_inverse=True)[1], len(column)
+        number, bound = number.to(code.device) * len(found) + code, bound * len(found)
+    return number.unique(return_inverse=True)[1]
 
 
 def as_copies(value: Tensor, rows: int) -> Tensor:

@@ -4,20 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from daguerre.graph import GraphError, did_you_mean
-from daguerre.rows import is_missing
+from daguerre.rows import alike, is_missing, unknown
 
-__all__ = ["Evidence", "Given", "Value", "read_evidence"]
+__all__ = ["Distinct", "Evidence", "Given", "Value", "read_evidence"]
 
 Names = Sequence[str | None]
 Numbers = Sequence[float | None] | np.ndarray
 Value = Tensor | float | str | Names | Sequence[Names] | Numbers | tuple[Tensor, Tensor]
 Given = Mapping[str, Value]
+
+
+class Distinct(NamedTuple):
+    """Rows that differ.
+
+    Attributes:
+        rows: The numbers of the rows that stand for all.
+        place: Per row, which of these says the same.
+    """
+
+    rows: Tensor
+    place: Tensor
 
 
 @dataclass(frozen=True)
@@ -45,7 +58,7 @@ class Evidence:
         """Return some of the rows, without the variables of which they know no component."""
         parts = (self.values, self.missing, self.soft)
         values, missing, soft = ({k: v[rows] for k, v in part.items()} for part in parts)
-        gone = {name for name in missing if bool(is_missing(values[name]).all())}
+        gone = {n for n, v in missing.items() if v.all() and is_missing(values[n]).all()}
         values = {k: v for k, v in values.items() if k not in gone}
         missing = {k: v for k, v in missing.items() if k not in gone and bool(v.any())}
         return Evidence(len(rows), values, missing, soft, self.marked)
@@ -57,11 +70,18 @@ class Evidence:
         """
         if not self.missing:
             return [torch.arange(self.rows)]
-        lacks = torch.stack(
-            [partly.int() + is_missing(self.values[n]) for n, partly in self.missing.items()], 1
-        )
-        pattern = lacks.unique(dim=0, return_inverse=True)[1].cpu()
-        return [(pattern == i).nonzero().squeeze(1) for i in range(int(pattern.max()) + 1)]
+        lacks = [partly.int() + is_missing(self.values[n]) for n, partly in self.missing.items()]
+        pattern = alike(lacks).cpu()
+        return [*pattern.argsort(stable=True).split(pattern.bincount().tolist())]
+
+    def distinct(self) -> Distinct:
+        """Return one row of each kind of rows that say the same."""
+        columns = (c for v in self.values.values() for c in v.reshape(self.rows, -1).unbind(1))
+        parts = ((unknown(c), c.masked_fill(unknown(c), 0)) for c in columns)
+        place = alike(part for both in parts for part in both)
+        first = place.new_full((int(place.max()) + 1,), self.rows)
+        first.scatter_reduce_(0, place, torch.arange(self.rows, device=place.device), "amin")
+        return Distinct(first, place)
 
 
 def read_evidence(

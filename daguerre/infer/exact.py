@@ -85,13 +85,13 @@ class Exact:
         cards = [len(network.states[name]) for name in boundary]
         tables = [*network.tables, Table("", boundary, torch.ones(cards))]
         plan = plan_sum(*_layout(network, self.number, tables), (_axes(boundary, self.number),))
-        return run_sum(plan, _factors(tables, self.number), network.rows).marginals[0] > 0
+        return run_sum(plan, _factors(tables, plan.axes), network.rows).marginals[0] > 0
 
     @cached_property
     def factors(self) -> tuple[Factor, ...]:
         """All factors, in the order of the plan."""
         tables = [*self.network.tables, *(moments.table for moments in self.moments)]
-        return _factors(tables, self.number)
+        return _factors(tables, self.sum.axes)
 
     def run(self) -> Result:
         """Return evidence and marginals, with gradients where tables and weights carry them."""
@@ -212,10 +212,12 @@ def _layout(
     return tuple(_axes(factor.axes, number) for factor in factors), sizes
 
 
-def _factors(tables: Sequence[Table], number: Mapping[str, int]) -> tuple[Factor, ...]:
-    types = (table.entries.dtype for table in tables)
+def _factors(tables: Sequence[Table], axes: Sequence[Axes]) -> tuple[Factor, ...]:
+    """Return tables by numbers of axes; `axes` are those of each, and perhaps of others."""
+    types = {table.entries.dtype for table in tables}
     dtype = reduce(torch.promote_types, types, torch.float32)
-    return tuple(_factor(table, number, dtype) for table in _ready(tables))
+    pairs = zip(_ready(tables), axes, strict=False)
+    return tuple(_factor(table, own, dtype) for table, own in pairs)
 
 
 def _ready(tables: Sequence[Table]) -> list[Table]:
@@ -242,9 +244,8 @@ def _ready(tables: Sequence[Table]) -> list[Table]:
     return found
 
 
-def _factor(table: Table, number: Mapping[str, int], dtype: torch.dtype) -> Factor:
-    """Return a table by numbers of axes; one of logarithms is scaled to one in each row."""
-    axes = _axes(table.axes, number)
+def _factor(table: Table, axes: Axes, dtype: torch.dtype) -> Factor:
+    """Return a table as a factor; one of logarithms is scaled to one in each row."""
     entries = table.entries.to(dtype)
     if not table.is_log:
         return Factor(axes, entries)

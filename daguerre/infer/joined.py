@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import reduce, singledispatch
 
 import torch
@@ -13,49 +13,60 @@ from daguerre.infer.distributions import Finite, Particles
 from daguerre.infer.exact import Result
 from daguerre.infer.gaussian.distributions import Gaussian, GaussianMixture
 
-__all__ = ["join_results", "join_rows"]
+__all__ = ["join_draws", "join_results", "join_rows", "order_of"]
 
 
-def join_rows(parts: Sequence[Tensor], rows: Sequence[Tensor], dim: int = 0) -> Tensor:
+def order_of(rows: Sequence[Tensor], place: Tensor | None = None) -> Tensor:
+    """Return where all rows stand in parts that hold some each, one part after another.
+
+    Args:
+        rows: Per part, the numbers of its rows.
+        place: Per row of the result, the number of the row that it is; all in turn if None.
+
+    Example:
+        >>> order_of([torch.tensor([0, 2]), torch.tensor([1])])
+        tensor([0, 2, 1])
+    """
+    order = torch.cat(list(rows)).argsort()
+    return order if place is None else order[place.to(order.device)]
+
+
+def join_rows(parts: Sequence[Tensor], order: Tensor, dim: int = 0) -> Tensor:
     """Return values of some rows each as those of all rows, in order.
 
     Example:
-        >>> join_rows([torch.tensor([5, 7]), torch.tensor([6])], [torch.tensor([0, 2]),
-        ...                                                     torch.tensor([1])])
+        >>> join_rows([torch.tensor([5, 7]), torch.tensor([6])], torch.tensor([0, 2, 1]))
         tensor([5, 6, 7])
     """
-    order = torch.cat(list(rows)).argsort()
     return torch.cat(list(parts), dim).index_select(dim, order.to(parts[0].device))
 
 
-def join_results(parts: Sequence[Result], rows: Sequence[Tensor]) -> Result:
+def join_draws(parts: Sequence[Mapping[str, Tensor]], order: Tensor) -> dict[str, Tensor]:
+    """Return draws `[n, rows, *event]` for some rows each as draws for all rows."""
+    return {name: join_rows([part[name] for part in parts], order, 1) for name in parts[0]}
+
+
+def join_results(parts: Sequence[Result], order: Tensor) -> Result:
     """Return answers for some rows each as one answer for all rows."""
-    if len(parts) == 1:
+    if len(parts) == 1 and len(order) == len(parts[0].log_evidence):
         return parts[0]
     marginals = {
-        name: _join(parts[0].marginals[name], [p.marginals[name] for p in parts], rows)
-        for name in parts[0].marginals
+        name: _join(first, [p.marginals[name] for p in parts], order)
+        for name, first in parts[0].marginals.items()
     }
-
-    def draw(n: int) -> dict[str, Tensor]:
-        drawn = [part.draw(n) for part in parts]
-        return {name: join_rows([d[name] for d in drawn], rows, 1) for name in marginals}
-
-    evidence = join_rows([part.log_evidence for part in parts], rows)
-    return Result(evidence, marginals, draw)
+    evidence = join_rows([part.log_evidence for part in parts], order)
+    return Result(evidence, marginals, lambda n: join_draws([p.draw(n) for p in parts], order))
 
 
 @singledispatch
-def _join(
-    first: Distribution, parts: Sequence[Distribution], rows: Sequence[Tensor]
-) -> Distribution:
+def _join(first: Distribution, parts: Sequence[Distribution], order: Tensor) -> Distribution:
     raise TypeError(f"no rule joins posteriors of the type {type(first).__name__}")
 
 
 @_join.register
-def _(first: Finite, parts: Sequence[Finite], rows: Sequence[Tensor]) -> Distribution:
+def _(first: Finite, parts: Sequence[Finite], order: Tensor) -> Distribution:
     if all(part.states is first.states for part in parts):
-        return Finite(join_rows([part.probs for part in parts], rows), first.states)
+        return Finite(join_rows([part.probs for part in parts], order), first.states)
     states, number = torch.cat([p.states for p in parts]).unique(dim=0, return_inverse=True)
     own = number.split([len(part.states) for part in parts])
     spread = [
@@ -63,37 +74,35 @@ def _(first: Finite, parts: Sequence[Finite], rows: Sequence[Tensor]) -> Distrib
         for part, places in zip(parts, own, strict=True)
     ]
     dtype = reduce(torch.promote_types, (probs.dtype for probs in spread))
-    return Finite(join_rows([probs.to(dtype) for probs in spread], rows), states)
+    return Finite(join_rows([probs.to(dtype) for probs in spread], order), states)
 
 
 @_join.register
-def _(first: Particles, parts: Sequence[Particles], rows: Sequence[Tensor]) -> Distribution:
-    logs = join_rows([part.weights.log() for part in parts], rows, 1)
-    return Particles(join_rows([part.values for part in parts], rows, 1), logs)
+def _(first: Particles, parts: Sequence[Particles], order: Tensor) -> Distribution:
+    logs = join_rows([part.weights.log() for part in parts], order, 1)
+    return Particles(join_rows([part.values for part in parts], order, 1), logs)
 
 
 @_join.register
-def _(first: Gaussian, parts: Sequence[Distribution], rows: Sequence[Tensor]) -> Distribution:
+def _(first: Gaussian, parts: Sequence[Distribution], order: Tensor) -> Distribution:
     gaussians = [part for part in parts if isinstance(part, Gaussian)]
     if len(gaussians) < len(parts):
-        return _joined_mixtures(parts, rows)
-    means = join_rows([part.mean for part in gaussians], rows)
-    return Gaussian(means, join_rows([part.covariance_matrix for part in gaussians], rows))
+        return _joined_mixtures(parts, order)
+    means = join_rows([part.mean for part in gaussians], order)
+    return Gaussian(means, join_rows([part.covariance_matrix for part in gaussians], order))
 
 
 @_join.register
-def _(
-    first: GaussianMixture, parts: Sequence[Distribution], rows: Sequence[Tensor]
-) -> Distribution:
-    return _joined_mixtures(parts, rows)
+def _(first: GaussianMixture, parts: Sequence[Distribution], order: Tensor) -> Distribution:
+    return _joined_mixtures(parts, order)
 
 
-def _joined_mixtures(parts: Sequence[Distribution], rows: Sequence[Tensor]) -> Distribution:
+def _joined_mixtures(parts: Sequence[Distribution], order: Tensor) -> Distribution:
     mixtures = [_mixture(part) for part in parts]
     most = max(m.weights.shape[1] for m in mixtures)
 
     def joined(of: Callable[[GaussianMixture], Tensor]) -> Tensor:
-        return join_rows([_padded(of(m), most) for m in mixtures], rows)
+        return join_rows([_padded(of(m), most) for m in mixtures], order)
 
     return GaussianMixture(
         joined(lambda m: m.weights),

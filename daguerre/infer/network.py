@@ -83,19 +83,18 @@ class Tables:
 
     def slice(self, of: str, names: Sequence[str], entries: Tensor) -> None:
         """Add a table over some variables, at the states of those that are known."""
-        values = self.network.values
-        known = [n for n in names if n in values]
-        free = tuple(n for n in names if n not in values)
-        sizes = entries.shape
+        values, sizes = self.network.values, entries.shape
+        known = [i for i, n in enumerate(names) if n in values]
+        left = [i for i, n in enumerate(names) if n not in values]
+        free = tuple(names[i] for i in left)
         if known and self.network.rows == 1:
-            for axis in range(len(names) - 1, -1, -1):
-                if names[axis] in values:
-                    entries = entries.select(axis, self.number(names[axis], sizes[axis]))
+            for axis in reversed(known):
+                entries = entries.select(axis, self.number(names[axis], sizes[axis]))
             self.network.tables.append(Table(of, free, entries))
             return
         if known:
-            index = tuple(self.numbers(n, sizes[names.index(n)]) for n in known)
-            entries = entries.permute([names.index(n) for n in (*known, *free)])[index]
+            index = tuple(self.numbers(names[i], sizes[i]) for i in known)
+            entries = entries.permute(*known, *left)[index]
         self.add(Table(of, (*[ROWS] * bool(known), *free), entries))
 
     def add(self, table: Table) -> None:
@@ -140,8 +139,8 @@ class Tables:
             same = (seen.unsqueeze(1) == values) | unknown(seen).unsqueeze(1)
             same = same.flatten(2).all(2) if same.dim() > 2 else same
             if not same.any(1).all():
-                row = int((~same.any(1)).nonzero()[0])
-                raise GraphError(f"row {row} of {name} is {seen[row].tolist()}, which is no state")
+                value = seen[~same.any(1)][0].tolist()
+                raise GraphError(f"the evidence on {name} holds {value}, which is no state of it")
             self.add(Table(name, (ROWS, name), same.to(dtype)))
         if (likely := self.evidence.soft.get(name)) is not None:
             if likely.shape[1] != len(values):

@@ -137,6 +137,23 @@ class Question:
         value, labels = self.evidence.values[name][row], labels_of(self.subject, name)
         return labels[int(value)] if labels and bool(value >= 0) else value.tolist()
 
+    def distinct(self) -> tuple[Question, Tensor | None]:
+        """Return the question for the rows that differ, and which of these each row is.
+
+        Where all CPDs are tables, rows that say the same have the same answer, which is found
+        once; elsewhere the question stays as it is, with None.
+        """
+        evidence = self.evidence
+        if evidence.rows < 2 or not evidence.values or evidence.soft or not self._is_tabular():
+            return self, None
+        rows, place = evidence.distinct()
+        return (self.rows(rows), place) if len(rows) < evidence.rows else (self, None)
+
+    def _is_tabular(self) -> bool:
+        if isinstance(self.subject, Factors):
+            return True
+        return all(isinstance(step.cpd, Tabular) for step in self.subject.program.steps)
+
     def rows(self, chosen: Tensor) -> Question:
         """Return the question for some rows of the evidence."""
         return replace(self, evidence=self.evidence[chosen])

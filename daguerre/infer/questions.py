@@ -23,7 +23,7 @@ from daguerre.infer.approximate.methods import How, check_how
 from daguerre.infer.chain.answer import ChainQuestion
 from daguerre.infer.evidence import Given
 from daguerre.infer.exact import Result
-from daguerre.infer.joined import join_results, join_rows
+from daguerre.infer.joined import join_draws, join_results, join_rows, order_of
 from daguerre.infer.plan import Plan
 from daguerre.infer.product import Factors
 from daguerre.infer.question import (
@@ -116,7 +116,7 @@ def _again(p: Factor | Joint | Factors, targets: Names, given: Given) -> Answer 
         found.log_evidence,
         _method(found.engines),
         exact=True,
-        draw=lambda n: next(plans(asked())).exact.draw(n),
+        draw=lambda n: _draw(asked(), n),
         density=lambda values: _density(asked(), found.log_evidence)(values),
         is_single=isinstance(targets, str),
     )
@@ -151,13 +151,14 @@ def _exact_answer(p: object, question: Question) -> Answer:
     parts: list[Tensor] = []
     engines: dict[str, None] = {}
     is_whole = True
-    for rows, plan in plans(question):
+    few, place = question.distinct()
+    for rows, plan in plans(few):
         is_whole = is_whole and plan.network.is_whole
         found.append(plan.run())
         parts.append(rows)
         engines |= dict.fromkeys(plan.engines)
         remember(p, question, plan)
-    result = join_results(found, parts)
+    result = join_results(found, order_of(parts, place))
     check_possible(result.log_evidence, partial(_said, question))
     return Answer(
         question.targets,
@@ -165,9 +166,15 @@ def _exact_answer(p: object, question: Question) -> Answer:
         result.log_evidence if is_whole else None,
         _method(engines),
         exact=True,
-        draw=result.draw,
+        draw=result.draw if place is None else partial(_draw, question),
         density=_density(question, result.log_evidence),
     )
+
+
+def _draw(question: Question, n: int) -> dict[str, Tensor]:
+    """Draw n joint values of the targets, each row on its own."""
+    parts = [(rows, exact.draw(n)) for rows, exact in plans(question)]
+    return join_draws([drawn for _, drawn in parts], order_of([rows for rows, _ in parts]))
 
 
 def _method(engines: Iterable[str]) -> str:
@@ -239,8 +246,9 @@ def log_evidence(
 
 
 def _log_evidence(question: Question) -> Tensor:
-    parts = [(rows, plan.run().log_evidence) for rows, plan in plans(question)]
-    return join_rows([part for _, part in parts], [rows for rows, _ in parts])
+    few, place = question.distinct()
+    parts = [(rows, plan.run().log_evidence) for rows, plan in plans(few)]
+    return join_rows([part for _, part in parts], order_of([rows for rows, _ in parts], place))
 
 
 def most_probable(
@@ -288,7 +296,8 @@ def _most_probable(question: Question) -> Most:
     question = replace(question, targets=names)
     found: list[tuple[dict[str, Tensor], Tensor]] = []
     parts: list[Tensor] = []
-    for rows, plan in plans(question, frozenset(names)):
+    few, place = question.distinct()
+    for rows, plan in plans(few, frozenset(names)):
         for name in names:
             if name in plan.network.linear:
                 raise InadmissibleError(
@@ -297,9 +306,10 @@ def _most_probable(question: Question) -> Most:
                 )
         found.append(plan.maximise())
         parts.append(rows)
-    top = join_rows([log for _, log in found], parts)
+    order = order_of(parts, place)
+    top = join_rows([log for _, log in found], order)
     check_possible(top, partial(_said, question))
-    return Most({n: join_rows([v[n] for v, _ in found], parts) for n in names}, top)
+    return Most({n: join_rows([v[n] for v, _ in found], order) for n in names}, top)
 
 
 def sample_posterior(

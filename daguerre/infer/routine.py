@@ -137,7 +137,7 @@ def remember(p: object, question: Question, exact: Exact) -> None:
     needed = {*evidence.values, *question.targets, *(table.of for table in network.tables)}
     cpds = {name: cpd for name in needed if (cpd := table_of(name)) is not None}
     types = {cpd.probs.dtype for cpd in cpds.values()}
-    if len(cpds) < len(needed) or len(types) != 1 or not is_small(exact.sum):
+    if len(cpds) < len(needed) or len(types) != 1 or not is_small(exact.sum, 1):
         return
     slices = [
         Slice(place[t.of], cpds[t.of], _known(t.of, cpds[t.of], evidence)) for t in network.tables

@@ -16,7 +16,7 @@ from daguerre.infer.approximate.acts import Act, plan_acts
 from daguerre.infer.approximate.passes import Known, Pass, draw_latent, run_pass
 from daguerre.infer.approximate.proposals import Proposal, read_proposal
 from daguerre.infer.evidence import Evidence
-from daguerre.infer.joined import join_rows
+from daguerre.infer.joined import join_draws, join_rows, order_of
 from daguerre.infer.product import Factors
 from daguerre.infer.question import Question
 from daguerre.joint import Factor, Joint
@@ -251,10 +251,10 @@ def _states(plan: Weighting, found: Pass, name: str) -> Tensor | None:
 
 def _join(parts: list[Weighted], rows: list[Tensor]) -> Weighted:
     """Put the rows together again."""
-    apart = [p.distances for p in parts if p.distances is not None]
+    apart, order = [p.distances for p in parts if p.distances is not None], order_of(rows)
     return Weighted(
-        {n: join_rows([p.values[n] for p in parts], rows, 1) for n in parts[0].values},
-        join_rows([p.log_weights for p in parts], rows, 1),
-        join_rows(apart, rows, 1) if apart else None,
+        join_draws([p.values for p in parts], order),
+        join_rows([p.log_weights for p in parts], order, 1),
+        join_rows(apart, order, 1) if apart else None,
         parts[0].states,
     )

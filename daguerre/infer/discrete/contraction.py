@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
-__all__ = ["Axes", "Contraction", "Kernel", "contract", "contraction", "kernel"]
+__all__ = ["Axes", "Contraction", "Kernel", "Permute", "contract", "contraction", "kernel"]
 
 Axes = tuple[int, ...]
 Array = Any  # a Tensor, or the array of numpy that it shares its memory with

@@ -7,7 +7,7 @@ plan is one straight list of contractions, forwards and backwards.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from math import log, prod
@@ -74,6 +74,16 @@ class Sum:
         return (*self.tree.steps, *self.backward)
 
     @cached_property
+    def spent(self) -> tuple[tuple[int, ...], ...]:
+        """Per step, the slots that nothing reads after it: their memory serves again."""
+        read = {-1, *self.tree.roots, *(marginal.slot for marginal in self.marginals)}
+        found: list[tuple[int, ...]] = []
+        for step in reversed(self.steps):
+            found.append(tuple({step.left, step.right} - read))
+            read |= {step.left, step.right}
+        return tuple(reversed(found))
+
+    @cached_property
     def work(self) -> int:
         """The number of multiplications, for the nominal batch."""
         return sum(step.work(self.sizes) for step in self.steps)
@@ -107,7 +117,7 @@ def plan_sum(
     last = targets[0] if len(targets) == 1 else ()
     rule, tree = _best(leaves, size, last, held)
     passes = _Backward(tree, size)
-    marginals = tuple(passes.marginal(target) for target in targets)
+    marginals = passes.marginals(targets)
     return Sum(rule, tree, tuple(passes.steps), marginals, tuple(passes.axes), size)
 
 
@@ -137,7 +147,11 @@ def _best(
 
 
 class _Backward:
-    """Derivatives of the total with respect to slots, made when they are asked for."""
+    """Derivatives of the total with respect to slots, made when they are asked for.
+
+    A marginal can be read off any slot that holds its target. To differentiate down to the
+    smallest may be dearer than to multiply a larger one, whose derivative others need anyway.
+    """
 
     def __init__(self, tree: Tree, size: Mapping[int, int]) -> None:
         self.tree, self.size = tree, size
@@ -154,9 +168,32 @@ class _Backward:
         for slot, axes in enumerate(tree.axes):
             for axis in axes:
                 self.holders.setdefault(axis, []).append(slot)
+        self.prices, self.products = self._prices()
 
-    def marginal(self, target: Axes) -> Marginal:
-        """Multiply the smallest slot that holds the target by the derivative of the total."""
+    def _prices(self) -> tuple[dict[int, int], dict[int, int]]:
+        """Return what the derivative of a slot costs once that of its consumer is known.
+
+        And what their product costs.
+        """
+        tree, scopes = self.tree, dict.fromkeys(self.tree.roots, frozenset[int]())
+        prices = dict.fromkeys(tree.roots, 0)
+        for above, step in reversed([*enumerate(tree.steps, tree.leaves)]):
+            for below, other in ((step.left, step.right), (step.right, step.left)):
+                if below >= 0:
+                    both = scopes[above].union(tree.axes[other] if other >= 0 else ())
+                    scopes[below] = both & {*tree.axes[below], BATCH}
+                    prices[below] = self._entries(both) if other >= 0 else 0
+        products = {s: self._entries(scope.union(tree.axes[s])) for s, scope in scopes.items()}
+        return prices, products
+
+    def marginals(self, targets: Sequence[Axes]) -> tuple[Marginal, ...]:
+        """Plan the dearest marginal first: the derivatives that it needs serve the others."""
+        dear = sorted(targets, key=lambda target: self._cost(self._slot(target)), reverse=True)
+        found = {target: self._marginal(target) for target in dear}
+        return tuple(found[target] for target in targets)
+
+    def _marginal(self, target: Axes) -> Marginal:
+        """Multiply a slot that holds the target by the derivative of the total."""
         slot = self._slot(target)
         adjoint, keep = self._adjoint(slot), {*target, BATCH}
         if adjoint is not None or not {*self.axes[slot]} <= keep:
@@ -165,7 +202,14 @@ class _Backward:
 
     def _slot(self, target: Axes) -> int:
         candidates = (s for s in self.holders[target[0]] if {*target} <= {*self.axes[s]})
-        return min(candidates, key=lambda s: (self._entries(s), -s))
+        return min(candidates, key=lambda s: (self._cost(s), -s))
+
+    def _cost(self, slot: int) -> int:
+        """Return the number of multiplications that the marginal of a slot takes now."""
+        cost = self.products[slot]
+        while slot not in self.known:
+            cost, slot = cost + self.prices[slot], self.consumer[slot]
+        return cost
 
     def _adjoint(self, slot: int) -> int | None:
         """Return the slot of the derivative with respect to a slot; None where it is one."""
@@ -194,8 +238,8 @@ class _Backward:
         self.axes.append(step.axes)
         return len(self.axes) - 1
 
-    def _entries(self, slot: int) -> int:
-        return prod(self.size[a] for a in self.axes[slot])
+    def _entries(self, axes: Iterable[int]) -> int:
+        return prod(self.size[a] for a in axes)
 
 
 @lru_cache(maxsize=512)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from daguerre.infer.discrete.contraction import Axes, contract
+from daguerre.infer.discrete.contraction import Axes, Permute, contract
 from daguerre.infer.discrete.plan import Marginal, Sum, bind
 from daguerre.infer.discrete.tree import BATCH
 
@@ -66,7 +66,7 @@ def run_sum(plan: Sum, factors: Sequence[Factor], rows: int, *, is_network: bool
     scales = [factor.log_scale for factor in factors if factor.log_scale is not None]
     if is_network and not torch.compiler.is_compiling():
         tables = [factor.table for factor in factors]
-        found = _in_numpy(plan, tables, rows) if is_small(plan) else None
+        found = _in_numpy(plan, tables, rows) if is_small(plan, rows) else None
         found = _plain(plan, tables, rows) if found is None else found
         if found is not None:
             return Totals(_each(sum(scales, found.log_total), rows), found.marginals)
@@ -89,13 +89,21 @@ def _safe(tiny: float) -> float:
 
 def _plain(plan: Sum, slots: list[Tensor], rows: int) -> Totals | None:
     """Run without scaling; None if a total is too small for that."""
-    slots = list(slots)
-    for kernel in bind(plan, rows):
-        slots.append(contract(kernel, slots, Tensor.permute))
+    slots = _filled(plan, slots, rows, Tensor.permute)
     total = _product([slots[root] for root in plan.tree.roots])
     if total.numel() and not total.min() > _safe(torch.finfo(total.dtype).tiny):
         return None
     return Totals(total.log(), [_normal(slots[m.slot], m) for m in plan.marginals])
+
+
+def _filled(plan: Sum, factors: Sequence[Any], rows: int, permute: Permute) -> list[Any]:
+    """Return all slots that are read after the run; the others are let go as soon as may be."""
+    slots = [*factors]
+    for kernel, spent in zip(bind(plan, rows), plan.spent, strict=True):
+        slots.append(contract(kernel, slots, permute))
+        for slot in spent:
+            slots[slot] = None
+    return slots
 
 
 def _product(values: Sequence[Any]) -> Tensor:
@@ -106,9 +114,10 @@ def _product(values: Sequence[Any]) -> Tensor:
     return total
 
 
-def is_small(plan: Sum) -> bool:
+def is_small(plan: Sum, rows: int) -> bool:
     """Whether a run is over before torch has found its kernels."""
-    return plan.work <= SMALL * len(plan.steps)
+    share = rows / plan.sizes[BATCH]  # the plan counts for a nominal number of rows
+    return share * plan.work <= SMALL * len(plan.steps)
 
 
 def _in_numpy(plan: Sum, tables: Sequence[Tensor], rows: int) -> Totals | None:
@@ -129,18 +138,16 @@ def run_small(plan: Sum, arrays: Sequence[np.ndarray], rows: int) -> Totals | No
     Returns:
         The totals; None if one is so small that something may have underflowed.
     """
-    slots: list[Any] = [*arrays]
-    for kernel in bind(plan, rows):
-        slots.append(contract(kernel, slots, np.ndarray.transpose))
+    slots = _filled(plan, arrays, rows, np.ndarray.transpose)
     total = np.asarray(_product([slots[root] for root in plan.tree.roots]))
-    if total.size and not total.min() > _safe(np.finfo(slots[0].dtype).tiny):
+    if total.size and not total.min() > _safe(np.finfo(arrays[0].dtype).tiny):
         return None
     marginals = []
     for marginal in plan.marginals:
         value = slots[marginal.slot]
         value = value.reshape(marginal.lead(value.shape)).transpose(marginal.order)
-        sums = value.sum(tuple(range(1, value.ndim)))
-        marginals.append(torch.from_numpy(value / sums.reshape(-1, *[1] * (value.ndim - 1))))
+        sums = value.sum(tuple(range(1, value.ndim)), keepdims=True)
+        marginals.append(torch.from_numpy(value / sums))
     return Totals(torch.as_tensor(np.log(total)), marginals)
 
 
