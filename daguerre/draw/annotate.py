@@ -8,11 +8,13 @@ from dataclasses import replace
 from functools import cached_property
 from itertools import accumulate, pairwise, product
 
-from daguerre.draw.curves import Point, line
+import numpy as np
+
+from daguerre.draw.curves import Point, Trail, line
 from daguerre.draw.formula import Outline, formula
 from daguerre.draw.notation import Figure, Frame, Node
+from daguerre.draw.obstacles import Wall
 from daguerre.draw.picture import Box, PlacedFrame, PlacedNode, PlacedPath, PlacedType
-from daguerre.draw.terrain import Wall
 
 __all__ = ["centred", "framed", "label_room", "labelled", "legend", "tagged"]
 
@@ -21,7 +23,6 @@ _BESIDE = 8.0  # pixels between a label and its arrow
 _INSET = 9.0  # from a plate's border to its label
 _SHORT = 25.0  # half the width of a label that needs no room of its own
 _LEADING, _LISTED = 10.0, 12  # between lines of the legend, and names in one
-_CELL = 48.0
 _GAPS = (0.0, 10.0, 20.0)  # further from the arrow, where it is crowded
 _PLACES = (0.5, 0.42, 0.58, 0.34, 0.66, 0.26, 0.74, 0.18, 0.82)
 
@@ -77,17 +78,21 @@ def framed(
         paths: All arrows, with their labels.
     """
     ink, taken = _Ink(paths), [path.label.box for path in paths if path.label]
-
-    def is_free(label: PlacedType) -> bool:
-        near = _widened(label.box, 3.0)
-        return not ink.within(near) and not any(map(near.meets, taken))
-
     result = []
     for frame, box, outline in zip(frames, boxes, outlines, strict=True):
         others = [b for f, b in zip(frames, boxes, strict=True) if not _holds(f, frame)]
-        places = [PlacedType(frame.label, outline, p) for p in _corners(frame, box, outline)]
-        alone = [p for p in places if not any(map(_widened(p.box, 3.0).meets, others))] or places
-        result.append(PlacedFrame(frame, box, next(filter(is_free, alone), alone[0])))
+        best, least = PlacedType(frame.label, outline, next(_corners(frame, box, outline))), 2
+        for place in _corners(frame, box, outline):
+            label = PlacedType(frame.label, outline, place)
+            near = _widened(label.box, 3.0)
+            if any(map(near.meets, others)):
+                continue
+            struck = bool(ink.within(near) or any(map(near.meets, taken)))
+            if struck < least:
+                best, least = label, struck
+            if not struck:
+                break
+        result.append(PlacedFrame(frame, box, best))
     return result
 
 
@@ -227,19 +232,20 @@ class _Ink:
         self._paths = paths
 
     @cached_property
-    def _cells(self) -> dict[tuple[int, int], list[Point]]:
-        cells: dict[tuple[int, int], list[Point]] = {}
-        for path in self._paths:
-            for point in (*path.curve.samples(4.0), path.tip):
-                cells.setdefault(_cell(point), []).append(point)
-        return cells
+    def _points(self) -> Trail:
+        """All points from left to right."""
+        trails = [path.curve.trail(4.0) for path in self._paths]
+        points = np.concatenate([*trails, *([path.tip] for path in self._paths)])
+        return points[np.argsort(points[:, 0], kind="stable")]
+
+    @cached_property
+    def _across(self) -> Trail:
+        return np.ascontiguousarray(self._points[:, 0])
 
     def within(self, box: Box) -> int:
         """Count the points inside a box."""
-        (left, top), (right, bottom) = map(_cell, box.corners)
-        cells = product(range(left, right + 1), range(top, bottom + 1))
-        return sum(box.holds(p) for cell in cells for p in self._cells.get(cell, ()))
-
-
-def _cell(point: Point) -> tuple[int, int]:
-    return int(point.x // _CELL), int(point.y // _CELL)
+        if not self._paths:
+            return 0
+        first = np.searchsorted(self._across, box.left, side="right")
+        down = self._points[first : np.searchsorted(self._across, box.right), 1]
+        return int(((box.top < down) & (down < box.bottom)).sum())

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from math import ceil, cos, hypot, sin
-from typing import NamedTuple
+from itertools import chain
+from math import cos, hypot, sin
+from typing import NamedTuple, TypeAlias
 
-__all__ = ["Curve", "Point", "line", "rounded", "toward", "turned"]
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Curve", "Point", "Trail", "line", "rounded", "toward", "turned"]
+
+Trail: TypeAlias = NDArray[np.float64]  # points along a curve, shape [n, 2]
 
 
 class Point(NamedTuple):
@@ -50,18 +55,30 @@ class Curve:
         bulge = (abs(chord.x * a.to(c).y - chord.y * a.to(c).x) for c in controls)
         return len(self.points) == 4 and max(bulge) <= 1e-9 * chord.length**2
 
+    @property
+    def corners(self) -> tuple[Point, Point]:
+        """The top left and the bottom right corner of what it fills."""
+        trail = self.trail()
+        low, high = trail.min(axis=0).tolist(), trail.max(axis=0).tolist()
+        return Point(*low), Point(*high)
+
     def samples(self, step: float = 6.0) -> list[Point]:
         """Return points along the curve, at most about `step` pixels apart, with both ends."""
-        result = [self.points[0]]
-        for a, b, c, d in self.pieces:
-            length = a.to(b).length + b.to(c).length + c.to(d).length
-            count = max(2, ceil(length / step))
-            (ax, ay), (bx, by), (cx, cy), (dx, dy) = a, b, c, d
-            result += [
-                Point(ax * p + bx * q + cx * r + dx * s, ay * p + by * q + cy * r + dy * s)
-                for p, q, r, s in _weights(count)
-            ]
-        return result
+        return list(map(Point._make, self.trail(step).tolist()))
+
+    def trail(self, step: float = 6.0) -> Trail:
+        """Return the same points as rows (x, y)."""
+        corners = np.fromiter(chain.from_iterable(self.points), float).reshape(-1, 2)
+        a, b, c, d = corners[:-1:3], corners[1::3], corners[2::3], corners[3::3]
+        lengths = sum(np.hypot(*leg.T) for leg in (b - a, c - b, d - c))
+        counts = np.maximum(np.ceil(lengths / step).astype(int), 2)
+        last = np.cumsum(counts)
+        place = np.arange(1, last[-1] + 1) - np.repeat(last - counts, counts)
+        t = (place / np.repeat(counts, counts))[:, None]
+        s = 1 - t
+        a, b, c, d = (np.repeat(ends, counts, axis=0) for ends in (a, b, c, d))
+        inner = s * s * s * a + 3 * s * s * t * b + 3 * s * t * t * c + t * t * t * d
+        return np.concatenate((corners[:1], inner))
 
 
 def line(start: Point, end: Point) -> Curve:
@@ -111,10 +128,3 @@ def turned(direction: Point, angle: float) -> Point:
 def _leg(start: Point, end: Point) -> tuple[Point, Point, Point]:
     step = start.to(end)
     return start.plus(step, 1 / 3), start.plus(step, 2 / 3), end
-
-
-@lru_cache(maxsize=512)
-def _weights(count: int) -> list[tuple[float, float, float, float]]:
-    """Return the Bernstein polynomials at 1 / count, 2 / count, ..., 1."""
-    times = [i / count for i in range(1, count + 1)]
-    return [((1 - t) ** 3, 3 * (1 - t) ** 2 * t, 3 * (1 - t) * t * t, t**3) for t in times]

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 
 from daguerre.draw.columns import PAD
 from daguerre.draw.notation import Arrow
+from daguerre.draw.obstacles import Wall
 from daguerre.draw.picture import Box, PlacedNode, PlacedPath
 from daguerre.draw.plates import Nesting
-from daguerre.draw.terrain import Wall
 
 __all__ = ["grown"]
 
@@ -45,7 +45,7 @@ def grown(
 
 
 def _reach(path: PlacedPath) -> Iterator[Box]:
-    yield Box.around(path.curve.samples())
+    yield Box.around(path.curve.corners)
     if path.label:
         yield path.label.box
 

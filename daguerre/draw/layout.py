@@ -15,12 +15,13 @@ from daguerre.draw.formula import Outline, formula
 from daguerre.draw.growth import grown
 from daguerre.draw.layers import Layers, layers
 from daguerre.draw.notation import Figure, Node, Shape
+from daguerre.draw.obstacles import Wall
 from daguerre.draw.order import ordered_rows
 from daguerre.draw.picture import Box, Picture, PlacedFrame, PlacedNode, PlacedPath
 from daguerre.draw.place import Places, place
 from daguerre.draw.ranks import downward, satellites
 from daguerre.draw.routes import routes
-from daguerre.draw.terrain import Terrain, Wall
+from daguerre.draw.terrain import Terrain
 from daguerre.draw.ways import End
 
 __all__ = ["layout"]
@@ -154,5 +155,5 @@ def _bounds(
     boxes += [frame.box for frame in frames]
     boxes += [path.label.box for path in paths if path.label]
     points = [corner for box in boxes for corner in box.corners]
-    points += [point for path in paths for point in path.curve.samples()]
+    points += [corner for path in paths for corner in path.curve.corners]
     return Box.around(points, margin=_MARGIN)

@@ -48,7 +48,7 @@ def routes(arrows: Sequence[Arrow], plan: Plan, terrain: Terrain) -> list[Way]:
         good, terrain.step = _FAIR, _COARSE
     for arrow in sorted(dict.fromkeys(arrows), key=lambda a: _turn(a, plan)):
         way = _cheapest(arrow, plan, terrain, aims.get(arrow), good)
-        terrain.lay(way.curve, way.tip, arrow.source, arrow.target)
+        terrain.lay(way, arrow.source, arrow.target)
         chosen[arrow] = way
     return [chosen[arrow] for arrow in arrows]
 
@@ -74,15 +74,14 @@ def _cheapest(arrow: Arrow, plan: Plan, terrain: Terrain, port: Point | None, go
     if way := _plain(arrow, plan, terrain, port):
         return way
     for way in _kept(source, target, port, plan) if good > _GOOD else ():
-        if terrain.is_clear(way.curve, arrow.source, arrow.target):
+        if terrain.is_clear(way, arrow.source, arrow.target):
             return way
     best, least, is_clear = None, inf, False
     for tried, way in enumerate(_candidates(source, target, port, plan, terrain)):
-        limit = least - way.bend
-        cost = way.bend + terrain.cost(way.curve, way.tip, arrow.source, arrow.target, limit=limit)
-        if cost < least:
-            best, least = way, cost
-            is_clear = good > _GOOD and terrain.is_clear(way.curve, arrow.source, arrow.target)
+        verdict = terrain.judged(way, arrow.source, arrow.target, limit=least - way.bend)
+        if verdict:
+            best, least = way, way.bend + sum(verdict)
+            is_clear = good > _GOOD and verdict.is_clear
         if (is_clear and tried >= _ENOUGH) or (least < good and best and best.bend <= way.bend):
             break
     assert best is not None
@@ -94,12 +93,12 @@ def _plain(arrow: Arrow, plan: Plan, terrain: Terrain, port: Point | None) -> Wa
     source, target = plan.ends[arrow.source], plan.ends[arrow.target]
     if _falls(arrow, plan):  # a fan looks best straight, however narrow
         for way in (straight(source, target, port=port), straight(source, target)):
-            if terrain.is_clear(way.curve, arrow.source, arrow.target):
+            if terrain.is_clear(way, arrow.source, arrow.target):
                 return way
     if target.body.rise and (arrow.source, arrow.target) in plan.bends:
         # long arrows of a net look best side by side, where the layout kept room
         for way in (straight(source, target, port=port), *_lanes(source, target, port, plan)):
-            if terrain.cost(way.curve, way.tip, arrow.source, arrow.target) < _FAIR:
+            if terrain.judged(way, arrow.source, arrow.target, limit=_FAIR):
                 return way
     return None
 
