@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import chain
 from math import cos, hypot, sin
 from typing import NamedTuple, TypeAlias
@@ -69,16 +70,14 @@ class Curve:
     def trail(self, step: float = 6.0) -> Trail:
         """Return the same points as rows (x, y)."""
         corners = np.fromiter(chain.from_iterable(self.points), float).reshape(-1, 2)
-        a, b, c, d = corners[:-1:3], corners[1::3], corners[2::3], corners[3::3]
-        lengths = sum(np.hypot(*leg.T) for leg in (b - a, c - b, d - c))
-        counts = np.maximum(np.ceil(lengths / step).astype(int), 2)
-        last = np.cumsum(counts)
-        place = np.arange(1, last[-1] + 1) - np.repeat(last - counts, counts)
-        t = (place / np.repeat(counts, counts))[:, None]
-        s = 1 - t
-        a, b, c, d = (np.repeat(ends, counts, axis=0) for ends in (a, b, c, d))
-        inner = s * s * s * a + 3 * s * s * t * b + 3 * s * t * t * c + t * t * t * d
-        return np.concatenate((corners[:1], inner))
+        legs = np.hypot(*(corners[1:] - corners[:-1]).T).reshape(-1, 3)
+        counts = np.maximum(np.ceil(legs.sum(axis=1) / step), 2).astype(int)
+        ends = (corners[:-1:3], corners[1::3], corners[2::3], corners[3::3])
+        if len(counts) > 1:
+            ends = (np.repeat(end, counts, axis=0) for end in ends)
+        weights = np.concatenate([_weights(count) for count in counts.tolist()], axis=1)
+        a, b, c, d = (w * end for w, end in zip(weights, ends, strict=True))
+        return np.concatenate((corners[:1], a + b + c + d))
 
 
 def line(start: Point, end: Point) -> Curve:
@@ -128,3 +127,11 @@ def turned(direction: Point, angle: float) -> Point:
 def _leg(start: Point, end: Point) -> tuple[Point, Point, Point]:
     step = start.to(end)
     return start.plus(step, 1 / 3), start.plus(step, 2 / 3), end
+
+
+@lru_cache(maxsize=512)
+def _weights(count: int) -> np.ndarray:
+    """Return the Bernstein polynomials at 1 / count, 2 / count, ..., 1; shape [4, count, 1]."""
+    t = np.arange(1, count + 1)[:, None] / count
+    s = 1 - t
+    return np.stack((s * s * s, 3 * s * s * t, 3 * s * t * t, t * t * t))
