@@ -39,6 +39,7 @@ def grown(
         family = {p for p in range(len(walls)) if plate in nest.around(p)} | {*nest.around(plate)}
         strangers = [n.box for n in nodes if n.node.name not in result[plate].members]
         strangers += [wall.box for p, wall in enumerate(result) if p not in family]
+        strangers += _passing(result[plate], paths)
         box = _stretched(result[plate].box, held, strangers, _AIR + PAD * nest.depth(plate))
         result[plate] = Wall(box, result[plate].members)
     return result
@@ -54,6 +55,13 @@ def _own(wall: Wall, reaches: Sequence[tuple[Arrow, Sequence[Box]]]) -> Iterator
     for arrow, boxes in reaches:
         if {arrow.source, arrow.target} <= wall.members:
             yield from boxes
+
+
+def _passing(wall: Wall, paths: Sequence[PlacedPath]) -> Iterator[Box]:
+    """List the points of arrows that join no member, and so should stay outside."""
+    for path in paths:
+        if wall.members.isdisjoint((path.arrow.source, path.arrow.target)):
+            yield from (Box(x, y, x, y) for x, y in path.curve.samples())
 
 
 def _stretched(box: Box, held: Sequence[Box], strangers: Sequence[Box], margin: float) -> Box:

@@ -18,6 +18,8 @@ __all__ = ["Ends", "Nodes", "Wall", "Walls"]
 _CLEARANCE = 7.0  # pixels that an arrow keeps from a strange node
 _HIT, _INSIDE = 2000.0, 2.0  # what it costs to come nearer than this to a strange node
 _NEAR = 40.0  # what each pixel costs that it comes nearer than it should
+_APART = 2.0  # pixels that an arrow keeps from a strange plate
+_ROUND = 10.0  # the radius of a plate's corners
 _BESIDE = 4.0  # an arrow nearer than this runs on a border
 _CELL = 64.0
 
@@ -123,14 +125,17 @@ class Walls:
             return 0.0
         boxes = self._boxes[near, None]
         before, behind = points - boxes[..., :2], boxes[..., 2:] - points
-        depth = np.minimum(before, behind).min(axis=2)  # from the border inwards
+        rim = _ROUND - np.minimum(before, behind)  # how far out of the box that its corners leave
+        outside = np.hypot(*np.moveaxis(np.maximum(rim, 0), 2, 0))
+        depth = _ROUND - outside - np.minimum(rim.max(axis=2), 0)  # from the border inwards
         inside = depth > 0
         changes = (inside[:, 1:] != inside[:, :-1]).sum(axis=1)
         along = (np.abs(depth) < _BESIDE).sum(axis=1)
         held = self._holds[near][:, [*ends]].sum(axis=1)
-        own = held == len(ends)  # the plate may yet grow around it
+        own, is_loop = held == len(ends), len(ends) == 1  # its own plate may yet grow around it
         cost = np.where(own, 25.0 * changes, 80.0 * np.maximum(0, changes - held))
-        cost += 400.0 * ((held == 0) & inside.any(axis=1)) + 25.0 * np.maximum(0, along - 4)
+        cost += np.where(own & is_loop, 5.0, 25.0) * np.maximum(0, along - 4)
+        cost += 400.0 * ((held == 0) & (depth > -_APART).any(axis=1))
         return float(cost.sum())
 
 

@@ -17,6 +17,7 @@ from daguerre.draw.ways import End, Way, bowed, loop, straight, threaded
 __all__ = ["routes"]
 
 _ANGLES = (34, 26, 44, 18, 56, 12, 62, 68, 75, 82)
+_WIDE = (92, 104)  # unless the arrow points down and was given room
 _SIDES = (  # of a node, in the order in which loops take them
     *(Point(1, 0), Point(-1, 0), Point(0, 1), Point(0, -1)),
     *(Point(1, 1), Point(-1, 1), Point(1, -1), Point(-1, -1)),
@@ -91,7 +92,8 @@ def _cheapest(arrow: Arrow, plan: Plan, terrain: Terrain, port: Point | None, go
 def _plain(arrow: Arrow, plan: Plan, terrain: Terrain, port: Point | None) -> Way | None:
     """Return the way that suits best, whatever others cost, if it is free."""
     source, target = plan.ends[arrow.source], plan.ends[arrow.target]
-    if _falls(arrow, plan):  # a fan looks best straight, however narrow
+    if _falls(arrow, plan) and not terrain.joins(arrow.source, arrow.target):
+        # a fan looks best straight, however narrow
         for way in (straight(source, target, port=port), straight(source, target)):
             if terrain.is_clear(way, arrow.source, arrow.target):
                 return way
@@ -111,7 +113,8 @@ def _candidates(
             yield replace(loop(source, side), bend=2.0 * i if side.y == 0 else 350.0 + i)
         return
     yield straight(source, target, port=port)
-    if (source.name, target.name) in plan.bends:
+    falls = (source.name, target.name) in plan.bends
+    if falls:
         for aim in _aims(port or target.centre.to(source.centre)):
             yield replace(straight(source, target, port=aim), bend=2.0)
     yield from _lanes(source, target, port, plan) if target.body.rise else ()
@@ -121,11 +124,11 @@ def _candidates(
     if abs(run.x) > _FLAT * abs(run.y):  # no bow misses a whole row
         yield from around
     sign = 1 if source.centre.y < target.centre.y else -1
-    for angle in _ANGLES:
+    for angle in _ANGLES if falls else (*_ANGLES, *_WIDE):
         stray = _stray(source, target, angle)
         if stray > _FURTHEST:
             continue
-        stray = stray if target.body.rise else 0.0
+        stray = stray if target.body.rise else 60.0 * (angle in _WIDE)
         for side in (sign, -sign):
             way = bowed(source, target, side * angle)
             yield replace(way, bend=way.bend + stray)

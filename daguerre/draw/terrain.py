@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from daguerre.draw.bodies import Body
 from daguerre.draw.curves import Point
-from daguerre.draw.obstacles import Nodes, Wall, Walls
+from daguerre.draw.obstacles import Ends, Nodes, Wall, Walls
 from daguerre.draw.tracks import Tracks
 from daguerre.draw.ways import Way
 
@@ -77,7 +77,7 @@ class Terrain:
         found = [self._heads(way, source, target)]
         if found[0] >= limit:
             return None
-        ends = frozenset((self._nodes.number[source], self._nodes.number[target]))
+        ends = self._ends(source, target)
         points = way.curve.trail(self.step)
         for obstacles in (self._nodes, self._borders, self._tracks):
             found.append(obstacles.cost(points, ends))
@@ -87,17 +87,24 @@ class Terrain:
 
     def is_clear(self, way: Way, source: str, target: str) -> bool:
         """Say whether a way misses strange nodes and plates, if narrowly."""
-        ends = frozenset((self._nodes.number[source], self._nodes.number[target]))
+        ends = self._ends(source, target)
         points = way.curve.trail(self.step)
         nodes = self._nodes.cost(points, ends)
         return nodes <= _NARROWLY and self._borders.cost(points, ends) == 0
+
+    def joins(self, source: str, target: str) -> bool:
+        """Say whether an arrow between two nodes is laid."""
+        return self._tracks.joins(self._ends(source, target))
 
     def lay(self, way: Way, source: str, target: str) -> None:
         """Remember an arrow, so that later ones keep away."""
         self._tips.setdefault(target, []).append(way.tip)
         self._starts.setdefault(source, []).append(way.curve.points[0])
-        ends = frozenset((self._nodes.number[source], self._nodes.number[target]))
+        ends = self._ends(source, target)
         self._tracks.lay(way.curve.trail(_LAID), ends)
+
+    def _ends(self, source: str, target: str) -> Ends:
+        return frozenset((self._nodes.number[source], self._nodes.number[target]))
 
     def _heads(self, way: Way, source: str, target: str) -> float:
         return (
@@ -107,5 +114,7 @@ class Terrain:
         )
 
 
-def _crowd(point: Point, others: Sequence[Point], least: float) -> int:
-    return sum(other.to(point).length < least for other in others)
+def _crowd(point: Point, others: Sequence[Point], least: float) -> float:
+    """Count the others that are too near; one at the same point counts twice."""
+    distances = (other.to(point).length for other in others)
+    return sum(2.0 - distance / least for distance in distances if distance < least)

@@ -49,6 +49,10 @@ class Tracks:
         for key in np.unique(np.concatenate(beside)).tolist():
             self._cells[key].append(number)
 
+    def joins(self, ends: Ends) -> bool:
+        """Say whether an arrow between two nodes is laid."""
+        return ends in self._ends
+
     def cost(self, points: Trail, ends: Ends) -> float:
         """Judge how a way meets the arrows; two of one pair of nodes must not touch at all.
 
