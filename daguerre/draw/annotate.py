@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from itertools import accumulate, pairwise, product
+from math import inf
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,7 +18,7 @@ from daguerre.draw.notation import Figure, Frame, Node
 from daguerre.draw.obstacles import Wall
 from daguerre.draw.picture import Box, PlacedFrame, PlacedNode, PlacedPath, PlacedType
 
-__all__ = ["centred", "framed", "label_room", "labelled", "legend", "tagged"]
+__all__ = ["Captions", "Spot", "centred", "label_room", "labelled", "legend", "tagged"]
 
 _SIZE = 17.0
 _BESIDE = 8.0  # pixels between a label and its arrow
@@ -61,39 +63,66 @@ def _around(node: PlacedNode) -> Iterator[PlacedType]:
         yield centred(node.node.label, outline, Point(x, y))
 
 
-def framed(
-    frames: Sequence[Frame],
-    boxes: Sequence[Box],
-    outlines: Sequence[Outline],
-    paths: Sequence[PlacedPath],
-) -> list[PlacedFrame]:
-    """Set the label of each plate at its lower right, that of a scope at its upper left.
+class Spot(NamedTuple):
+    """A place for a label, and how much of the arrows and their labels strikes it."""
 
-    Where an arrow passes there, the label moves along the border to where none does.
+    label: PlacedType
+    struck: float
+
+
+class Captions:
+    """The labels of plates, at their lower right, and of scopes, at their upper left.
+
+    Where an arrow passes there, a label moves along the border to where none does.
 
     Args:
         frames: The plates and scopes.
-        boxes: Their borders.
         outlines: Their labels.
         paths: All arrows, with their labels.
     """
-    ink, taken = _Ink(paths), [path.label.box for path in paths if path.label]
-    result = []
-    for frame, box, outline in zip(frames, boxes, outlines, strict=True):
-        others = [b for f, b in zip(frames, boxes, strict=True) if not _holds(f, frame)]
-        best, least = PlacedType(frame.label, outline, next(_corners(frame, box, outline))), 2
-        for place in _corners(frame, box, outline):
-            label = PlacedType(frame.label, outline, place)
+
+    def __init__(
+        self, frames: Sequence[Frame], outlines: Sequence[Outline], paths: Sequence[PlacedPath]
+    ) -> None:
+        self.frames, self._outlines = frames, outlines
+        self._ink = _Ink(paths)
+        self._taken = [path.label.box for path in paths if path.label]
+
+    def spot(self, which: int, boxes: Sequence[Box]) -> Spot:
+        """Choose a place for one label.
+
+        Args:
+            which: The number of its frame.
+            boxes: The borders of all frames.
+        """
+        frame, outline, box = self.frames[which], self._outlines[which], boxes[which]
+        others = [b for f, b in zip(self.frames, boxes, strict=True) if not _holds(f, frame)]
+        corners = list(_corners(frame, box, outline))
+        best = Spot(PlacedType(frame.label, outline, corners[0]), inf)
+        for corner in corners:
+            label = PlacedType(frame.label, outline, corner)
             near = _widened(label.box, 3.0)
             if any(map(near.meets, others)):
                 continue
-            struck = bool(ink.within(near) or any(map(near.meets, taken)))
-            if struck < least:
-                best, least = label, struck
+            struck = self._ink.within(near) + 100.0 * sum(map(near.meets, self._taken))
+            if struck < best.struck:
+                best = Spot(label, struck)
             if not struck:
                 break
-        result.append(PlacedFrame(frame, box, best))
-    return result
+        return best
+
+    def framed(self, boxes: Sequence[Box]) -> list[PlacedFrame]:
+        """Set all labels.
+
+        Args:
+            boxes: The borders of all frames.
+        """
+        labels = [self.spot(i, boxes).label for i in range(len(boxes))]
+        return list(map(PlacedFrame, self.frames, boxes, labels))
+
+    def width(self, which: int) -> float:
+        """Return how much wider a plate must be for its label."""
+        return self._outlines[which].width + _INSET
 
 
 def _holds(outer: Frame, inner: Frame) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from daguerre.draw.annotate import Captions
 from daguerre.draw.columns import PAD
 from daguerre.draw.notation import Arrow
 from daguerre.draw.obstacles import Wall
@@ -16,15 +17,22 @@ _AIR = 8.0  # from a border to an arrow inside or a stranger outside
 
 
 def grown(
-    walls: Sequence[Wall], nest: Nesting, nodes: Sequence[PlacedNode], paths: Sequence[PlacedPath]
+    walls: Sequence[Wall],
+    nest: Nesting,
+    nodes: Sequence[PlacedNode],
+    paths: Sequence[PlacedPath],
+    captions: Captions,
 ) -> list[Wall]:
     """Widen plates until what joins their members lies inside; strangers stay outside.
+
+    Where arrows leave no place for its label, a plate becomes wider by one.
 
     Args:
         walls: The plates as the columns set them.
         nest: Which plate lies in which.
         nodes: All nodes.
         paths: All arrows, with their labels.
+        captions: The labels of the plates.
     """
     result = list(walls)
     if not walls:
@@ -40,9 +48,22 @@ def grown(
         strangers = [n.box for n in nodes if n.node.name not in result[plate].members]
         strangers += [wall.box for p, wall in enumerate(result) if p not in family]
         strangers += _passing(result[plate], paths)
-        box = _stretched(result[plate].box, held, strangers, _AIR + PAD * nest.depth(plate))
+        margin = _AIR + PAD * nest.depth(plate)
+        box = _stretched(result[plate].box, held, strangers, margin)
+        boxes = [wall.box for wall in result]
+        for wider in _wider(box, captions.width(plate)):
+            boxes[plate] = _stretched(box, [wider], strangers, margin)
+            if not captions.spot(plate, boxes).struck:
+                box = boxes[plate]
+                break
         result[plate] = Wall(box, result[plate].members)
     return result
+
+
+def _wider(box: Box, by: float) -> Iterator[Box]:
+    """Propose a box, and wider ones: on the right, on the left, on both sides."""
+    for left, right in ((0.0, 0.0), (0.0, by), (by, 0.0), (by, by)):
+        yield Box(box.left - left, box.top, box.right + right, box.bottom)
 
 
 def _reach(path: PlacedPath) -> Iterator[Box]:

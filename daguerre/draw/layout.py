@@ -6,7 +6,14 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from daguerre.draw.annotate import centred, framed, label_room, labelled, legend, tagged
+from daguerre.draw.annotate import (
+    Captions,
+    centred,
+    label_room,
+    labelled,
+    legend,
+    tagged,
+)
 from daguerre.draw.bodies import body_for
 from daguerre.draw.curves import Point
 from daguerre.draw.detours import Plan
@@ -86,8 +93,9 @@ def layout(figure: Figure) -> Picture:
     nodes = [_placed(n, ends[n.name], type_of[n.name]) for n in figure.nodes]
     paths = labelled(_paths(figure, skeleton, places, ends, walls), nodes, walls)
     nodes = tagged(nodes, paths)
-    walls = grown(walls, skeleton.nesting, nodes, paths)
-    frames = framed(figure.frames, [wall.box for wall in walls], plate_types, paths)
+    captions = Captions(figure.frames, plate_types, paths)
+    walls = grown(walls, skeleton.nesting, nodes, paths, captions)
+    frames = captions.framed([wall.box for wall in walls])
     frames.sort(key=lambda frame: -len(frame.frame.members))
     box = _bounds(nodes, paths, frames)
     notes = legend(drawn.left_out, figure.nodes, box)
