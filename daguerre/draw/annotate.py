@@ -87,6 +87,10 @@ class Captions:
         self.frames, self._outlines = frames, outlines
         self._ink = _Ink(paths)
         self._taken = [path.label.box for path in paths if path.label]
+        held = [frozenset(frame.members) for frame in frames]
+        self._others = [
+            [i for i, outer in enumerate(held) if not outer >= inner] for inner in held
+        ]
 
     def spot(self, which: int, boxes: Sequence[Box]) -> Spot:
         """Choose a place for one label.
@@ -96,7 +100,7 @@ class Captions:
             boxes: The borders of all frames.
         """
         frame, outline, box = self.frames[which], self._outlines[which], boxes[which]
-        others = [b for f, b in zip(self.frames, boxes, strict=True) if not _holds(f, frame)]
+        others = [boxes[i] for i in self._others[which]]
         corners = list(_corners(frame, box, outline))
         best = Spot(PlacedType(frame.label, outline, corners[0]), inf)
         for corner in corners:
@@ -123,10 +127,6 @@ class Captions:
     def width(self, which: int) -> float:
         """Return how much wider a plate must be for its label."""
         return self._outlines[which].width + _INSET
-
-
-def _holds(outer: Frame, inner: Frame) -> bool:
-    return {*outer.members} >= {*inner.members}
 
 
 def _corners(frame: Frame, box: Box, outline: Outline) -> Iterator[Point]:

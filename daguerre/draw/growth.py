@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from math import inf
+
+import numpy as np
 
 from daguerre.draw.annotate import Captions
 from daguerre.draw.columns import PAD
@@ -37,6 +40,7 @@ def grown(
     result = list(walls)
     if not walls:
         return result
+    passing = _Passing(paths)
     reaches = [(p.arrow, [*_reach(p)]) for p in paths]
     for plate in sorted(range(len(walls)), key=lambda p: -nest.depth(p)):
         if plate in nest.group_of or any(box in nest.groups for box in nest.around(plate)):
@@ -47,7 +51,7 @@ def grown(
         family = {p for p in range(len(walls)) if plate in nest.around(p)} | {*nest.around(plate)}
         strangers = [n.box for n in nodes if n.node.name not in result[plate].members]
         strangers += [wall.box for p, wall in enumerate(result) if p not in family]
-        strangers += _passing(result[plate], paths)
+        strangers += passing.beside(result[plate])
         margin = _AIR + PAD * nest.depth(plate)
         box = _stretched(result[plate].box, held, strangers, margin)
         boxes = [wall.box for wall in result]
@@ -78,11 +82,23 @@ def _own(wall: Wall, reaches: Sequence[tuple[Arrow, Sequence[Box]]]) -> Iterator
             yield from boxes
 
 
-def _passing(wall: Wall, paths: Sequence[PlacedPath]) -> Iterator[Box]:
-    """List the points of arrows that join no member, and so should stay outside."""
-    for path in paths:
-        if wall.members.isdisjoint((path.arrow.source, path.arrow.target)):
-            yield from (Box(x, y, x, y) for x, y in path.curve.samples())
+class _Passing:
+    """The points of all arrows, of which those that join no member of a plate stay outside."""
+
+    def __init__(self, paths: Sequence[PlacedPath]) -> None:
+        self._ends = [(path.arrow.source, path.arrow.target) for path in paths]
+        trails = [path.curve.trail() for path in paths]
+        self._owner = np.repeat(np.arange(len(paths)), list(map(len, trails)))
+        self._points = np.concatenate([*trails, np.empty((0, 2))])
+
+    def beside(self, wall: Wall) -> Iterator[Box]:
+        """List the nearest such point on the left of a plate, and on the right."""
+        strange = np.array([wall.members.isdisjoint(ends) for ends in self._ends], dtype=bool)
+        x, y = self._points[strange[self._owner]].T
+        level = (wall.box.top - _AIR < y) & (y < wall.box.bottom + _AIR)
+        left, right = x[level & (x < wall.box.left)], x[level & (x > wall.box.right)]
+        for at in (*left.max(initial=-inf, keepdims=True), *right.min(initial=inf, keepdims=True)):
+            yield Box(at, wall.box.top, at, wall.box.bottom)
 
 
 def _stretched(box: Box, held: Sequence[Box], strangers: Sequence[Box], margin: float) -> Box:
