@@ -7,21 +7,24 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from itertools import accumulate, pairwise, product
+from math import inf
+from typing import NamedTuple
 
-from daguerre.draw.curves import Point, line
+import numpy as np
+
+from daguerre.draw.curves import Point, Trail, line
 from daguerre.draw.formula import Outline, formula
 from daguerre.draw.notation import Figure, Frame, Node
+from daguerre.draw.obstacles import Wall
 from daguerre.draw.picture import Box, PlacedFrame, PlacedNode, PlacedPath, PlacedType
-from daguerre.draw.terrain import Wall
 
-__all__ = ["centred", "framed", "label_room", "labelled", "legend", "tagged"]
+__all__ = ["Captions", "Spot", "centred", "label_room", "labelled", "legend", "tagged"]
 
 _SIZE = 17.0
 _BESIDE = 8.0  # pixels between a label and its arrow
 _INSET = 9.0  # from a plate's border to its label
 _SHORT = 25.0  # half the width of a label that needs no room of its own
 _LEADING, _LISTED = 10.0, 12  # between lines of the legend, and names in one
-_CELL = 48.0
 _GAPS = (0.0, 10.0, 20.0)  # further from the arrow, where it is crowded
 _PLACES = (0.5, 0.42, 0.58, 0.34, 0.66, 0.26, 0.74, 0.18, 0.82)
 
@@ -60,39 +63,70 @@ def _around(node: PlacedNode) -> Iterator[PlacedType]:
         yield centred(node.node.label, outline, Point(x, y))
 
 
-def framed(
-    frames: Sequence[Frame],
-    boxes: Sequence[Box],
-    outlines: Sequence[Outline],
-    paths: Sequence[PlacedPath],
-) -> list[PlacedFrame]:
-    """Set the label of each plate at its lower right, that of a scope at its upper left.
+class Spot(NamedTuple):
+    """A place for a label, and how much of the arrows and their labels strikes it."""
 
-    Where an arrow passes there, the label moves along the border to where none does.
+    label: PlacedType
+    struck: float
+
+
+class Captions:
+    """The labels of plates, at their lower right, and of scopes, at their upper left.
+
+    Where an arrow passes there, a label moves along the border to where none does.
 
     Args:
         frames: The plates and scopes.
-        boxes: Their borders.
         outlines: Their labels.
         paths: All arrows, with their labels.
     """
-    ink, taken = _Ink(paths), [path.label.box for path in paths if path.label]
 
-    def is_free(label: PlacedType) -> bool:
-        near = _widened(label.box, 3.0)
-        return not ink.within(near) and not any(map(near.meets, taken))
+    def __init__(
+        self, frames: Sequence[Frame], outlines: Sequence[Outline], paths: Sequence[PlacedPath]
+    ) -> None:
+        self.frames, self._outlines = frames, outlines
+        self._ink = _Ink(paths)
+        self._taken = [path.label.box for path in paths if path.label]
+        held = [frozenset(frame.members) for frame in frames]
+        self._others = [
+            [i for i, outer in enumerate(held) if not outer >= inner] for inner in held
+        ]
 
-    result = []
-    for frame, box, outline in zip(frames, boxes, outlines, strict=True):
-        others = [b for f, b in zip(frames, boxes, strict=True) if not _holds(f, frame)]
-        places = [PlacedType(frame.label, outline, p) for p in _corners(frame, box, outline)]
-        alone = [p for p in places if not any(map(_widened(p.box, 3.0).meets, others))] or places
-        result.append(PlacedFrame(frame, box, next(filter(is_free, alone), alone[0])))
-    return result
+    def spot(self, which: int, boxes: Sequence[Box]) -> Spot:
+        """Choose a place for one label.
 
+        Args:
+            which: The number of its frame.
+            boxes: The borders of all frames.
+        """
+        frame, outline, box = self.frames[which], self._outlines[which], boxes[which]
+        others = [boxes[i] for i in self._others[which]]
+        corners = list(_corners(frame, box, outline))
+        best = Spot(PlacedType(frame.label, outline, corners[0]), inf)
+        for corner in corners:
+            label = PlacedType(frame.label, outline, corner)
+            near = _widened(label.box, 3.0)
+            if any(map(near.meets, others)):
+                continue
+            struck = self._ink.within(near) + 100.0 * sum(map(near.meets, self._taken))
+            if struck < best.struck:
+                best = Spot(label, struck)
+            if not struck:
+                break
+        return best
 
-def _holds(outer: Frame, inner: Frame) -> bool:
-    return {*outer.members} >= {*inner.members}
+    def framed(self, boxes: Sequence[Box]) -> list[PlacedFrame]:
+        """Set all labels.
+
+        Args:
+            boxes: The borders of all frames.
+        """
+        labels = [self.spot(i, boxes).label for i in range(len(boxes))]
+        return list(map(PlacedFrame, self.frames, boxes, labels))
+
+    def width(self, which: int) -> float:
+        """Return how much wider a plate must be for its label."""
+        return self._outlines[which].width + _INSET
 
 
 def _corners(frame: Frame, box: Box, outline: Outline) -> Iterator[Point]:
@@ -227,19 +261,20 @@ class _Ink:
         self._paths = paths
 
     @cached_property
-    def _cells(self) -> dict[tuple[int, int], list[Point]]:
-        cells: dict[tuple[int, int], list[Point]] = {}
-        for path in self._paths:
-            for point in (*path.curve.samples(4.0), path.tip):
-                cells.setdefault(_cell(point), []).append(point)
-        return cells
+    def _points(self) -> Trail:
+        """All points from left to right."""
+        trails = [path.curve.trail(4.0) for path in self._paths]
+        points = np.concatenate([*trails, *([path.tip] for path in self._paths)])
+        return points[np.argsort(points[:, 0], kind="stable")]
+
+    @cached_property
+    def _across(self) -> Trail:
+        return np.ascontiguousarray(self._points[:, 0])
 
     def within(self, box: Box) -> int:
         """Count the points inside a box."""
-        (left, top), (right, bottom) = map(_cell, box.corners)
-        cells = product(range(left, right + 1), range(top, bottom + 1))
-        return sum(box.holds(p) for cell in cells for p in self._cells.get(cell, ()))
-
-
-def _cell(point: Point) -> tuple[int, int]:
-    return int(point.x // _CELL), int(point.y // _CELL)
+        if not self._paths:
+            return 0
+        first = np.searchsorted(self._across, box.left, side="right")
+        down = self._points[first : np.searchsorted(self._across, box.right), 1]
+        return int(((box.top < down) & (down < box.bottom)).sum())

@@ -5,10 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from math import ceil, cos, hypot, sin
-from typing import NamedTuple
+from itertools import chain
+from math import cos, hypot, sin
+from typing import NamedTuple, TypeAlias
 
-__all__ = ["Curve", "Point", "line", "rounded", "toward", "turned"]
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Curve", "Point", "Trail", "line", "rounded", "toward", "turned"]
+
+Trail: TypeAlias = NDArray[np.float64]  # points along a curve, shape [n, 2]
 
 
 class Point(NamedTuple):
@@ -50,18 +56,28 @@ class Curve:
         bulge = (abs(chord.x * a.to(c).y - chord.y * a.to(c).x) for c in controls)
         return len(self.points) == 4 and max(bulge) <= 1e-9 * chord.length**2
 
+    @property
+    def corners(self) -> tuple[Point, Point]:
+        """The top left and the bottom right corner of what it fills."""
+        trail = self.trail()
+        low, high = trail.min(axis=0).tolist(), trail.max(axis=0).tolist()
+        return Point(*low), Point(*high)
+
     def samples(self, step: float = 6.0) -> list[Point]:
         """Return points along the curve, at most about `step` pixels apart, with both ends."""
-        result = [self.points[0]]
-        for a, b, c, d in self.pieces:
-            length = a.to(b).length + b.to(c).length + c.to(d).length
-            count = max(2, ceil(length / step))
-            (ax, ay), (bx, by), (cx, cy), (dx, dy) = a, b, c, d
-            result += [
-                Point(ax * p + bx * q + cx * r + dx * s, ay * p + by * q + cy * r + dy * s)
-                for p, q, r, s in _weights(count)
-            ]
-        return result
+        return list(map(Point._make, self.trail(step).tolist()))
+
+    def trail(self, step: float = 6.0) -> Trail:
+        """Return the same points as rows (x, y)."""
+        corners = np.fromiter(chain.from_iterable(self.points), float).reshape(-1, 2)
+        legs = np.hypot(*(corners[1:] - corners[:-1]).T).reshape(-1, 3)
+        counts = np.maximum(np.ceil(legs.sum(axis=1) / step), 2).astype(int)
+        ends = (corners[:-1:3], corners[1::3], corners[2::3], corners[3::3])
+        if len(counts) > 1:
+            ends = (np.repeat(end, counts, axis=0) for end in ends)
+        weights = np.concatenate([_weights(count) for count in counts.tolist()], axis=1)
+        a, b, c, d = (w * end for w, end in zip(weights, ends, strict=True))
+        return np.concatenate((corners[:1], a + b + c + d))
 
 
 def line(start: Point, end: Point) -> Curve:
@@ -114,7 +130,8 @@ def _leg(start: Point, end: Point) -> tuple[Point, Point, Point]:
 
 
 @lru_cache(maxsize=512)
-def _weights(count: int) -> list[tuple[float, float, float, float]]:
-    """Return the Bernstein polynomials at 1 / count, 2 / count, ..., 1."""
-    times = [i / count for i in range(1, count + 1)]
-    return [((1 - t) ** 3, 3 * (1 - t) ** 2 * t, 3 * (1 - t) * t * t, t**3) for t in times]
+def _weights(count: int) -> np.ndarray:
+    """Return the Bernstein polynomials at 1 / count, 2 / count, ..., 1; shape [4, count, 1]."""
+    t = np.arange(1, count + 1)[:, None] / count
+    s = 1 - t
+    return np.stack((s * s * s, 3 * s * s * t, 3 * s * t * t, t * t * t))

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import product
+from functools import cached_property
+from itertools import pairwise, product
 from math import copysign
 
 from daguerre.draw.curves import Point
+from daguerre.draw.obstacles import Wall
 from daguerre.draw.picture import Box
-from daguerre.draw.terrain import Wall
 from daguerre.draw.ways import End, Way, threaded
 
 __all__ = ["Plan", "detours"]
@@ -20,8 +22,10 @@ _NARROWEST = 18.0
 _STRAY = 40.0  # a way goes on straight rather than shift by less than this
 _OUTER = 28.0  # from the outermost node of a row to a way around it
 
+Span = tuple[float, float]  # a left and a right end
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True)
 class Plan:
     """What the routes start from.
 
@@ -37,7 +41,12 @@ class Plan:
     bends: Mapping[tuple[str, str], tuple[Point, ...]]
     bands: Sequence[tuple[float, float]]
     row: Mapping[str, int]
-    blocks: Sequence[Sequence[tuple[float, float]]]
+    blocks: Sequence[Sequence[Span]]
+
+    @cached_property
+    def taken(self) -> list[list[Span]]:
+        """The same, from left to right, those that overlap as one."""
+        return [_merged(row) for row in self.blocks]
 
 
 def detours(source: End, target: End, plan: Plan, walls: Sequence[Wall]) -> Iterator[Way]:
@@ -48,8 +57,8 @@ def detours(source: End, target: End, plan: Plan, walls: Sequence[Wall]) -> Iter
     step = 1 if i <= j else -1
     between = range(i + step, j, step) if i != j else range(0)
     foreign = [w.box for w in walls if not w.members & {source.name, target.name}]
-    nodes = {r: plan.blocks[r] for r in between}
-    blocks = {r: [*taken, *_walls(foreign, plan.bands[r])] for r, taken in nodes.items()}
+    nodes = {r: plan.taken[r] for r in between}
+    blocks = {r: _beside(taken, foreign, plan.bands[r]) for r, taken in nodes.items()}
     tries = [_gaps(source, target, blocks, choice) for choice in range(_CHOICES)]
     for gaps in [*tries, *_outer(blocks)] if between else ():
         points = [Point(x, _strip(plan, r, s)) for r, x in gaps.items() for s in (-step, step)]
@@ -96,43 +105,58 @@ def _strip(plan: Plan, row: int, step: int) -> float:
     return top - _OUTER if row == 0 else (plan.bands[row - 1][1] + top) / 2
 
 
-def _outer(blocks: Mapping[int, Sequence[tuple[float, float]]]) -> list[dict[int, float]]:
+def _outer(blocks: Mapping[int, Sequence[Span]]) -> list[dict[int, float]]:
     """Pass all rows on the left, or all on the right."""
-    edges = [edge for taken in blocks.values() for edge in taken]
-    left = min((a for a, _ in edges), default=0.0) - _OUTER
-    right = max((b for _, b in edges), default=0.0) + _OUTER
+    left = min((taken[0][0] for taken in blocks.values()), default=0.0) - _OUTER
+    right = max((taken[-1][1] for taken in blocks.values()), default=0.0) + _OUTER
     return [dict.fromkeys(blocks, left), dict.fromkeys(blocks, right)]
 
 
-def _walls(foreign: Sequence[Box], band: tuple[float, float]) -> list[tuple[float, float]]:
-    return [(b.left, b.right) for b in foreign if b.top < band[1] and band[0] < b.bottom]
+def _beside(taken: Sequence[Span], foreign: Sequence[Box], band: Span) -> Sequence[Span]:
+    """Add the foreign plates in a row to what stands in it."""
+    walls = [(b.left, b.right) for b in foreign if b.top < band[1] and band[0] < b.bottom]
+    return _merged([*taken, *walls]) if walls else taken
+
+
+def _merged(spans: Sequence[Span]) -> list[Span]:
+    """Sort spans; those that overlap become one."""
+    result: list[Span] = []
+    for left, right in sorted(spans):
+        if result and left <= result[-1][1]:
+            left, right = result[-1][0], max(result.pop()[1], right)
+        result.append((left, right))
+    return result
 
 
 def _gaps(
-    source: End, target: End, blocks: Mapping[int, Sequence[tuple[float, float]]], choice: int
+    source: End, target: End, blocks: Mapping[int, Sequence[Span]], choice: int
 ) -> dict[int, float]:
     """Choose one gap in each row: the nearest to the straight line, or a further one."""
     result: dict[int, float] = {}
     x = source.centre.x
     for count, (row, taken) in enumerate(blocks.items()):
         ideal = x + (target.centre.x - x) / (len(blocks) - count + 1)
-        places = sorted(_places(taken), key=lambda place: abs(place - ideal))
+        places = _places(taken, ideal)
         best = places[min(choice, len(places) - 1)]
         keeps = result and abs(best - x) < _STRAY and _is_free(x, taken)
         x = result[row] = x if keeps else best
     return result
 
 
-def _is_free(x: float, taken: Sequence[tuple[float, float]]) -> bool:
-    return all(x < left - _NARROWEST / 2 or x > right + _NARROWEST / 2 for left, right in taken)
+def _is_free(x: float, taken: Sequence[Span]) -> bool:
+    """Say whether nothing stands near an x; it does if the nearest on either side does not."""
+    i = bisect_left(taken, (x, x))
+    margin = _NARROWEST / 2
+    return all(
+        x < left - margin or x > right + margin for left, right in taken[max(i - 1, 0) : i + 1]
+    )
 
 
-def _places(taken: Sequence[tuple[float, float]]) -> Iterator[float]:
-    edges = sorted(taken)
-    reach = edges[0][0]
-    yield reach - _OUTER
-    for left, right in edges:
-        if left - reach >= _NARROWEST:
-            yield (reach + left) / 2
-        reach = max(reach, right)
-    yield reach + _OUTER
+def _places(taken: Sequence[Span], ideal: float) -> list[float]:
+    """List some middles of the gaps of a row, the one nearest to an ideal first."""
+    middles = [taken[0][0] - _OUTER]
+    middles += [(a + b) / 2 for (_, a), (b, _) in pairwise(taken) if b - a >= _NARROWEST]
+    middles.append(taken[-1][1] + _OUTER)
+    i = bisect_left(middles, ideal)
+    near = middles[max(i - _CHOICES, 0) : i + _CHOICES]
+    return sorted(near, key=lambda middle: abs(middle - ideal))

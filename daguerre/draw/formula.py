@@ -1,7 +1,8 @@
 r"""LaTeX to outlines: a formula becomes one SVG path, so it looks the same on every machine.
 
 Formulas are set by ziamath in STIX Two Math. What it would set wrongly without a word (unknown
-commands, unbalanced braces, comments, colours) is an error here.
+commands, unbalanced braces, comments, colours) is an error here. It sets each row twice, so what
+lies in n rows, one in another, 2^n times: rows that hold one thing are taken away first.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ _REFUSED = re.compile(
     r"\\(def|newcommand|newenvironment|DeclareMathOperator|href|unicode|class|style|tag|verb)"
     r"(?![A-Za-z])"
 )
+_ROWS = ("mrow", "msub", "msup", "msubsup")  # that may stand in place of a row around them
 _FILLS = (None, "black")
 _INDEPENDENT = (r"\perp\!\!\!\perp", r"\;⫫\;")  # its negative spaces would put one on the other
 # ziamath slants every Greek letter but these variants, whose slanted signs are given outright.
@@ -81,9 +83,8 @@ def formula(latex: str, *, size: float = 20.0) -> Outline:
         True
     """
     _check(latex)
-    ziamath = _ziamath()
     try:
-        math = ziamath.Latex(_COMMAND.sub(_slanted, latex.replace(*_INDEPENDENT)), size=size)
+        math = _set(_COMMAND.sub(_slanted, latex.replace(*_INDEPENDENT)), size)
     except Exception as error:  # its parser raises bare subclasses of Exception
         raise ValueError(f"cannot set the formula {_quoted(latex)}: {_reason(error)}") from error
     for node in math.mathml.iter():
@@ -149,6 +150,33 @@ def _ziamath() -> ModuleType:
         warnings.simplefilter("ignore", DeprecationWarning)
         import ziamath
     return ziamath
+
+
+def _set(latex: str, size: float) -> Math:
+    ziamath = _ziamath()
+    tree = ElementTree.fromstring(ziamath.escapes.unescape(ziamath.tex.tex2mml(latex)))
+    return ziamath.Math(_bare(tree), size=size)
+
+
+def _bare(node: ElementTree.Element) -> ElementTree.Element:
+    """Take away rows that hold one thing, where they change no spacing."""
+    node[:] = map(_bare, node)
+    if _kind(node) == "msub" and _is_bare_row(node[1]):
+        (index,) = node[1]
+        if _kind(index) == "mn" or (_kind(index) == "mi" and len(index.text or "") == 1):
+            node[1] = index
+    is_whole = _kind(node) == "math" and len(node) == 1
+    if (is_whole or _is_bare_row(node)) and _kind(node[0]) in _ROWS:
+        return node[0]
+    return node
+
+
+def _is_bare_row(node: ElementTree.Element) -> bool:
+    return _kind(node) == "mrow" and len(node) == 1 and not node.attrib
+
+
+def _kind(node: ElementTree.Element) -> str:
+    return node.tag.rpartition("}")[2]
 
 
 def _check(latex: str) -> None:
@@ -229,6 +257,7 @@ def _glyph(use: ElementTree.Element, symbol: ElementTree.Element) -> Iterator[st
         yield _moved(path.get("d", ""), x, y, scale)
 
 
+@lru_cache(maxsize=4096)
 def _moved(path: str, x: float, y: float, scale: float) -> str:
     pieces: list[str] = []
     offsets = (x, y)

@@ -6,7 +6,14 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from daguerre.draw.annotate import centred, framed, label_room, labelled, legend, tagged
+from daguerre.draw.annotate import (
+    Captions,
+    centred,
+    label_room,
+    labelled,
+    legend,
+    tagged,
+)
 from daguerre.draw.bodies import body_for
 from daguerre.draw.curves import Point
 from daguerre.draw.detours import Plan
@@ -15,12 +22,13 @@ from daguerre.draw.formula import Outline, formula
 from daguerre.draw.growth import grown
 from daguerre.draw.layers import Layers, layers
 from daguerre.draw.notation import Figure, Node, Shape
+from daguerre.draw.obstacles import Wall
 from daguerre.draw.order import ordered_rows
 from daguerre.draw.picture import Box, Picture, PlacedFrame, PlacedNode, PlacedPath
 from daguerre.draw.place import Places, place
 from daguerre.draw.ranks import downward, satellites
 from daguerre.draw.routes import routes
-from daguerre.draw.terrain import Terrain, Wall
+from daguerre.draw.terrain import Terrain
 from daguerre.draw.ways import End
 
 __all__ = ["layout"]
@@ -85,8 +93,9 @@ def layout(figure: Figure) -> Picture:
     nodes = [_placed(n, ends[n.name], type_of[n.name]) for n in figure.nodes]
     paths = labelled(_paths(figure, skeleton, places, ends, walls), nodes, walls)
     nodes = tagged(nodes, paths)
-    walls = grown(walls, skeleton.nesting, nodes, paths)
-    frames = framed(figure.frames, [wall.box for wall in walls], plate_types, paths)
+    captions = Captions(figure.frames, plate_types, paths)
+    walls = grown(walls, skeleton.nesting, nodes, paths, captions)
+    frames = captions.framed([wall.box for wall in walls])
     frames.sort(key=lambda frame: -len(frame.frame.members))
     box = _bounds(nodes, paths, frames)
     notes = legend(drawn.left_out, figure.nodes, box)
@@ -154,5 +163,5 @@ def _bounds(
     boxes += [frame.box for frame in frames]
     boxes += [path.label.box for path in paths if path.label]
     points = [corner for box in boxes for corner in box.corners]
-    points += [point for path in paths for point in path.curve.samples()]
+    points += [corner for path in paths for corner in path.curve.corners]
     return Box.around(points, margin=_MARGIN)

@@ -102,6 +102,7 @@ class _Order:
     def exchange(self) -> bool:
         """Exchange neighbours wherever that saves crossings; say whether it did."""
         improved = False
+        tried = set[tuple[int, int]]()  # pairs that reach many rows are beside in each of them
         counts = self._counts(range(self.layers.depth - 1))
         for plate, row in sorted(self.held):
             if plate in self.nest.groups:
@@ -112,8 +113,11 @@ class _Order:
                 a, b = items[i : i + 2]
                 if max(a, b) < self.first_plate:
                     swaps = self._swapped(a, b, beside, counts)
+                elif (a, b) in tried:
+                    continue
                 else:
-                    swaps = self._exchanged(a, b, counts)
+                    tried.add((a, b))
+                    swaps = self._exchanged(a, b, plate, counts)
                     beside = self._places(row - 1) | self._places(row + 1) if swaps else beside
                 if swaps:
                     items[i], items[i + 1] = b, a
@@ -142,11 +146,10 @@ class _Order:
                 counts[gap] -= less
         return True
 
-    def _exchanged(self, a: int, b: int, counts: dict[int, int]) -> bool:
+    def _exchanged(self, a: int, b: int, plate: int, counts: dict[int, int]) -> bool:
         """Exchange two items of a box, or undo it if nothing is won."""
-        (a_first, a_last), (b_first, b_last) = self._rows(a), self._rows(b)
-        first, last = min(a_first, b_first) - 1, max(a_last, b_last)
-        gaps = [gap for gap in range(first, last + 1) if gap in counts]
+        turned = self._turned(a, b, plate)
+        gaps = sorted({gap for row in turned for gap in (row - 1, row)} & counts.keys())
         old = sum(counts[gap] for gap in gaps)
         if not old:
             return False
@@ -157,6 +160,16 @@ class _Order:
             return False
         counts |= new
         return True
+
+    def _turned(self, a: int, b: int, plate: int) -> Iterator[int]:
+        """List the rows whose order changes if two items of a box change places."""
+        low, high = sorted((self.place[a], self.place[b]))
+        rows = {
+            row for item in (a, b) for row in range(self._rows(item)[0], self._rows(item)[1] + 1)
+        }
+        for row in rows:
+            if sum(low <= self.place[item] <= high for item in self.held[plate, row]) > 1:
+                yield row
 
     def _swap(self, a: int, b: int) -> None:
         self.place[a], self.place[b] = self.place[b], self.place[a]

@@ -17,6 +17,7 @@ from daguerre.draw.ways import End, Way, bowed, loop, straight, threaded
 __all__ = ["routes"]
 
 _ANGLES = (34, 26, 44, 18, 56, 12, 62, 68, 75, 82)
+_WIDE = (92, 104)  # unless the arrow points down and was given room
 _SIDES = (  # of a node, in the order in which loops take them
     *(Point(1, 0), Point(-1, 0), Point(0, 1), Point(0, -1)),
     *(Point(1, 1), Point(-1, 1), Point(1, -1), Point(-1, -1)),
@@ -48,7 +49,7 @@ def routes(arrows: Sequence[Arrow], plan: Plan, terrain: Terrain) -> list[Way]:
         good, terrain.step = _FAIR, _COARSE
     for arrow in sorted(dict.fromkeys(arrows), key=lambda a: _turn(a, plan)):
         way = _cheapest(arrow, plan, terrain, aims.get(arrow), good)
-        terrain.lay(way.curve, way.tip, arrow.source, arrow.target)
+        terrain.lay(way, arrow.source, arrow.target)
         chosen[arrow] = way
     return [chosen[arrow] for arrow in arrows]
 
@@ -74,15 +75,14 @@ def _cheapest(arrow: Arrow, plan: Plan, terrain: Terrain, port: Point | None, go
     if way := _plain(arrow, plan, terrain, port):
         return way
     for way in _kept(source, target, port, plan) if good > _GOOD else ():
-        if terrain.is_clear(way.curve, arrow.source, arrow.target):
+        if terrain.is_clear(way, arrow.source, arrow.target):
             return way
     best, least, is_clear = None, inf, False
     for tried, way in enumerate(_candidates(source, target, port, plan, terrain)):
-        limit = least - way.bend
-        cost = way.bend + terrain.cost(way.curve, way.tip, arrow.source, arrow.target, limit=limit)
-        if cost < least:
-            best, least = way, cost
-            is_clear = good > _GOOD and terrain.is_clear(way.curve, arrow.source, arrow.target)
+        verdict = terrain.judged(way, arrow.source, arrow.target, limit=least - way.bend)
+        if verdict:
+            best, least = way, way.bend + sum(verdict)
+            is_clear = good > _GOOD and verdict.is_clear
         if (is_clear and tried >= _ENOUGH) or (least < good and best and best.bend <= way.bend):
             break
     assert best is not None
@@ -92,14 +92,15 @@ def _cheapest(arrow: Arrow, plan: Plan, terrain: Terrain, port: Point | None, go
 def _plain(arrow: Arrow, plan: Plan, terrain: Terrain, port: Point | None) -> Way | None:
     """Return the way that suits best, whatever others cost, if it is free."""
     source, target = plan.ends[arrow.source], plan.ends[arrow.target]
-    if _falls(arrow, plan):  # a fan looks best straight, however narrow
+    if _falls(arrow, plan) and not terrain.joins(arrow.source, arrow.target):
+        # a fan looks best straight, however narrow
         for way in (straight(source, target, port=port), straight(source, target)):
-            if terrain.is_clear(way.curve, arrow.source, arrow.target):
+            if terrain.is_clear(way, arrow.source, arrow.target):
                 return way
     if target.body.rise and (arrow.source, arrow.target) in plan.bends:
         # long arrows of a net look best side by side, where the layout kept room
         for way in (straight(source, target, port=port), *_lanes(source, target, port, plan)):
-            if terrain.cost(way.curve, way.tip, arrow.source, arrow.target) < _FAIR:
+            if terrain.judged(way, arrow.source, arrow.target, limit=_FAIR):
                 return way
     return None
 
@@ -112,7 +113,8 @@ def _candidates(
             yield replace(loop(source, side), bend=2.0 * i if side.y == 0 else 350.0 + i)
         return
     yield straight(source, target, port=port)
-    if (source.name, target.name) in plan.bends:
+    falls = (source.name, target.name) in plan.bends
+    if falls:
         for aim in _aims(port or target.centre.to(source.centre)):
             yield replace(straight(source, target, port=aim), bend=2.0)
     yield from _lanes(source, target, port, plan) if target.body.rise else ()
@@ -122,11 +124,11 @@ def _candidates(
     if abs(run.x) > _FLAT * abs(run.y):  # no bow misses a whole row
         yield from around
     sign = 1 if source.centre.y < target.centre.y else -1
-    for angle in _ANGLES:
+    for angle in _ANGLES if falls else (*_ANGLES, *_WIDE):
         stray = _stray(source, target, angle)
         if stray > _FURTHEST:
             continue
-        stray = stray if target.body.rise else 0.0
+        stray = stray if target.body.rise else 60.0 * (angle in _WIDE)
         for side in (sign, -sign):
             way = bowed(source, target, side * angle)
             yield replace(way, bend=way.bend + stray)

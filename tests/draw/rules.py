@@ -4,20 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import combinations, permutations, product
+from math import hypot
 
 from daguerre.draw import Arrow
+from daguerre.draw.curves import Point
 from daguerre.draw.picture import Box, Picture, PlacedFrame, PlacedNode
 
 __all__ = [
     "check",
     "check_clear",
+    "check_crowd",
     "check_frames",
     "check_nodes",
     "check_page",
     "check_paths",
     "check_types",
     "clashes",
+    "trespasses",
 ]
+
+ROUND = 10.0  # radius of the corners of plates
 
 
 def check(picture: Picture) -> None:
@@ -45,9 +51,38 @@ def check_types(picture: Picture) -> None:
 
 def check_clear(picture: Picture) -> None:
     """No label is struck by an arrow."""
-    for path in picture.paths:
-        points = [*path.curve.samples(2.0), path.tip]
-        assert not any(label.holds(p) for label in types(picture) for p in points), path.arrow
+    assert struck(picture) == []
+
+
+def check_crowd(picture: Picture) -> None:
+    """Random figures are crowded: what cannot always be had may fail once, and seldom more."""
+    count = len(picture.paths)
+    assert len(struck(picture)) <= 1  # a plate between neighbours has no room to grow
+    assert len(clashes(picture)) <= min(count / 3, max(1, count / 5))  # loops, parallel arrows
+    assert len(trespasses(picture)) <= max(1, count / 7)  # plates that no bow passes
+
+
+def struck(picture: Picture) -> list[Box]:
+    """List labels that are struck by an arrow."""
+    points = [p for path in picture.paths for p in (*path.curve.samples(2.0), path.tip)]
+    return [label for label in types(picture) if any(map(label.holds, points))]
+
+
+def trespasses(picture: Picture) -> list[tuple[Arrow, str]]:
+    """List arrows that enter a plate which holds neither of their ends."""
+    return [
+        (path.arrow, frame.frame.name)
+        for path, frame in product(picture.paths, picture.frames)
+        if {path.arrow.source, path.arrow.target}.isdisjoint(frame.frame.members)
+        and any(_lies_in(frame.box, point) for point in path.curve.samples(3.0))
+    ]
+
+
+def _lies_in(box: Box, point: Point) -> bool:
+    """Say whether a point lies in a box whose corners are rounded."""
+    across = ROUND - min(point.x - box.left, box.right - point.x)
+    along = ROUND - min(point.y - box.top, box.bottom - point.y)
+    return max(across, along) < ROUND and hypot(max(across, 0), max(along, 0)) < ROUND
 
 
 def clashes(picture: Picture) -> list[tuple[Arrow, Arrow]]:

@@ -10,18 +10,21 @@ from hypothesis import HealthCheck, given, settings
 from rules import (
     check,
     check_clear,
+    check_crowd,
     check_frames,
     check_nodes,
     check_page,
     check_paths,
     check_types,
     clashes,
+    trespasses,
 )
 
-from daguerre.draw import Figure, Frame, Node, draw, figure, layout
+from daguerre.draw import Arrow, Figure, Frame, Node, draw, figure, layout
 from daguerre.graph import Graph
 
-every = pytest.mark.parametrize("picture", [layout(f) for f in DRAWN.values()], ids=list(DRAWN))
+PICTURES = {name: layout(drawn) for name, drawn in DRAWN.items()}
+every = pytest.mark.parametrize("picture", PICTURES.values(), ids=list(PICTURES))
 
 
 @every
@@ -56,6 +59,13 @@ def test_heads_are_apart_and_no_arrow_runs_on_another(picture):
 
 
 @every
+def test_arrows_enter_no_strange_plate_but_two_that_cross(picture):
+    """An arrow straight through a crossing plate is plainer than one around all of them."""
+    crossing = [picture is p for p in (PICTURES["triangle"], PICTURES["all regions"])]
+    assert len(trespasses(picture)) == any(crossing)
+
+
+@every
 def test_no_two_arrows_of_a_pair_run_on_top_of_each_other(picture):
     for one, other in combinations(picture.paths, 2):
         if {one.arrow.source, one.arrow.target} == {other.arrow.source, other.arrow.target}:
@@ -69,7 +79,7 @@ def test_no_two_arrows_of_a_pair_run_on_top_of_each_other(picture):
 def test_random_figures_keep_every_rule(fig):
     picture = layout(fig)
     check(picture)
-    assert len(clashes(picture)) <= len(picture.paths) / 3  # parallel arrows and loops in a crowd
+    check_crowd(picture)
     assert layout(fig) == picture
 
 
@@ -166,3 +176,26 @@ def test_a_lagged_arrow_is_a_loop_with_its_label():
     assert loop.label is not None
     assert loop.label.source == "t - 1"
     assert hypot(*loop.curve.points[0].to(loop.tip)) > 10
+
+
+def test_a_plate_makes_room_for_its_label_beside_the_arrows_that_leave_it():
+    nodes = tuple(Node(name, name) for name in "zabc")
+    arrows = tuple(Arrow("z", name) for name in "abc")
+    picture = layout(Figure(nodes, arrows, (Frame("n", r"n = 1, \ldots, N", ("z",)),)))
+    check(picture)
+    check_clear(picture)
+
+
+def test_plates_do_not_grow_over_arrows_that_pass_them():
+    nodes = tuple(Node(name, name) for name in "zxy")
+    arrows = (Arrow("x", "x"), Arrow("z", "y", inference=True), Arrow("z", "x"), Arrow("x", "y"))
+    picture = layout(Figure(nodes, arrows, (Frame("n", "N", ("x",)),)))
+    assert trespasses(picture) == []
+
+
+def test_parallel_arrows_of_the_model_bow_apart():
+    nodes = (Node("z", "z"), Node("x", "x"))
+    one, other = layout(Figure(nodes, (Arrow("z", "x"), Arrow("z", "x", adversarial=True)))).paths
+    assert one.tip.to(other.tip).length > 11
+    middle = other.curve.samples(2.0)[len(other.curve.samples(2.0)) // 2]
+    assert min(middle.to(point).length for point in one.curve.samples(2.0)) > 6

@@ -1,5 +1,6 @@
 """SVG, PNG, formulas and files."""
 
+import importlib
 import os
 import stat
 import subprocess
@@ -199,6 +200,28 @@ def test_formula_svg_stands_alone_and_takes_the_colour_of_the_text():
     assert root.findtext(f"{SVG}title") == r"\frac{x}{2} < 1"
     assert root.findall(f"{SVG}path")[0].get("fill") == "currentColor"
     assert float(root.get("height", 0)) > 30
+
+
+@pytest.mark.parametrize(
+    "latex",
+    [
+        *(
+            "v_{12}",
+            r"\theta_{k}",
+            r"\mathrm{h}_{12,n}",
+            "h^{(1)}_{2}",
+            "x^{2}",
+            r"\mu_{\mathrm{x}}",
+        ),
+        *(r"\mathrm{w}_{1}", r"{{x_{1}}}", r"p_\theta(x \mid z_{t-1})", r"\hat{x}_{\hat{t}}"),
+    ],
+)
+def test_rows_of_one_thing_are_taken_away_without_a_trace(latex):
+    outline = formula(latex, size=21)
+    zmath = importlib.import_module("ziamath.zmath")  # already imported, so that nothing warns
+    whole = zmath.Latex(latex, size=21)
+    assert (outline.width, outline.height) == pytest.approx(whole.getsize())
+    assert outline.descent == pytest.approx(-whole.getyofst())
 
 
 def test_outlines_scale_with_the_size():
