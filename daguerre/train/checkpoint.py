@@ -167,7 +167,7 @@ def read(path: str | os.PathLike[str]) -> Saved:
 def _checksum(tensors: Mapping[str, Tensor]) -> int:
     total = 0
     for name in sorted(tensors):
-        content = tensors[name].flatten().view(torch.uint8).numpy()
+        content = tensors[name].flatten().view(torch.uint8).numpy().data
         total = zlib.crc32(content, zlib.crc32(name.encode(), total))
     return total
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from daguerre.graph import GraphError
 from daguerre.train.callbacks import Callback, Moment
 from daguerre.train.diagnosis import Place, diagnosed
 from daguerre.train.history import History
@@ -94,7 +95,11 @@ class Loop:
     def _look(self) -> None:
         """Read the losses; where one is not finite, say which and why."""
         if (bad := self.session.record.flush()) is not None:
-            raise diagnosed(self.session, self._watched, *bad)
+            kept = self.store.last if self.store is not None else None
+            error = diagnosed(self.session, self._watched, *bad)
+            mend = "no weight has moved since; try a lower lr, Turn(clip=...), or a bounded scale"
+            last = f"; the last checkpoint, {kept}, is from before it" if kept else ""
+            raise GraphError(f"{error}; {mend}{last}") from error
         self._watched = Place.of(self.session)
 
     def _history(self, seconds: float, *, interrupted: bool) -> History:

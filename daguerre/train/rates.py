@@ -89,7 +89,8 @@ def stepped(rate: float, *, at: Sequence[int], factor: float = 0.1) -> Schedule:
         raise ValueError(f"the counts of updates at which the rate steps must rise, not {at!r}")
 
     def value(made: Tensor) -> Tensor:
-        return rate * factor ** sum((made >= count).float() for count in at)
+        passed = torch.stack([made >= count for count in at]).sum()
+        return rate * factor**passed
 
     return Schedule(value, f"{rate:g}, times {factor:g} at {', '.join(map(str, at))}")
 

@@ -13,13 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from daguerre.objectives.objective import Objective
+from daguerre.train.average import Average
 from daguerre.train.batches import Batches
 from daguerre.train.chance import Chance
 from daguerre.train.checkpoint import Saved, saved, set_weights
 from daguerre.train.record import Record
 from daguerre.train.step import Step
 
-__all__ = ["Session", "modules_of"]
+__all__ = ["Session", "modules_of", "set_averages"]
 
 ROWS = 1024  # of the data that its checksum looks at
 
@@ -47,6 +48,7 @@ class Session:
         """Take down everything, with the time that it took."""
         notes = {
             "call": self.call(),
+            "steps": self.record.steps,
             "drawn": self.batches.drawn,
             "seconds": seconds,
             "metrics": self.record.metrics,
@@ -108,6 +110,17 @@ class Session:
         }
 
 
+def set_averages(objective: Objective, found: Saved) -> None:
+    """Put the averages of a checkpoint in the place of weights, where a player has some."""
+    means = found.tensors["averages"]
+    for player in objective.players:
+        if f"{player.name}/0" in means:
+            average = Average.of(player, decay=0.0)
+            for i, mean in enumerate(average.means):
+                mean.copy_(means[f"{player.name}/{i}"])
+            average.swap()
+
+
 def modules_of(objective: Objective) -> dict[str, nn.Module]:
     """Name the modules of a game by their player and place, each once."""
     named: dict[nn.Module, str] = {}
@@ -124,7 +137,7 @@ def _text(thing: object) -> str:
 def _described(values: Tensor) -> str:
     """Describe data by its shape, type and a checksum of some of its rows."""
     rows = values[:: max(1, len(values) // ROWS)].detach().cpu().contiguous()
-    checksum = zlib.crc32(rows.flatten().view(torch.uint8).numpy())
+    checksum = zlib.crc32(rows.flatten().view(torch.uint8).numpy().data)
     return f"{list(values.shape)} {values.dtype}, checksum {checksum:08x}"
 
 

@@ -204,7 +204,7 @@ class Step:
             self.turn.optimizer.update(parameters, found, state, rate)
         self.objective.settle(self.player.name)
         self.average.follow(self.made)
-        self.made += 1
+        self.made += self.sound
         return loss
 
 
@@ -231,7 +231,7 @@ def _bounded(
 def _norm(gradients: list[Tensor]) -> Tensor:
     if torch.compiler.is_compiling():  # written out, so that it joins the kernels around it
         return torch.stack([g.square().sum() for g in gradients]).sum().sqrt()
-    return torch.stack(torch._foreach_norm(gradients)).norm()
+    return torch.stack(torch._foreach_norm(gradients)).norm()  # type: ignore[attr-defined]
 
 
 def _player(objective: Objective, name: str | None) -> Player:

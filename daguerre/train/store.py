@@ -15,11 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from daguerre.files import sweep
-from daguerre.train.checkpoint import Saved, read, write
-from daguerre.train.session import Session
+from daguerre.objectives.objective import Objective
+from daguerre.train.checkpoint import Saved, read, set_weights, write
+from daguerre.train.session import Session, modules_of, set_averages
 from daguerre.train.turns import check_positive
 
-__all__ = ["Checkpoints", "Store", "checkpoints", "newest", "store_of"]
+__all__ = ["Checkpoints", "Store", "checkpoints", "newest", "restore", "store_of"]
 
 HISTORY = "history.jsonl"
 
@@ -96,6 +97,12 @@ class Store:
         """How long the fit has taken, all sessions of it together."""
         return self._before + time.monotonic() - self._started
 
+    @property
+    def last(self) -> Path | None:
+        """The newest checkpoint, if there is one."""
+        found = checkpoints(self.folder)
+        return found[-1] if found else None
+
     def is_due(self, steps: int) -> bool:
         """Whether it is time for a checkpoint."""
         if self.plan.every is not None:
@@ -113,8 +120,7 @@ class Store:
             session.record.sync()
             write(path, session.saved(self.seconds))
         except OSError as error:
-            last = checkpoints(self.folder)
-            kept = f"the last one, {last[-1]}, is intact" if last else "there is none before it"
+            kept = f"the last one, {self.last}, is intact" if self.last else "there is none yet"
             raise OSError(
                 error.errno, f"{error.strerror or error}: no checkpoint was written; {kept}", path
             ) from error
@@ -156,3 +162,25 @@ def newest(folder: str | os.PathLike[str], *, aside: bool = False) -> tuple[Save
             if aside:
                 path.rename(path.with_suffix(".damaged"))
     return None
+
+
+def restore(objective: Objective, folder: str | os.PathLike[str]) -> int:
+    """Set the modules of a game to the newest checkpoint of a run, and return its step.
+
+    Averages take the place of weights where there are some, as at the end of a fit.
+
+    Args:
+        objective: The game that was played, or the same one made again.
+        folder: The run.
+
+    Raises:
+        FileNotFoundError: The folder holds no checkpoint.
+        GraphError: It is that of another model; nothing is changed.
+        ValueError: None of its checkpoints can be read.
+    """
+    if (found := newest(folder)) is None:
+        raise FileNotFoundError(f"{Path(folder) / 'checkpoints'} holds no checkpoint")
+    saved, path = found
+    set_weights(saved, modules_of(objective), path)
+    set_averages(objective, saved)
+    return saved.notes["steps"]
