@@ -35,10 +35,11 @@ class Chance:
         _, words, gauss = random.getstate()
         numpy = np.random.get_state(legacy=False)
         assert isinstance(numpy, dict)
+        key = numpy["state"]["key"]
         found = {
-            "python": torch.tensor(words),
+            "python": torch.from_numpy(np.array(words, dtype=np.int64)),
             "python gauss": _optional(gauss),
-            "numpy": torch.tensor([*numpy["state"]["key"].tolist(), numpy["state"]["pos"]]),
+            "numpy": torch.from_numpy(np.append(key.astype(np.int64), numpy["state"]["pos"])),
             "numpy gauss": _optional(numpy["gauss"] if numpy["has_gauss"] else None),
             "torch": torch.get_rng_state(),
         }

@@ -26,10 +26,17 @@ class Record:
 
     Args:
         players: Whose losses it holds.
+
+    Attributes:
+        steps: How many steps are done.
+        metrics: Pairs of steps done and value, by name.
+        stopped: Why the fit is to end, where a callback said so.
+        latest: The losses of the last step, one per player.
     """
 
     def __init__(self, players: Sequence[str]) -> None:
         self.players = tuple(players)
+        self.steps = 0
         self.metrics: dict[str, list[tuple[int, float]]] = {}
         self.stopped = ""
         self.latest: Sequence[Tensor] = ()
@@ -40,15 +47,6 @@ class Record:
         self._read_at = time.monotonic()
 
     @property
-    def steps(self) -> int:
-        """How many steps are done."""
-        return self._read + len(self._pending)
-
-    @property
-    def _read(self) -> int:
-        return len(self._columns[self.players[0]])
-
-    @property
     def is_due(self) -> bool:
         """Whether it is time to look at the losses."""
         return len(self._pending) >= MOST or time.monotonic() - self._read_at >= SECONDS
@@ -56,6 +54,7 @@ class Record:
     def add(self, losses: Sequence[Tensor]) -> None:
         """Note the losses of a step, one per player."""
         self._pending.append(losses)
+        self.steps += 1
         self.latest = losses
 
     def note(self, metrics: Mapping[str, float]) -> None:
@@ -75,7 +74,7 @@ class Record:
             return None
         rows = torch.stack([loss for losses in self._pending for loss in losses]).float().cpu()
         rows = rows.view(len(self._pending), len(self.players))
-        first = self._read + 1
+        first = self.steps - len(self._pending) + 1
         self._pending.clear()
         for name, column in zip(self.players, rows.T, strict=True):
             self._columns[name].frombytes(column.numpy().tobytes())
@@ -104,6 +103,7 @@ class Record:
     ) -> None:
         """Go back to the table that a checkpoint holds."""
         self._columns = {name: array("f", losses[name].tolist()) for name in self.players}
+        self.steps = len(self._columns[self.players[0]])
         self.metrics = {name: [(int(s), v) for s, v in taken] for name, taken in metrics.items()}
         self._noted = {}
         for name, taken in self.metrics.items():
