@@ -15,7 +15,7 @@ from daguerre.train.history import History, Series, read_history
 from daguerre.train.optimizers import SGD, Adam, RMSprop
 from daguerre.train.rates import cosine, stepped, warm_up
 from daguerre.train.step import Step
-from daguerre.train.store import Checkpoints
+from daguerre.train.store import Checkpoints, restore
 from daguerre.train.turns import Turn
 
 __all__ = [
@@ -37,6 +37,7 @@ __all__ = [
     "keep_best",
     "load",
     "read_history",
+    "restore",
     "sample_grid",
     "save",
     "stepped",

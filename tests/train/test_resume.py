@@ -3,7 +3,9 @@
 import errno
 import json
 import os
+import pickle
 import random
+import resource
 import signal
 import time
 from pathlib import Path
@@ -12,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from players import Mean, gan, vae
+from safetensors.torch import save_file
 from torch import nn
 from torch.distributions import Normal
 
@@ -202,6 +205,51 @@ def test_weights_alone_are_no_checkpoint(tmp_path):
         played("vae", tmp_path, steps=5, resume=True)
 
 
+class Payload:
+    """Executes on unpickling."""
+
+    def __reduce__(self):
+        return (Path.touch, (Path(os.environ["PLANTED"]),))
+
+
+@pytest.mark.parametrize("write", ["pickle", "torch", "foreign"])
+def test_hostile_and_foreign_checkpoints_are_refused_and_not_executed(
+    write, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("PLANTED", str(tmp_path / "executed"))
+    (tmp_path / "checkpoints").mkdir()
+    path = tmp_path / "checkpoints/000000009.safetensors"
+    if write == "pickle":
+        path.write_bytes(pickle.dumps(Payload()))
+    elif write == "torch":
+        torch.save({"model": Payload()}, path)
+    else:
+        save_file({"model.0/net.0.weight": torch.zeros(2)}, path)
+    with pytest.raises(ValueError, match=r"no safetensors file|was not written by daguerre"):
+        played("vae", tmp_path, steps=5, resume=True)
+    assert not (tmp_path / "executed").exists()
+    assert path.exists()
+
+
+def test_a_file_that_the_system_cuts_off_is_never_seen(tmp_path):
+    """A limit on the size of files stands in for the disk: what is written ends in the middle."""
+    played("vae", plan(tmp_path), steps=10)
+    before = (tmp_path / "checkpoints/000000010.safetensors").read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"no checkpoint was written; the last one, .*010\.s"):
+            played("vae", plan(tmp_path), steps=20, resume=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    names = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+    assert names == ["000000005.safetensors", "000000010.safetensors"]  # and no part of another
+    assert (tmp_path / "checkpoints/000000010.safetensors").read_bytes() == before
+    assert len(dg.train.read_history(tmp_path / "history.jsonl")) >= 10
+
+
 def test_resuming_needs_a_folder():
     with pytest.raises(ValueError, match="say where its checkpoints are"):
         dg.fit(dg.nll(Mean()), torch.ones(3), resume=True)
@@ -304,7 +352,7 @@ def kill_at_random(out, times):
 
 
 def test_killed_at_random_moments_it_goes_on_to_the_same_weights(tmp_path):
-    assert equal(played("gan", None, steps=150), kill_at_random(tmp_path, 5))
+    assert equal(played("gan", None, steps=150), kill_at_random(tmp_path, 4))
 
 
 @pytest.mark.slow
