@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import final
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,47 +13,55 @@ __all__ = ["Batches"]
 
 @final
 class Batches:
-    """An endless stream of equal batches, reshuffled every epoch.
-
-    The order of an epoch depends on the seed and its number alone, so that the place in the
-    stream is one number: how many batches were drawn.
+    """An endless, reshuffled stream of equal batches.
 
     Args:
         data: `{name: Tensor[N, *event]}`.
         size: Rows in a batch; the remainder of an epoch waits for the next shuffle.
         seed: Of the order.
-        drawn: How many batches were drawn before.
+
+    Attributes:
+        drawn: How many batches were drawn.
 
     Example:
-        >>> x = {"x": torch.arange(10)}
-        >>> stream = Batches(x, 3, seed=0)
-        >>> before = [next(stream) for _ in range(5)]
-        >>> torch.equal(next(stream)["x"], next(Batches(x, 3, seed=0, drawn=5))["x"])
+        >>> one, other = (Batches({"x": torch.arange(10)}, 3, seed=0) for _ in range(2))
+        >>> for _ in range(5):
+        ...     batch = next(one)
+        >>> other.set(one.state())
+        >>> torch.equal(next(one)["x"], next(other)["x"])
         True
     """
 
-    def __init__(
-        self, data: Mapping[str, Tensor], size: int, seed: int, *, drawn: int = 0
-    ) -> None:
+    def __init__(self, data: Mapping[str, Tensor], size: int, seed: int) -> None:
         self.data = dict(data)
         self.rows = len(next(iter(self.data.values())))
         self.size = min(size, self.rows)
         self.per_epoch = self.rows // self.size
-        self.seed, self.drawn = seed, drawn
-        self._epoch, self._order = -1, torch.empty(0)
+        self.seed, self.drawn = seed, 0
+        self._generator = torch.Generator("cpu").manual_seed(seed)
+        self._shuffle()
 
     def __next__(self) -> dict[str, Tensor]:
-        epoch, i = divmod(self.drawn, self.per_epoch)
-        if epoch != self._epoch:
-            self._epoch, self._order = epoch, self._shuffled(epoch)
-        rows = self._order[i * self.size : (i + 1) * self.size]
+        i = self.drawn % self.per_epoch
+        if self.drawn and i == 0:
+            self._shuffle()
         self.drawn += 1
+        rows = self._order[i * self.size : (i + 1) * self.size]
         return {name: values[rows] for name, values in self.data.items()}
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
         return self
 
-    def _shuffled(self, epoch: int) -> Tensor:
-        mixed = np.random.SeedSequence([self.seed % 2**64, epoch]).generate_state(1)
-        generator = torch.Generator("cpu").manual_seed(int(mixed[0]))
-        return torch.randperm(self.rows, generator=generator, device="cpu")
+    def state(self) -> dict[str, Tensor]:
+        """Return the place in the stream: batches drawn, and what shuffled this epoch."""
+        return {"drawn": torch.tensor(self.drawn), "generator": self._before}
+
+    def set(self, state: Mapping[str, Tensor]) -> None:
+        """Go to a place in the stream."""
+        self.drawn = int(state["drawn"])
+        self._generator.set_state(state["generator"])
+        self._shuffle()
+
+    def _shuffle(self) -> None:
+        self._before = self._generator.get_state()
+        self._order = torch.randperm(self.rows, generator=self._generator, device="cpu")

@@ -31,13 +31,13 @@ class Place:
     """A place in a fit between two steps: how far it was, and where its generators were."""
 
     steps: int
-    drawn: int
+    batches: dict[str, Tensor]
     chance: dict[str, Tensor]
 
     @classmethod
     def of(cls, session: Session) -> Place:
         """Note where a fit is."""
-        return cls(session.record.steps, session.batches.drawn, session.chance.state())
+        return cls(session.record.steps, session.batches.state(), session.chance.state())
 
 
 def diagnosed(session: Session, since: Place, step: int, player: str) -> GraphError:
@@ -75,7 +75,7 @@ class _Fault:
 def _updates(session: Session, since: Place, step: int) -> Iterator[tuple[Round, Step]]:
     """Go through the rounds that were played since a place, up to a step."""
     session.chance.set(since.chance)
-    session.batches.drawn = since.drawn
+    session.batches.set(since.batches)
     for _ in range(since.steps, step):
         shared = next(session.batches)
         for update in session.steps:

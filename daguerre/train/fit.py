@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -25,7 +27,7 @@ from daguerre.train.turns import Moves, Turn, check_positive, turns_of
 
 __all__ = ["fit"]
 
-WORTH_COMPILING = 50_000  # updates; below that, compiling costs more time than it saves
+WORTH_COMPILING = 50_000  # losses; with fewer, compiling costs more time than it saves
 
 
 def fit(  # noqa: PLR0913 - options of one loop, all optional and by keyword
@@ -110,12 +112,14 @@ def fit(  # noqa: PLR0913 - options of one loop, all optional and by keyword
     turns = _turns(objective, optimizer, lr)
     if (store := store_of(out)) is not None:
         store.prepare(resume=resume)
-    players = _steps(objective, turns, total, compile=compile)
+    choice = _choice(objective, turns, total, compile)
+    players = _steps(objective, turns, choice)
     chance = Chance(_cuda(given))
     session = Session(objective, players, batches, Record([*turns]), chance)
     modules = [m for p in objective.players for m in p.modules]
     with mode(modules, training=True), seeded(chance, seed):
         history = Loop(session, total, callbacks, store).run(resume=resume, show=progress)
+    history = replace(history, how=choice.why)
     for module in modules:
         module.eval()
     return history
@@ -132,18 +136,33 @@ def _turns(
     return turns_of(names, optimizer, lr)
 
 
-def _steps(
+class _Choice(NamedTuple):
+    """Whether steps are compiled, and why."""
+
+    why: str
+    compiled: bool
+
+
+def _choice(
     objective: Objective,
     turns: Mapping[str, Turn],
     total: int,
-    *,
-    compile: bool | None,  # noqa: A002 - torch's word for it
-) -> list[Step]:
+    asked: bool | None,  # noqa: FBT001 - what the user said
+) -> _Choice:
+    if asked is not None:
+        return _Choice("as asked", compiled=asked)
+    if objective.eager:
+        return _Choice(f"eager, for {objective.eager}", compiled=False)
+    losses = total * sum(turn.batches for turn in turns.values())
+    if losses < WORTH_COMPILING:
+        why = f"eager: {losses:,} losses are too few to repay compiling"
+        return _Choice(why, compiled=False)
+    return _Choice(f"compiled: {losses:,} losses repay it", compiled=True)
+
+
+def _steps(objective: Objective, turns: Mapping[str, Turn], choice: _Choice) -> list[Step]:
     """Make the players' steps, which stop together where one meets what is not finite."""
-    updates = total * sum(turn.updates for turn in turns.values())
-    worth = updates >= WORTH_COMPILING and not objective.eager
-    wanted = worth if compile is None else compile
-    steps = [Step(objective, n, optimizer=turn, compile=wanted) for n, turn in turns.items()]
+    steps = [Step(objective, n, optimizer=t, compile=choice.compiled) for n, t in turns.items()]
     for step in steps[1:]:
         step.sound = steps[0].sound
     return steps

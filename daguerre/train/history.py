@@ -42,6 +42,7 @@ class History:
         epochs: The number of passes through the data, in part or whole.
         seconds: Wall time, compilation included, of all sessions of a resumed fit.
         compiled: Whether the steps were compiled.
+        how: Why they were, or were not.
         interrupted: Whether the fit was stopped from the keyboard; what was trained is kept.
         metrics: Per measure, when it was taken and its values.
         stopped: Why the fit ended before its time, where a callback said so.
@@ -55,6 +56,7 @@ class History:
     interrupted: bool = False
     metrics: Mapping[str, Series] = field(default_factory=dict)
     stopped: str = ""
+    how: str = ""
 
     def __getitem__(self, name: str) -> Tensor:
         """Return the losses of a player, or the values of a measure."""

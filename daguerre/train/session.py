@@ -49,7 +49,6 @@ class Session:
         notes = {
             "call": self.call(),
             "steps": self.record.steps,
-            "drawn": self.batches.drawn,
             "seconds": seconds,
             "metrics": self.record.metrics,
             "stopped": self.record.stopped,
@@ -64,7 +63,7 @@ class Session:
             ValueError: The file is no checkpoint, or that of a call with other options.
             GraphError: It is that of another model.
         """
-        if not {"call", "drawn"} <= found.notes.keys():
+        if not {"call", "steps"} <= found.notes.keys():
             raise ValueError(f"{path} holds weights only: it is no checkpoint of dg.fit")
         _check_call(found.notes["call"], self.call(), path)
         parts = self._parts()
@@ -75,7 +74,7 @@ class Session:
                 for name, tensor in parts[part].items():
                     tensor.copy_(found.tensors[part][name])
         self.chance.set(found.tensors["chance"])
-        self.batches.drawn = found.notes["drawn"]
+        self.batches.set(found.tensors["batches"])
         self.record.restore(found.tensors["losses"], found.notes["metrics"])
         self.record.stopped = found.notes["stopped"]
         return found.notes["seconds"]
@@ -106,6 +105,7 @@ class Session:
             "moves": moves,
             "averages": averages,
             "chance": self.chance.state(),
+            "batches": self.batches.state(),
             "losses": self.record.losses(),
         }
 

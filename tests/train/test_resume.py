@@ -274,7 +274,7 @@ def test_a_full_disk_leaves_the_last_checkpoint_intact_and_says_so(tmp_path, mon
     written = store_module.write
 
     def full(path, saved):
-        if saved.notes["drawn"] > 10:
+        if saved.notes["steps"] > 10:
             raise OSError(errno.ENOSPC, "No space left on device")
         written(path, saved)
 
@@ -283,7 +283,7 @@ def test_a_full_disk_leaves_the_last_checkpoint_intact_and_says_so(tmp_path, mon
         message = r"No space left on device: no checkpoint was written; the last one, .*10\.safe"
         with pytest.raises(OSError, match=message):
             played("vae", plan(tmp_path), steps=20)
-    assert read(tmp_path / "checkpoints/000000010.safetensors").notes["drawn"] == 10
+    assert read(tmp_path / "checkpoints/000000010.safetensors").notes["steps"] == 10
     assert equal(whole, played("vae", plan(tmp_path), steps=20, resume=True))
 
 
