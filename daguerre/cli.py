@@ -320,7 +320,7 @@ def _rows(sizes: list[str] | None) -> tuple[torch.Tensor, ...]:
 
 
 def _train(out: Path, run: Run, split: Split, *, resume: bool, trust: bool = True) -> None:
-    torch.manual_seed(run.settings["seed"])
+    torch.manual_seed(run.settings.get("seed", 0))
     history = train(out, run, _game(run, trust=trust), split, resume=resume)
     end = (
         f"interrupted; go on with daguerre resume {out}" if history.interrupted else f"wrote {out}"

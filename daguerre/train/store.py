@@ -61,6 +61,7 @@ class Store:
         self._inner = self.folder / "checkpoints"
         self._started = self._written_at = time.monotonic()
         self._before = 0.0
+        self._newest: Path | None = None
 
     def prepare(self, *, resume: bool) -> None:
         """Make the folder, before any work is done for it.
@@ -89,6 +90,7 @@ class Store:
         if resume and (found := newest(self.folder, aside=True)) is not None:
             saved, path = found
             self._before = session.restore(saved, path)
+            self._newest = path
         session.record.open(self.folder / HISTORY)
         self._started = self._written_at = time.monotonic()
 
@@ -116,6 +118,8 @@ class Store:
             OSError: The disk does not take it; the last one is intact, and named.
         """
         path = self._inner / f"{session.record.steps:09d}.safetensors"
+        if path == self._newest:  # written after this very step
+            return
         try:
             session.record.sync()
             write(path, session.saved(self.seconds))
@@ -126,7 +130,7 @@ class Store:
             ) from error
         for old in checkpoints(self.folder)[: -self.plan.keep]:
             old.unlink(missing_ok=True)
-        self._written_at = time.monotonic()
+        self._newest, self._written_at = path, time.monotonic()
 
 
 def store_of(out: str | os.PathLike[str] | Checkpoints | None) -> Store | None:
