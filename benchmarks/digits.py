@@ -218,7 +218,7 @@ def aae(seed: int) -> Drawer:
         z=dg.deterministic(lambda x, net: net(x / 16), net=dg.nn.mlp(64, 256, 256, 8)),
     )
     cost = dg.recipes.aae(p, q, Critic(8, noise=0.1), weight=15)
-    anneal(cost, 16 * TRAIN, steps=4000, lr=5e-4, updates={"critic": 2}, seed=seed)
+    anneal(cost, 16 * TRAIN, steps=4000, lr=5e-4, critic_updates=2, seed=seed)
     draw = sampler(p)
     return Drawer(lambda n: draw(n) / 16, rebuilt(p, q, ink=16))
 
@@ -279,13 +279,15 @@ def anneal(  # noqa: PLR0913 - how one game is played, each choice by keyword
     seed: int,
     betas: tuple[float, float] = (0.5, 0.999),
     batch_size: int = 128,
-    **options: object,
+    critic_updates: int = 1,
 ) -> None:
     """Fit at a rate, then for half as long at a fifth of it, and again at a twentieth."""
     for length, rate in ((steps, lr), (steps // 2, lr / 5), (steps // 2, lr / 20)):
         rule = dg.Adam(rate, betas=betas)
-        plan = {"steps": length, "batch_size": batch_size, "optimizer": rule, "seed": seed}
-        dg.fit(cost, data, progress=False, **plan, **options)
+        often = {p.name: critic_updates if p.name == "critic" else 1 for p in cost.players}
+        turns = {name: dg.train.Turn(rule, updates=updates) for name, updates in often.items()}
+        plan = {"steps": length, "batch_size": batch_size, "seed": seed}
+        dg.fit(cost, data, progress=False, optimizer=turns, **plan)
 
 
 def ten_of_each(seed: int) -> Tensor:

@@ -54,8 +54,7 @@ def trained(row: GameLoss) -> torch.Tensor:
         data(50_000, 1),
         steps=STEPS,
         batch_size=256,
-        optimizer=rule,
-        updates={"critic": 2},
+        optimizer={"critic": dg.train.Turn(rule, updates=2), "model": rule},
         compile=False,
         progress=False,
     )

@@ -15,6 +15,7 @@ from daguerre.data import Split
 from daguerre.demo import demo as run_demo
 from daguerre.draw import unit_figure
 from daguerre.evaluate.images import grid, write_png
+from daguerre.files import write_whole
 from daguerre.gallery import GAMES
 from daguerre.game import Game
 from daguerre.graph import did_you_mean, graph_of
@@ -27,7 +28,9 @@ from daguerre.query import (
     read_file,
     variables,
 )
-from daguerre.runs import Run, open_folder, pictures, read_run, samples, write_run
+from daguerre.runs import Run, git_state, pictures, read_game, read_run, samples, train
+from daguerre.runs_table import compare, curves, find_runs
+from daguerre.settings import parse_settings
 from daguerre.structure import read_statement, separation
 
 __all__ = ["app", "main"]
@@ -61,23 +64,55 @@ def fit(  # noqa: PLR0913 - options of a command
     compile: Annotated[  # noqa: A002 - torch's word for it
         bool | None, typer.Option(help="One graph per step; by default if worth it.")
     ] = None,
+    set: Annotated[  # noqa: A002 - the word that people look for
+        list[str] | None,
+        typer.Option(
+            help="key=value or key.player=value: updates.critic=5, clip=1, average=0.999, ..."
+        ),
+    ] = None,
     threads: Threads = 1,
 ) -> None:
-    """Fit a model and write weights, losses, samples and picture into a folder."""
+    """Fit a model into a folder: checkpoints, losses, samples, weights, picture."""
     torch.set_num_threads(threads)
     split = _data(data, folder)
-    open_folder(out)
-    options = {"q": q, "critic": critic}
-    versions = {"daguerre": dg.__version__, "torch": torch.__version__}
-    run = Run(name, data, split.train["x"][0].numel(), options, versions)
-    torch.manual_seed(seed)
-    game = _game(run, trust=True)
     asked = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "compile": compile}
-    keywords = {k: v for k, v in asked.items() if v is not None}
-    train = {**split.train, "x": split.train["x"].flatten(1)}
-    history = dg.fit(game.objective, train, **{**game.options, **keywords}, seed=seed)
-    write_run(out, run, game, history)
-    typer.echo(f"{history}\nwrote {out}")
+    settings = {k: v for k, v in asked.items() if v is not None} | {"seed": seed}
+    run = Run(
+        name,
+        data,
+        split.train["x"][0].numel(),
+        options={"q": q, "critic": critic, "threads": threads},
+        settings=settings | parse_settings(set or []),
+        folder=str(folder) if folder else None,
+        versions={"daguerre": dg.__version__, "torch": torch.__version__},
+        git=git_state(),
+    )
+    _train(out, run, split, resume=False)
+
+
+@app.command()
+def resume(
+    run: Annotated[Path, typer.Argument(help="The folder of a run that has not come to its end.")],
+    model: Annotated[str | None, typer.Option(help="The module:Class that made the run.")] = None,
+) -> None:
+    """Go on with a run from its newest checkpoint, as if it had never ended."""
+    made = read_run(run)
+    torch.set_num_threads(made.options.get("threads", 1))
+    split = _data(made.data, Path(made.folder) if made.folder else None)
+    _train(run, made, split, resume=True, trust=model == made.name)
+
+
+@app.command()
+def runs(
+    folders: Annotated[list[Path] | None, typer.Argument(help="Runs, or folders of runs.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="A .svg of their losses in one.")] = None,
+) -> None:
+    """List runs, and compare them: settings, steps, losses, validation."""
+    found = find_runs(folders or [Path("runs")])
+    typer.echo(compare(found))
+    if plot is not None:
+        write_whole(plot, curves(found).encode())
+        typer.echo(f"wrote {plot}")
 
 
 @app.command()
@@ -284,8 +319,17 @@ def _rows(sizes: list[str] | None) -> tuple[torch.Tensor, ...]:
     return tuple(rows)
 
 
+def _train(out: Path, run: Run, split: Split, *, resume: bool, trust: bool = True) -> None:
+    torch.manual_seed(run.settings.get("seed", 0))
+    history = train(out, run, _game(run, trust=trust), split, resume=resume)
+    end = (
+        f"interrupted; go on with daguerre resume {out}" if history.interrupted else f"wrote {out}"
+    )
+    typer.echo(f"{history}\n{end}")
+
+
 def _load(folder: Path, model: str | None) -> Game:
-    return read_run(folder, lambda run: _game(run, trust=model == run.name))
+    return read_game(folder, lambda run: _game(run, trust=model == run.name))
 
 
 def _game(run: Run, *, trust: bool) -> Game:

@@ -6,7 +6,7 @@ import os
 import tempfile
 from pathlib import Path
 
-__all__ = ["write_whole"]
+__all__ = ["sweep", "write_whole"]
 
 
 def write_whole(path: str | os.PathLike[str], content: bytes) -> Path:
@@ -43,9 +43,26 @@ def write_whole(path: str | os.PathLike[str], content: bytes) -> Path:
             os.fsync(file.fileno())
         temporary.chmod(0o666 & ~_mask())  # mkstemp lets only the owner read
         temporary.replace(path)
+        _sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
     return path
+
+
+def _sync(folder: Path) -> None:
+    """See to it that the names in a folder are on the disk, where folders can be opened."""
+    if os.name == "posix":
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what processes that were killed left of the files they were writing."""
+    for path in folder.glob(".*.part"):
+        path.unlink(missing_ok=True)
 
 
 def _mask() -> int:

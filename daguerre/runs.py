@@ -2,18 +2,21 @@
 
 | file | holds |
 |---|---|
-| `run.json` | the game, the data, the options, the versions |
-| `weights.safetensors` | every module, and the graphs of the models |
-| `losses.csv` | the loss of each player at each step |
-| `samples.png` | a grid of samples, where they are square pictures |
+| `run.json` | the game, the data, the settings, versions and the state of git |
 | `graph.svg` | model, auxiliaries and cost |
+| `history.jsonl` | the losses of each step, and what was measured, as it goes |
+| `checkpoints/` | everything that moves; the newest ones |
+| `samples/` | samples of the same noise as training goes, where they are square pictures |
+| `weights.safetensors` | every module at the end, averaged if asked, and the graphs of models |
+| `losses.svg`, `samples.png` | the same at the end |
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from math import isqrt
 from pathlib import Path
@@ -23,60 +26,116 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+from daguerre.data import Split
 from daguerre.draw import draw
 from daguerre.evaluate.images import grid, write_png
 from daguerre.files import write_whole
 from daguerre.game import Game
 from daguerre.modes import mode
+from daguerre.settings import fit_options
+from daguerre.train.callbacks import Callback, early_stop, every, sample_grid, validation
 from daguerre.train.checkpoint import load, save
+from daguerre.train.fit import fit
 from daguerre.train.history import History
+from daguerre.train.store import Checkpoints, restore
 
 __all__ = [
     "Run",
+    "git_state",
     "is_square",
     "means",
     "open_folder",
     "pictures",
+    "read_game",
     "read_run",
     "samples",
-    "write_run",
+    "train",
 ]
+
+LOOKS = 10  # at the validation data and at samples, in a run
 
 
 @dataclass(frozen=True)
 class Run:
-    """What made a run: enough to build the game again.
+    """What made a run: enough to do it again.
 
     Attributes:
         name: `vae`, `gan`, or `module:Class` of the user's own.
         data: `digits`, `mnist`, or a path.
         pixels: The size of x.
         options: Options of the command that differ from the defaults.
+        settings: Of the fit, `{key: value}`.
+        folder: Where the data are.
         versions: Of daguerre and torch.
+        git: The commit that the current folder was at, and whether files differed from it.
     """
 
     name: str
     data: str
     pixels: int
     options: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
+    folder: str | None = None
     versions: dict[str, str] = field(default_factory=dict)
+    git: dict[str, Any] = field(default_factory=dict)
 
 
-def write_run(folder: Path, run: Run, game: Game, history: History) -> None:
-    """Write a run into a folder; each file is whole or absent.
+def train(folder: Path, run: Run, game: Game, split: Split, *, resume: bool) -> History:
+    """Fit a game into a folder, or go on with it; each file is whole or absent.
 
     Raises:
-        FileExistsError: The folder holds a run already.
+        FileExistsError: The folder holds a run, which is not to be resumed.
     """
-    open_folder(folder)
+    if not resume:
+        open_folder(folder)
+        draw(game.objective).save(folder / "graph.svg")
+        write_whole(folder / "run.json", json.dumps(asdict(run), indent=2).encode())
+    train_x, valid = _flat(split.train), _flat(split.valid or split.test)
+    players = [p.name for p in game.objective.players if p.parameters()]
+    options = fit_options(players, game.options, run.settings)
+    history = fit(
+        game.objective,
+        train_x,
+        **options,
+        callbacks=_callbacks(folder, run, game, valid, _spacing(options, len(train_x["x"]))),
+        out=Checkpoints(folder, run.settings.get("every"), keep=run.settings.get("keep", 3)),
+        resume=resume,
+    )
+    _finish(folder, run, game, history)
+    return history
+
+
+def _flat(part: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {**part, "x": part["x"].flatten(1)}
+
+
+def _spacing(options: Mapping[str, Any], rows: int) -> int:
+    """Return the steps between two looks."""
+    batches = max(1, rows // options.get("batch_size", 128))
+    steps = options.get("steps") or round(options.get("epochs", 1) * batches)
+    return max(1, steps // LOOKS)
+
+
+def _callbacks(
+    folder: Path, run: Run, game: Game, valid: Mapping[str, Tensor], spacing: int
+) -> list[Callback]:
+    found = [every(spacing, validation(valid))]
+    if is_square(run.pixels):
+        found.append(every(spacing, sample_grid(game.p, folder / "samples")))
+    if patience := run.settings.get("patience"):
+        found.append(early_stop("validation model", patience=patience))
+    return found
+
+
+def _finish(folder: Path, run: Run, game: Game, history: History) -> None:
+    """Write what a run ends with; one that was interrupted is to go on."""
+    if history.interrupted:
+        return
     save(game.modules, folder / "weights.safetensors", notes=asdict(run))
-    write_whole(folder / "losses.csv", _csv(history).encode())
-    draw(game.objective).save(folder / "graph.svg")
+    write_whole(folder / "losses.svg", history.svg.encode())
     if is_square(run.pixels):
         drawn = pictures(samples(game, 64, seed=0))
         write_png(folder / "samples.png", grid(drawn, columns=16, scale=4))
-    text = json.dumps(asdict(run), indent=2)
-    write_whole(folder / "run.json", text.encode())
 
 
 def open_folder(folder: Path) -> None:
@@ -86,34 +145,61 @@ def open_folder(folder: Path) -> None:
         FileExistsError: The folder holds a run already.
         OSError: It cannot be made or written to.
     """
-    if (folder / "run.json").exists():
-        raise FileExistsError(f"{folder} holds a run already; choose another --out")
+    if (folder / "history.jsonl").exists() or (folder / "weights.safetensors").exists():
+        raise FileExistsError(
+            f"{folder} holds a run already; choose another --out, or go on with it: daguerre"
+            f" resume {folder}"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     if not os.access(folder, os.W_OK):
         raise PermissionError(f"{folder} cannot be written to")
 
 
-def read_run(folder: Path, build: Callable[[Run], Game]) -> Game:
-    """Build the game of a run again and load its weights.
+def read_run(folder: Path) -> Run:
+    """Read what made a run.
+
+    Raises:
+        FileNotFoundError: The folder holds no run.
+        ValueError: Its description is damaged.
+    """
+    path = folder / "run.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"{folder} holds no run: there is no {path}")
+    try:
+        return Run(**json.loads(path.read_text()))
+    except (json.JSONDecodeError, TypeError) as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+
+
+def read_game(folder: Path, build: Callable[[Run], Game]) -> Game:
+    """Build the game of a run again and load its weights, or those of its newest checkpoint.
 
     Args:
         folder: The run.
         build: What builds a game from its description.
 
     Raises:
-        FileNotFoundError: The folder holds no run.
+        FileNotFoundError: The folder holds no run, or no weights yet.
         ValueError: A file of it is damaged.
     """
-    path = folder / "run.json"
-    if not path.is_file():
-        raise FileNotFoundError(f"{folder} holds no run: there is no {path}")
-    try:
-        run = Run(**json.loads(path.read_text()))
-    except (json.JSONDecodeError, TypeError) as error:
-        raise ValueError(f"{path} is damaged: {error}") from error
-    game = build(run)
-    load(folder / "weights.safetensors", into=game.modules)
+    game = build(read_run(folder))
+    if (weights := folder / "weights.safetensors").exists():
+        load(weights, into=game.modules)
+    else:
+        restore(game.objective, folder)
     return game
+
+
+def git_state() -> dict[str, Any]:
+    """Return the commit of the current folder, and whether files differ; nothing without git."""
+    try:
+        commit, changes = (
+            subprocess.run(["git", *words], capture_output=True, check=True, text=True).stdout
+            for words in (("rev-parse", "HEAD"), ("status", "--porcelain"))
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return {}
+    return {"commit": commit.strip(), "changed": bool(changes.strip())}
 
 
 def samples(game: Game, n: int, *, seed: int) -> Tensor:
@@ -156,10 +242,3 @@ def pictures(values: Tensor) -> Tensor:
 def is_square(pixels: int) -> bool:
     """Whether so many pixels make a square picture."""
     return isqrt(pixels) ** 2 == pixels
-
-
-def _csv(history: History) -> str:
-    names = list(history.losses)
-    rows = zip(*(history[name].tolist() for name in names), strict=True)
-    lines = (f"{i}," + ",".join(f"{v:.6g}" for v in row) for i, row in enumerate(rows))
-    return "\n".join([",".join(["step", *names]), *lines]) + "\n"

@@ -40,7 +40,9 @@ LAYERS = (  # low to high; a module may import from lower layers, and from its o
     {""},  # daguerre/__init__.py, for what is written like a user's program
     {"game"},
     {"gallery"},
+    {"settings"},
     {"query", "report", "runs"},
+    {"runs_table"},
     {"demo"},
     {"cli"},
     {"__main__"},

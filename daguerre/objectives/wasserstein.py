@@ -31,7 +31,7 @@ def Wasserstein(  # noqa: N802 - the field's name
 
     The critic raises the dual, the model lowers it. Near its best, minus the critic's loss is the
     distance, up to the slope that the critic has; so let it move more often than the model:
-    `dg.fit(..., updates={"critic": 5})`.
+    `dg.fit(..., optimizer={"critic": dg.train.Turn(updates=5)})`.
 
     Exactly one thing keeps the critic's slope bounded: a penalty, clipping, or spectral norm on
     each of its layers.

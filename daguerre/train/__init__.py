@@ -1,9 +1,46 @@
-"""Training: one player's step, the loop over players, history, checkpoints."""
+"""Training: one player's step, the loop over players, what watches it, checkpoints."""
 
+from daguerre.train.callbacks import (
+    Callback,
+    Moment,
+    early_stop,
+    every,
+    keep_best,
+    sample_grid,
+    validation,
+)
 from daguerre.train.checkpoint import Saved, load, save
 from daguerre.train.fit import fit
-from daguerre.train.history import History
+from daguerre.train.history import History, Series, read_history
 from daguerre.train.optimizers import SGD, Adam, RMSprop
+from daguerre.train.rates import cosine, stepped, warm_up
 from daguerre.train.step import Step
+from daguerre.train.store import Checkpoints, restore
+from daguerre.train.turns import Turn
 
-__all__ = ["SGD", "Adam", "History", "RMSprop", "Saved", "Step", "fit", "load", "save"]
+__all__ = [
+    "SGD",
+    "Adam",
+    "Callback",
+    "Checkpoints",
+    "History",
+    "Moment",
+    "RMSprop",
+    "Saved",
+    "Series",
+    "Step",
+    "Turn",
+    "cosine",
+    "early_stop",
+    "every",
+    "fit",
+    "keep_best",
+    "load",
+    "read_history",
+    "restore",
+    "sample_grid",
+    "save",
+    "stepped",
+    "validation",
+    "warm_up",
+]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from daguerre.files import write_whole
 from daguerre.graph import Graph, GraphError, Lag, Plate, Variable, did_you_mean
 from daguerre.model import Model
 
-__all__ = ["Saved", "load", "save"]
+__all__ = ["Saved", "load", "read", "save", "saved", "set_weights", "write"]
 
 FORMAT = 1
 
@@ -65,18 +66,45 @@ def save(
         >>> sorted(saved.tensors["model"])
         ['0.bias', '0.weight']
     """
+    write(path, saved(modules, notes=notes))
+
+
+def saved(modules: Modules, *, notes: dict[str, Any] | None = None) -> Saved:
+    """Take the tensors and graphs of modules, as `save` writes them.
+
+    Raises:
+        TypeError: Something else than modules.
+    """
+    named = _named(modules)
+    return Saved(
+        {name: dict(module.state_dict()) for name, module in named.items()},
+        {name: module.graph for name, module in named.items() if isinstance(module, Model)},
+        notes or {},
+    )
+
+
+def write(path: str | os.PathLike[str], saved: Saved) -> None:
+    """Write tensors, graphs and notes to one safetensors file, all of it or nothing.
+
+    Raises:
+        FileNotFoundError: The folder does not exist.
+        TypeError: Notes that are not JSON.
+    """
     from safetensors.torch import save as to_bytes
 
-    named = _named(modules)
     tensors = {
         f"{module}/{name}": tensor.detach().cpu().contiguous().clone()
-        for module, one in named.items()
-        for name, tensor in one.state_dict().items()
+        for module, one in saved.tensors.items()
+        for name, tensor in one.items()
     }
-    graphs = {name: _as_json(m.graph) for name, m in named.items() if isinstance(m, Model)}
-    header = {"format": FORMAT, "modules": [*named], "graphs": graphs, "notes": notes or {}}
-    content = to_bytes(tensors, {"daguerre": json.dumps(header)})
-    write_whole(path, content)
+    header = {
+        "format": FORMAT,
+        "modules": [*saved.tensors],
+        "graphs": {name: _as_json(graph) for name, graph in saved.graphs.items()},
+        "notes": saved.notes,
+        "checksum": _checksum(tensors),
+    }
+    write_whole(path, to_bytes(tensors, {"daguerre": json.dumps(header)}))
 
 
 def load(path: str | os.PathLike[str], *, into: Modules | None = None) -> Saved:
@@ -91,9 +119,9 @@ def load(path: str | os.PathLike[str], *, into: Modules | None = None) -> Saved:
         ValueError: The file is truncated or foreign.
         GraphError: The weights belong to another model; says how it differs. Nothing is changed.
     """
-    saved = _read(Path(path))
+    saved = read(path)
     if into is not None:
-        _set(saved, _named(into), Path(path))
+        set_weights(saved, _named(into), Path(path))
     return saved
 
 
@@ -104,9 +132,16 @@ def _named(modules: Modules) -> dict[str, nn.Module]:
     return dict(named)
 
 
-def _read(path: Path) -> Saved:
+def read(path: str | os.PathLike[str]) -> Saved:
+    """Read a file that `save` or `write` wrote.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file is truncated, damaged or foreign.
+    """
     from safetensors import SafetensorError, safe_open
 
+    path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
     try:
@@ -115,6 +150,8 @@ def _read(path: Path) -> Saved:
             flat = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - no mapping
         if header["format"] != FORMAT:
             raise ValueError(f"{path} has format {header['format']}; this version reads {FORMAT}")
+        if header.get("checksum", _checksum(flat)) != _checksum(flat):
+            raise ValueError(f"{path} is damaged: its tensors are not those that were written")
         graphs = {name: _from_json(graph) for name, graph in header["graphs"].items()}
         tensors: dict[str, dict[str, Tensor]] = {name: {} for name in header["modules"]}
         for key, tensor in flat.items():
@@ -127,7 +164,20 @@ def _read(path: Path) -> Saved:
         raise ValueError(f"{path} was not written by daguerre.save: {error!r}") from error
 
 
-def _set(saved: Saved, modules: Mapping[str, nn.Module], path: Path) -> None:
+def _checksum(tensors: Mapping[str, Tensor]) -> int:
+    total = 0
+    for name in sorted(tensors):
+        content = tensors[name].flatten().view(torch.uint8).numpy().data
+        total = zlib.crc32(content, zlib.crc32(name.encode(), total))
+    return total
+
+
+def set_weights(saved: Saved, modules: Mapping[str, nn.Module], path: Path) -> None:
+    """Set the weights of modules to those of a file, all or none.
+
+    Raises:
+        GraphError: They belong to another model; says how it differs.
+    """
     for name, module in modules.items():
         if name not in saved.tensors:
             raise GraphError(f"{path} holds no module {name!r}{did_you_mean(name, saved.tensors)}")

@@ -2,38 +2,32 @@
 
 from __future__ import annotations
 
-import math
-import time
+import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TypeVar
+from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from daguerre.graph import did_you_mean
 from daguerre.modes import mode
 from daguerre.objectives.objective import Objective
 from daguerre.objectives.observations import Data, read_data
+from daguerre.objectives.schedules import Number
 from daguerre.train.batches import Batches
+from daguerre.train.callbacks import Callback
+from daguerre.train.chance import Chance, seeded
 from daguerre.train.history import History
-from daguerre.train.optimizers import Adam, Optimizer
-from daguerre.train.progress import Progress
+from daguerre.train.loop import Loop
+from daguerre.train.record import Record
+from daguerre.train.session import Session
 from daguerre.train.step import Step
+from daguerre.train.store import Checkpoints, store_of
+from daguerre.train.turns import Moves, Turn, check_positive, turns_of
 
 __all__ = ["fit"]
 
-T = TypeVar("T")
-
-WORTH_COMPILING = 50_000  # updates; below that, compiling costs more time than it saves
-
-
-@dataclass(frozen=True)
-class Turn:
-    """A player's turn in a pass: the step it takes, and how often."""
-
-    step: Step
-    updates: int
+WORTH_COMPILING = 50_000  # losses; with fewer, compiling costs more time than it saves
 
 
 def fit(  # noqa: PLR0913 - options of one loop, all optional and by keyword
@@ -43,9 +37,11 @@ def fit(  # noqa: PLR0913 - options of one loop, all optional and by keyword
     epochs: float | None = None,
     steps: int | None = None,
     batch_size: int = 128,
-    lr: float | Mapping[str, float] | None = None,
-    optimizer: Optimizer | Mapping[str, Optimizer] | None = None,
-    updates: Mapping[str, int] | None = None,
+    lr: Number | Mapping[str, Number] | None = None,
+    optimizer: Moves | Mapping[str, Moves] | None = None,
+    callbacks: Sequence[Callback] = (),
+    out: str | os.PathLike[str] | Checkpoints | None = None,
+    resume: bool = False,
     compile: bool | None = None,  # noqa: A002 - torch's word for it
     seed: int = 0,
     progress: bool = True,
@@ -54,8 +50,9 @@ def fit(  # noqa: PLR0913 - options of one loop, all optional and by keyword
 
     In each step every player that has something to learn moves, in the order of
     `objective.players` (critics first), on the same batch; where a player moves several times a
-    step, its further moves take further batches. Batches are drawn without replacement,
-    reshuffled every epoch, and all of one size.
+    step, or accumulates batches, it takes further ones. Batches are drawn without replacement,
+    reshuffled every epoch, and all of one size. Afterwards the modules are in evaluation mode, and
+    hold the averages of their weights where a player's turn asks for them.
 
     Args:
         objective: What is minimised, such as `dg.elbo(p, q)`.
@@ -63,20 +60,31 @@ def fit(  # noqa: PLR0913 - options of one loop, all optional and by keyword
         epochs: Passes through the data; 1 by default.
         steps: Passes through the players, instead of epochs.
         batch_size: Rows in a batch; at most N.
-        lr: Learning rate, for all players or by player; that of the optimiser by default.
-        optimizer: How players move, for all or by player: `dg.Adam()` by default.
-        updates: How often a player moves in a step, by player; once by default.
+        lr: Learning rate, for all players or by player, a number or a schedule over their updates
+            such as `dg.train.cosine(1e-3, updates=10_000)`; that of the optimiser by default.
+        optimizer: How players move, for all or by player: a rule, `dg.Adam()` by default, or a
+            `dg.train.Turn`, which also says how often, and how it accumulates, clips, averages.
+        callbacks: Functions of the moment after each step, in order: `dg.train.every`,
+            `dg.train.validation`, `dg.train.early_stop` ..., or your own.
+        out: The folder of the run, for checkpoints and losses, or a `dg.train.Checkpoints`.
+        resume: Whether to go on from the newest checkpoint in the folder, if there is one: to the
+            bit where the fit would be, had it not ended.
         compile: Whether each player's step is compiled into one graph; by default where the
             number of updates makes it worth while and the objective allows it.
-        seed: Of the order of the data and of all draws; the global generator is left alone.
+        seed: Of the order of the data and of all draws; the global generators are left alone.
         progress: Whether to show a bar with the losses, where there is a terminal.
 
     Returns:
-        The losses of every step. After Ctrl-C, those until then; what was trained is kept.
+        The losses of every step, and what callbacks measured. After Ctrl-C, those until then; what
+        was trained is kept, in a checkpoint too where there is a folder.
 
     Raises:
-        GraphError: Data that lacks a variable or has a wrong shape.
-        ValueError: Data with NaN or outside the support of a CPD; an option out of range.
+        FileExistsError: The folder holds a run, and is not resumed.
+        GraphError: Data that lacks a variable or has a wrong shape; a loss or gradient that is
+            not finite, with its step, player and variable; a checkpoint of another model.
+        OSError: The folder cannot be written to; the last checkpoint is intact.
+        ValueError: Data with NaN or outside the support of a CPD; an option out of range; a
+            checkpoint of a fit with other options.
 
     Example:
         >>> import daguerre as dg
@@ -94,92 +102,73 @@ def fit(  # noqa: PLR0913 - options of one loop, all optional and by keyword
         (2.0, 200)
     """
     given = read_data(objective, data)
-    _check_positive(epochs=epochs, steps=steps, batch_size=batch_size)
+    check_positive(epochs=epochs, steps=steps, batch_size=batch_size)
     if epochs is not None and steps is not None:
         raise ValueError("say how long in epochs or in steps, not in both")
+    if resume and out is None:
+        raise ValueError("to resume a fit, say where its checkpoints are: out=...")
     batches = Batches(given, batch_size, seed)
     total = steps or max(1, round((epochs or 1) * batches.per_epoch))
+    turns = _turns(objective, optimizer, lr)
+    if (store := store_of(out)) is not None:
+        store.prepare(resume=resume)
+    choice = _choice(objective, turns, total, compile)
+    players = _steps(objective, turns, choice)
+    chance = Chance(_cuda(given))
+    session = Session(objective, players, batches, Record([*turns]), chance)
+    modules = [m for p in objective.players for m in p.modules]
+    with mode(modules, training=True), seeded(chance, seed):
+        history = Loop(session, total, callbacks, store).run(resume=resume, show=progress)
+    history = replace(history, how=choice.why)
+    for module in modules:
+        module.eval()
+    return history
+
+
+def _turns(
+    objective: Objective,
+    optimizer: Moves | Mapping[str, Moves] | None,
+    lr: Number | Mapping[str, Number] | None,
+) -> dict[str, Turn]:
     names = [p.name for p in objective.players if p.parameters()]
     if not names:
         raise ValueError("nothing can be trained: no player has parameters that require gradients")
-    moves = _by_player(names, updates, "updates", 1)
-    for count in moves.values():
-        _check_positive(updates=count)
-    rules = {n: _rule(n, names, optimizer, lr) for n in names}
-    long = total * sum(moves.values()) >= WORTH_COMPILING
-    pays = long and not (objective.eager or objective.recurs)
-    wanted = pays if compile is None else compile
-    turns = [Turn(Step(objective, n, optimizer=rules[n], compile=wanted), moves[n]) for n in names]
-    modules = [m for p in objective.players for m in p.modules]
-    with mode(modules, training=True), torch.random.fork_rng(devices=_cuda(given)):
-        torch.manual_seed(seed)
-        return _play(turns, batches, total, show=progress)
+    return turns_of(names, optimizer, lr)
 
 
-def _play(turns: Sequence[Turn], batches: Batches, total: int, *, show: bool) -> History:
-    """Run the passes; every loss stays a tensor until somebody looks at it."""
-    losses: dict[str, list[Tensor]] = {turn.step.player.name: [] for turn in turns}
-    start, interrupted = time.perf_counter(), False
-    with Progress(total, show=show) as bar:
-        try:
-            for _ in range(total):
-                batch = next(batches)
-                for turn in turns:
-                    loss = turn.step(batch)
-                    for _ in range(turn.updates - 1):
-                        loss = turn.step(next(batches))
-                    losses[turn.step.player.name].append(loss)
-                bar.advance(losses)
-        except KeyboardInterrupt:
-            interrupted = True
-    done = min(len(values) for values in losses.values())
-    used = done * (1 + sum(turn.updates - 1 for turn in turns))  # a step's first batch is shared
-    return History(
-        {n: _column(v[:done]) for n, v in losses.items()},
-        steps=done,
-        epochs=used / batches.per_epoch,
-        seconds=time.perf_counter() - start,
-        compiled=all(turn.step.compiled for turn in turns),
-        interrupted=interrupted,
-    )
+class _Choice(NamedTuple):
+    """Whether steps are compiled, and why."""
+
+    why: str
+    compiled: bool
 
 
-def _column(losses: list[Tensor]) -> Tensor:
-    return torch.stack(losses).float().cpu() if losses else torch.zeros(0)
+def _choice(
+    objective: Objective,
+    turns: Mapping[str, Turn],
+    total: int,
+    asked: bool | None,  # noqa: FBT001 - what the user said
+) -> _Choice:
+    if asked is not None:
+        return _Choice("as asked", compiled=asked)
+    if objective.eager:
+        return _Choice(f"eager, for {objective.eager}", compiled=False)
+    if objective.recurs:
+        why = "eager: what runs slice by slice takes long to compile; compile=True for small nets"
+        return _Choice(why, compiled=False)
+    losses = total * sum(turn.batches for turn in turns.values())
+    if losses < WORTH_COMPILING:
+        why = f"eager: {losses:,} losses are too few to repay compiling"
+        return _Choice(why, compiled=False)
+    return _Choice(f"compiled: {losses:,} losses repay it", compiled=True)
 
 
-def _rule(
-    player: str,
-    players: Sequence[str],
-    optimizer: Optimizer | Mapping[str, Optimizer] | None,
-    lr: float | Mapping[str, float] | None,
-) -> Optimizer:
-    rule = _by_player(players, optimizer, "optimizer", Adam())[player]
-    rate = _by_player(players, lr, "lr", None)[player]
-    if rate is None:
-        return rule
-    _check_positive(lr=rate)
-    return replace(rule, lr=rate)  # type: ignore[type-var]
-
-
-def _by_player(
-    players: Sequence[str], value: T | Mapping[str, T] | None, what: str, default: T
-) -> dict[str, T]:
-    """Spread an option over the players: one value for all, or one by name."""
-    if not isinstance(value, Mapping):
-        return dict.fromkeys(players, default if value is None else value)
-    for name in value:
-        if name not in players:
-            raise ValueError(f"{what} names {name!r}, no player here{did_you_mean(name, players)}")
-    return {name: value.get(name, default) for name in players}
-
-
-def _check_positive(**options: float | None) -> None:
-    for name, value in options.items():
-        kind = float if name in ("epochs", "lr") else int
-        if value is not None and not (isinstance(value, int | kind) and 0 < value < math.inf):
-            what = "positive" if kind is float else "a whole number, 1 or more"
-            raise ValueError(f"{name} must be {what}, not {value!r}")
+def _steps(objective: Objective, turns: Mapping[str, Turn], choice: _Choice) -> list[Step]:
+    """Make the players' steps, which stop together where one meets what is not finite."""
+    steps = [Step(objective, n, optimizer=t, compile=choice.compiled) for n, t in turns.items()]
+    for step in steps[1:]:
+        step.sound = steps[0].sound
+    return steps
 
 
 def _cuda(given: Mapping[str, Tensor]) -> list[torch.device]:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from torch import Tensor
+from daguerre.train.record import Record
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -38,16 +37,13 @@ class Progress:
             self._task = self._bar.add_task("", total=self.total)
         return self
 
-    def advance(self, losses: Mapping[str, Sequence[Tensor]]) -> None:
+    def advance(self, record: Record) -> None:
         """Note that a step is done; look at the losses if it is time to."""
         if self.shown and (now := time.monotonic()) >= self._next:
             self._next = now + INTERVAL
-            self._show(losses)
-
-    def _show(self, losses: Mapping[str, Sequence[Tensor]]) -> None:
-        text = "  ".join(f"{n} {v[-1].item():.4g}" for n, v in losses.items() if v)
-        done = min(len(values) for values in losses.values())
-        self._bar.update(self._task, completed=done, description=text)
+            losses = zip(record.players, record.latest, strict=True)
+            text = "  ".join(f"{name} {loss.item():.4g}" for name, loss in losses)
+            self._bar.update(self._task, completed=record.steps, description=text)
 
     def __exit__(
         self,

@@ -15,8 +15,11 @@ from daguerre.devices import on_device_of
 from daguerre.graph import InadmissibleError
 from daguerre.locate import located
 from daguerre.objectives.objective import Batch, Objective, Player, Round, as_objective
+from daguerre.objectives.schedules import at_step
 from daguerre.program import validation
-from daguerre.train.optimizers import Adam, Optimizer
+from daguerre.train.average import Average, Gathered
+from daguerre.train.optimizers import State
+from daguerre.train.turns import Moves, as_turn
 
 if TYPE_CHECKING:
     from torch._dynamo.types import GuardFilterEntry
@@ -86,12 +89,14 @@ class Step:
     """A training step of one player, to be called with batches.
 
     It computes the player's loss, its gradient by the player's parameters alone, and moves them.
-    Compiled, all three are one graph without a break.
+    Compiled, all three are one graph without a break. A loss or gradient that is not finite moves
+    nothing: from then on the parameters stay as they are and the loss returned is NaN.
 
     Args:
         objective: The game.
         player: Who moves; the only player by default.
-        optimizer: How.
+        optimizer: How: a rule such as `dg.Adam()`, or a `dg.train.Turn`, whose accumulation,
+            clipping and average are part of the step. To accumulate k batches, call it k times.
         compile: Whether to compile, by default where the objective allows it and nothing is run
             slice by slice over time; without a C++ compiler the step says so and runs eagerly.
 
@@ -114,7 +119,7 @@ class Step:
         objective: Objective,
         player: str | None = None,
         *,
-        optimizer: Optimizer | None = None,
+        optimizer: Moves | None = None,
         compile: bool | None = None,  # noqa: A002 - torch's word for it
     ) -> None:
         self.objective = as_objective(objective)
@@ -126,13 +131,17 @@ class Step:
         if compile is None:
             compile = not (objective.eager or objective.recurs)  # noqa: A001
         self.player = _player(objective, player)
-        self.optimizer: Optimizer = optimizer or Adam()
+        self.turn = as_turn(optimizer)
         self.parameters: list[Tensor] = [*self.player.parameters()]
         if not self.parameters:
             raise ValueError(f"player {self.player.name!r} has no trainable parameters")
-        self.state = self.optimizer.start(self.parameters)
-        self.compiled = compile and can_compile(self.parameters[0].device)
-        self.made = torch.zeros((), device=self.parameters[0].device)  # updates until now
+        device = self.parameters[0].device
+        self.state = self.turn.optimizer.start(self.parameters)
+        self.compiled = compile and can_compile(device)
+        self.made = torch.zeros((), dtype=torch.long, device=device)  # updates until now
+        self.sound = torch.ones((), dtype=torch.bool, device=device)  # all was finite until now
+        self.average = Average.of(self.player, self.turn.average)
+        self._gathered = Gathered(self.parameters, self.turn.accumulate)
         self._seen: dict[object, int] = {}
         self._home = on_device_of([m for p in objective.players for m in p.modules])
         with validation(enabled=False):  # torch.compile turns it off for the process
@@ -141,21 +150,27 @@ class Step:
     def __call__(self, batch: Batch) -> Tensor:
         """Take one step on a batch and return the loss before it, detached.
 
+        Where batches accumulate, every k-th call moves, and returns the mean loss of them.
+
         Raises:
             GraphError: A missing or misspelt key, a wrong shape; nothing has moved then.
         """
-        key = _shapes(batch)
+        moves = self._gathered.is_next_last
+        key = (_shapes(batch), moves)
         if key in self._seen:
             try:
                 with self._home, validation(enabled=False):
-                    return self._run(self._seen[key], self._named(batch))
+                    loss = self._run(self._seen[key], self._named(batch), moves)
+                self._gathered.count(moves)
+                return loss
             except torch._dynamo.exc.Unsupported:  # type: ignore[attr-defined]
                 pass  # a guard failed, and to compile again takes tracing
         with self._home, _Tracing() if self.compiled else validation(enabled=False):
             n, given = self.objective.read(batch)
             with located():
-                loss = self._run(n, given)
+                loss = self._run(n, given, moves)
             self._seen[key] = n
+            self._gathered.count(moves)
             return loss
 
     def _named(self, batch: Batch) -> Mapping[str, Tensor]:
@@ -165,29 +180,59 @@ class Step:
             return {names[0]: batch}
         return {} if isinstance(batch, int) else {name: batch[name] for name in names}
 
-    def _update(self, n: int, given: Mapping[str, Tensor]) -> Tensor:
+    def _update(self, n: int, given: Mapping[str, Tensor], moves: bool) -> Tensor:  # noqa: FBT001 - positional for the compiler's guards
         loss = self.objective.loss(self.player.name, Round(n, given, self.made))
         gradients = torch.autograd.grad(loss, self.parameters, allow_unused=True)
         with torch.no_grad():
-            self._move(gradients)
-            self.objective.settle(self.player.name)
-            self.made += 1
-        return loss.detach()
+            loss, gradients = self._gathered.mean(loss.detach(), gradients, done=moves)
+            return self._move(loss, gradients) if moves else loss
 
-    def _move(self, gradients: tuple[Tensor | None, ...]) -> None:
-        """Update the parameters that the loss reaches."""
-        if all(g is not None for g in gradients):
-            self.optimizer.update(self.parameters, list(gradients), self.state)  # type: ignore[arg-type]
-            return
-        used = [i for i, g in enumerate(gradients) if g is not None]
-        if not used:
-            return
-        state = {
-            k: [v[i] for i in used] if len(v) == len(gradients) else v
-            for k, v in self.state.items()
-        }
-        found = [g for g in gradients if g is not None]
-        self.optimizer.update([self.parameters[i] for i in used], found, state)
+    def _move(self, loss: Tensor, gradients: Sequence[Tensor | None]) -> Tensor:
+        """Update the parameters that the loss reaches, unless something was not finite."""
+        reached = [i for i, g in enumerate(gradients) if g is not None]
+        found, finite = _bounded(loss, [g for g in gradients if g is not None], self.turn.clip)
+        self.sound.logical_and_(finite)
+        rate = at_step(self.turn.optimizer.lr, self.made)
+        if torch.compiler.is_compiling() or self.sound.device.type != "cpu":  # nothing is read
+            rate = rate * self.sound
+            found = [torch.where(self.sound, g, 0) for g in found]
+            loss = torch.where(self.sound, loss, torch.nan)
+        elif not self.sound:
+            return torch.full_like(loss, torch.nan)
+        if found:
+            parameters = [self.parameters[i] for i in reached]
+            state = _part(self.state, reached, len(gradients))
+            self.turn.optimizer.update(parameters, found, state, rate)
+        self.objective.settle(self.player.name)
+        self.average.follow(self.made)
+        self.made += self.sound
+        return loss
+
+
+def _part(state: State, reached: Sequence[int], count: int) -> State:
+    """Return the state of some of so many parameters; what is not one each belongs to all."""
+    if len(reached) == count:
+        return state
+    return {k: [v[i] for i in reached] if len(v) == count else v for k, v in state.items()}
+
+
+def _bounded(
+    loss: Tensor, gradients: list[Tensor], clip: float | None
+) -> tuple[list[Tensor], Tensor]:
+    """Shorten the gradient to a norm; say whether it and the loss are finite, by one number."""
+    if not gradients:
+        return gradients, loss.isfinite()
+    norm = _norm(gradients)
+    if clip is not None:
+        factor = clip / norm.clamp(min=clip)
+        gradients = [g * factor for g in gradients]
+    return gradients, (loss + norm).isfinite()
+
+
+def _norm(gradients: list[Tensor]) -> Tensor:
+    if torch.compiler.is_compiling():  # written out, so that it joins the kernels around it
+        return torch.stack([g.square().sum() for g in gradients]).sum().sqrt()
+    return torch.stack(torch._foreach_norm(gradients)).norm()  # type: ignore[attr-defined]
 
 
 def _player(objective: Objective, name: str | None) -> Player:

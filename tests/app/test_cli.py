@@ -1,6 +1,7 @@
 """The command line, run in process: what it writes, how it exits, what it says."""
 
 import json
+import signal
 import sys
 
 import numpy as np
@@ -72,13 +73,18 @@ def test_a_gallery_model_is_fitted_sampled_and_drawn(run, tmp_path, name):
     assert files == {
         "run.json",
         "weights.safetensors",
-        "losses.csv",
+        "history.jsonl",
+        "checkpoints",
+        "samples",
+        "losses.svg",
         "samples.png",
         "graph.svg",
     }
     assert json.loads((tmp_path / "run/run.json").read_text())["name"] == name
-    header = (tmp_path / "run/losses.csv").read_text().splitlines()[0]
-    assert header == ("step,model" if name == "vae" else "step,critic,model")
+    history = dg.train.read_history(tmp_path / "run/history.jsonl")
+    assert [*history.losses] == (["model"] if name == "vae" else ["critic", "model"])
+    assert len(history.metrics["validation model"].values) == len(history)
+    assert (tmp_path / "run/samples/000000001.png").exists()
     assert run("sample", "run", "-o", "s.npy", "-n", "5")[0] == 0
     assert np.load("s.npy").shape == (5, 64)
     assert run("sample", "run", "-o", "s.png")[0] == 0
@@ -186,6 +192,103 @@ def test_samples_that_are_no_squares_are_written_as_npy_only(run, tmp_path):
 def test_samples_have_the_formats_that_are_named(run):
     run("fit", "vae", "--out", "run", "--epochs", "1")
     assert "written as .png or .npy, not .gif" in run("sample", "run", "-o", "s.gif")[2]
+
+
+# Going on, and comparing
+
+
+def weights(tmp_path, name):
+    return dg.load(tmp_path / name / "weights.safetensors").tensors
+
+
+def test_a_run_that_was_interrupted_goes_on_to_the_same_weights(run, tmp_path, monkeypatch):
+    fit = ("fit", "gan", "--set", "steps=12", "--batch-size", "8", "--set", "average.model=0.9")
+    assert run(*fit, "--out", "whole")[0] == 0
+    original = dg.train.Step.__call__
+    calls = []
+
+    def press(self, batch):
+        calls.append(batch)
+        if len(calls) == 9:  # in the middle of a step
+            signal.raise_signal(signal.SIGINT)
+        return original(self, batch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(dg.train.Step, "__call__", press)
+        code, out, _ = run(*fit, "--out", "broken")
+    assert code == 0
+    assert "interrupted; go on with daguerre resume broken" in out
+    assert not (tmp_path / "broken/weights.safetensors").exists()
+    assert run("sample", "broken", "-o", "early.npy")[0] == 0  # from the checkpoint
+    assert "to be resumed" in run("runs", "broken")[1]
+    assert run("resume", "broken")[0] == 0
+    one, other = weights(tmp_path, "whole"), weights(tmp_path, "broken")
+    assert all(torch.equal(one[m][k], other[m][k]) for m in one for k in one[m])
+    texts = [(tmp_path / name / "history.jsonl").read_text() for name in ("whole", "broken")]
+    assert texts[0] == texts[1]
+
+
+def test_settings_reach_the_fit(run, tmp_path):
+    pairs = ("updates.critic=2", "lr.model=0.01", "steps=3", "every=1", "keep=2", "compile=false")
+    options = [word for pair in pairs for word in ("--set", pair)]
+    assert run("fit", "gan", "--out", "run", *options)[0] == 0
+    names = sorted(path.name for path in (tmp_path / "run/checkpoints").iterdir())
+    assert names == ["000000002.safetensors", "000000003.safetensors"]
+    call = dg.load(tmp_path / "run/checkpoints" / names[-1]).notes["call"]
+    assert "updates=2" in call["optimizer of critic"]
+    assert "lr=0.01" in call["optimizer of model"]
+    assert "updates=1" in call["optimizer of model"]
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("steps", "a setting is key=value, or key.player=value, not 'steps'"),
+        ("stps=3", "did you mean 'steps'?"),
+        ("steps.model=3", "a setting is key=value"),
+        ("lr.modle=3", "lr.modle: no player 'modle'; did you mean 'model'?"),
+        ("lr=fast", "lr is a number, true or false, not 'fast'"),
+        ("clip=-1", "clip must be positive"),
+        ("epochs=0", "epochs must be positive"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(run, setting, message):
+    code, _, err = run("fit", "vae", "--out", "run", "--set", setting)
+    assert code == 1
+    assert message in err
+    assert run("fit", "vae", "--out", "run", "--epochs", "1")[0] == 0  # nothing is in its way
+
+
+def test_runs_are_listed_and_compared(run, tmp_path):
+    for name, lr in (("a", "0.001"), ("b", "0.01")):
+        run("fit", "vae", "--out", f"all/{name}", "--epochs", "2", "--lr", lr)
+    code, out, _ = run("runs", "all", "--plot", "both.svg")
+    assert code == 0
+    head, *rows = out.splitlines()
+    assert head.split()[:4] == ["run", "model", "data", "settings"]
+    assert "loss of model" in head
+    assert "validation model" in head
+    assert all("done" in row for row in rows[:2])
+    assert "lr=0.001" in rows[0]
+    assert "lr=0.01" in rows[1]
+    assert (tmp_path / "both.svg").read_text().count("<polyline") == 2
+    assert "there are no runs in" in run("runs", str(tmp_path / "all/a/checkpoints"))[2]
+    assert "there is no folder nowhere" in run("runs", "nowhere")[2]
+
+
+def test_a_run_says_what_made_it(run, tmp_path):
+    run("fit", "vae", "--out", "run", "--epochs", "1", "--set", "average=0.9")
+    made = json.loads((tmp_path / "run/run.json").read_text())
+    assert made["settings"] == {"epochs": 1.0, "seed": 0, "average": 0.9}
+    assert made["versions"]["torch"] == torch.__version__
+    assert "git" in made
+
+
+def test_early_stopping_is_a_setting(run, tmp_path):
+    setting = ("--set", "patience=1", "--set", "lr=1e-20", "--set", "epochs=40")
+    code, out, _ = run("fit", "vae", "--out", "run", *setting)
+    assert code == 0
+    assert "validation model has not got better" in out
 
 
 # Questions to the graph alone

@@ -259,7 +259,13 @@ def test_a_generator_learns_a_mixture(row):
     rule = dg.Adam(lr=3e-3, betas=(0.0, 0.9))
     distances = []
     for steps in (1, 400):
-        dg.fit(cost, data, steps=steps, batch_size=128, optimizer=rule, updates={"critic": 2})
+        dg.fit(
+            cost,
+            data,
+            steps=steps,
+            batch_size=128,
+            optimizer={"critic": dg.train.Turn(rule, updates=2), "model": rule},
+        )
         x = p.sample(20_000)["x"]
         distances.append((x.sort(0).values - data.sort(0).values).abs().mean().item())
     assert distances[0] > 0.6

@@ -186,3 +186,17 @@ def test_a_batch_is_never_larger_than_the_data(rows):
     batches = Batches({"x": torch.arange(rows)}, 128, seed=0)
     assert (batches.size, batches.per_epoch) == (rows, 1)
     assert sorted(next(batches)["x"].tolist()) == [*range(rows)]
+
+
+def test_every_place_in_the_stream_can_be_gone_to():
+    data = {"x": torch.arange(10)}
+    stream = Batches(data, 3, seed=0)
+    places, rows = [], []
+    for _ in range(10):
+        places.append(stream.state())
+        rows.append(next(stream)["x"])
+    for i, place in enumerate(places):
+        other = Batches(data, 3, seed=1)
+        other.set(place)
+        assert other.drawn == i
+        assert all(torch.equal(next(other)["x"], later) for later in rows[i:])

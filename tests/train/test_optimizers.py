@@ -56,7 +56,7 @@ def test_five_steps_are_those_of_torch(name, layout, gradient):
         for copy, g in zip(copies, gradients, strict=True):
             copy.grad = g.clone(memory_format=torch.contiguous_format)
         reference.step()
-        rule.update(ours, gradients, state)
+        rule.update(ours, gradients, state, rule.lr)
         for one, copy in zip(ours, copies, strict=True):
             torch.testing.assert_close(one, copy.detach(), rtol=2e-6, atol=2e-7)
 
@@ -65,7 +65,7 @@ def test_a_strided_parameter_leaves_its_neighbours_alone():
     whole = torch.randn(3, 8)
     before, view = whole.clone(), whole[:, ::2]
     rule = dg.Adam(lr=0.1)
-    rule.update([view], [torch.ones(3, 4)], rule.start([view]))
+    rule.update([view], [torch.ones(3, 4)], rule.start([view]), 0.1)
     assert torch.equal(whole[:, 1::2], before[:, 1::2])
     torch.testing.assert_close(view, before[:, ::2] - 0.1)
 
@@ -77,5 +77,5 @@ def test_optimisers_are_values_and_keep_no_state(name):
     assert hash(rule) == hash(type(rule)(**vars(rule)))
     one, other = [torch.ones(2)], [torch.ones(2)]
     for parameters in (one, other):
-        rule.update(parameters, [torch.ones(2)], rule.start(parameters))
+        rule.update(parameters, [torch.ones(2)], rule.start(parameters), rule.lr)
     assert torch.equal(one[0], other[0])

@@ -216,4 +216,8 @@ def test_without_a_compiler_it_says_so_once_and_runs(no_compiler):
 
 
 def test_short_fits_are_not_compiled():
-    assert not dg.fit(dg.nll(Mean()), torch.ones(4), steps=3).compiled
+    history = dg.fit(dg.nll(Mean()), torch.ones(4), steps=3)
+    assert not history.compiled
+    assert history.how == "eager: 3 losses are too few to repay compiling"
+    asked = dg.fit(dg.nll(Mean()), torch.ones(4), steps=3, compile=False)
+    assert asked.how == "as asked"
