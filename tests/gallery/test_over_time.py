@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.distributions import MultivariateNormal
+from torch.distributions import Categorical, MultivariateNormal
 from torch.nn.functional import cross_entropy
 
 import daguerre as dg
@@ -246,6 +246,22 @@ def test_a_character_model_is_the_fused_net(
     close(dg.nll(p).losses(x)["model"], want, 1e-5)
     slopes = torch.autograd.grad(dg.nll(p).losses(x)["model"], p.cell.weight_hh)[0]
     close(slopes, torch.autograd.grad(want, whole.weight_hh_l0)[0], 1e-5)  # type: ignore[arg-type]
+
+
+def test_a_cost_says_whether_what_is_observed_comes_back():
+    row, _ = dg.nll(rnn.GRU(3, 4)).explain()
+    forcing = "observed; x feeds back into h: to condition on its past is teacher forcing"
+    assert row["why"] == f"{forcing}, and determines h"
+    driven = dg.model(
+        u=dg.Input(2),
+        h=dg.deterministic(
+            lambda u, cell, before=dg.lag("h", init=torch.zeros(4)): cell(u, before),
+            cell=nn.GRUCell(2, 4),
+        ),
+        x=dg.rv(lambda h, out: Categorical(logits=out(h)), out=nn.Linear(4, 3)),
+    )
+    row, _ = dg.nll(driven).explain()
+    assert row["why"] == "observed; x does not feed back: given u, its time slices are independent"
 
 
 def test_a_character_model_learns_a_rhyme():
