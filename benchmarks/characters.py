@@ -120,9 +120,8 @@ def _train(hidden: int, budget: float, batch: int = 32, length: int = 128) -> No
                 break
         epoch += 1
         seconds = f"{process_time() - begin:.0f} s of CPU, {perf_counter() - since:.0f} s in all"
-        per = loss.item() / length
         print(
-            f"epoch {epoch}, step {step}: train {per:.3f}, valid {_per_character(cost, held):.3f}"
+            f"epoch {epoch}, step {step}: valid {_per_character(cost, held):.3f}"
             f" nats per character; {seconds}",
             flush=True,
         )
@@ -130,8 +129,8 @@ def _train(hidden: int, budget: float, batch: int = 32, length: int = 128) -> No
 
 @torch.no_grad()
 def _per_character(cost: dg.Objective, x: Tensor) -> float:
-    sums = [cost.losses({"x": part})["model"] * len(part) for part in x.split(64)]
-    return sum(sums).item() / x.numel()
+    sums = [cost.losses({"x": part})["model"].item() * len(part) for part in x.split(64)]
+    return sum(sums) / x.numel()
 
 
 if __name__ == "__main__":

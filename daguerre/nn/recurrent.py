@@ -66,10 +66,10 @@ def _check(cell: Cell, inputs: Tensor, before: Tensor) -> None:
             f" {type(cell).__name__}; a net of your own says itself how it runs over all steps"
         )
     size = cell.hidden_size * (2 if isinstance(cell, nn.LSTMCell) else 1)
-    if inputs.dim() != 3 or inputs.shape[2] != cell.input_size:
+    if inputs.dim() != 3 or inputs.shape[2] != cell.input_size or inputs.shape[1] == 0:
         raise ValueError(
-            f"{cell} reads inputs [n, T, {cell.input_size}], but the shape came as"
-            f" {list(inputs.shape)}"
+            f"{cell} reads inputs [n, T, {cell.input_size}] of a step or more, but the shape"
+            f" came as {list(inputs.shape)}"
         )
     if before.shape != (len(inputs), size):
         raise ValueError(

@@ -264,6 +264,14 @@ def test_a_cost_says_whether_what_is_observed_comes_back():
     assert row["why"] == "observed; x does not feed back: given u, its time slices are independent"
 
 
+@pytest.mark.parametrize("net", [rnn.GRU, rnn.LSTM])
+def test_a_character_model_refuses_texts_without_characters(net: type[rnn.GRU | rnn.LSTM]):
+    p, x = net(3, 4), torch.zeros(2, 0, dtype=torch.long)
+    for ask in (lambda: dg.nll(p).losses(x), lambda: p["x"].log_prob({"x": x})):
+        with pytest.raises(dg.GraphError, match=r"steps t is 0 \(that of x\)"):
+            ask()
+
+
 def test_a_character_model_learns_a_rhyme():
     phrase = torch.tensor([0, 1, 0, 2])  # what follows 0 hangs on what was before it
     x = torch.stack([phrase.roll(-i).repeat(4) for i in range(4)])
