@@ -244,8 +244,12 @@ def test_a_character_model_is_the_fused_net(
     logits = p.out(whole(p.embed(before))[0])
     want = cross_entropy(logits.flatten(0, 1), x.flatten(), reduction="sum") / 3
     close(dg.nll(p).losses(x)["model"], want, 1e-5)
-    slopes = torch.autograd.grad(dg.nll(p).losses(x)["model"], p.cell.weight_hh)[0]
-    close(slopes, torch.autograd.grad(want, whole.weight_hh_l0)[0], 1e-5)  # type: ignore[arg-type]
+    both = [*p.embed.parameters(), *p.out.parameters()]
+    slopes = torch.autograd.grad(dg.nll(p).losses(x)["model"], [*p.cell.parameters(), *both])
+    for one, other in zip(
+        slopes, torch.autograd.grad(want, [*whole.parameters(), *both]), strict=True
+    ):
+        close(one, other, 1e-5)
 
 
 def test_a_cost_says_whether_what_is_observed_comes_back():
