@@ -29,6 +29,7 @@ bench: .venv-bench/ready
 	$(BENCH)/python benchmarks/import_time.py
 	$(BENCH)/python benchmarks/structure.py
 	$(BENCH)/python benchmarks/chains.py
+	$(BENCH)/python benchmarks/characters.py
 	$(BENCH)/python benchmarks/reading.py
 	$(BENCH)/python benchmarks/memory.py
 	$(BENCH)/python benchmarks/vae_step.py

@@ -9,6 +9,7 @@ from typing import overload
 from torch import Tensor
 from torch.distributions import ComposeTransform, Distribution, Transform
 
+from daguerre.families import combined
 from daguerre.graph import Graph, InadmissibleError, Variable, graph_of
 from daguerre.joint import as_joint
 from daguerre.model import Input, Model
@@ -38,8 +39,8 @@ def eliminate(thing: Graph | Model, names: str | Iterable[str]) -> Graph | Model
 
     Raises:
         GraphError: An unknown name.
-        InadmissibleError: A random variable, an input, a chain over time; in a Model also a
-            random variable that would be left without parents.
+        InadmissibleError: A random variable, an input, a chain over time, which
+            `daguerre.unroll.unroll` writes out.
         TypeError: Neither a Graph nor a Model.
 
     References:
@@ -69,12 +70,6 @@ class Eliminated(Model):
         self.base = base
         self.gone = eliminated_names(base.graph, names)
         self.graph = substituted(base.graph, self.gone)
-        for v in self.graph.variables:
-            if v.map == "stochastic" and base.graph.parents(v.name) and not v.parents:
-                raise InadmissibleError(
-                    f"{v.name} would be left without parents, though its CPD is written for"
-                    f" batches of {', '.join(base.graph.parents(v.name))}; keep one of them"
-                )
 
     def inputs(self) -> dict[str, Input]:
         """Return the declared inputs."""
@@ -122,9 +117,19 @@ class Composition:
             values[step.name] = realise(step, step.outcome(values), values, n, pathwise=True)
         outcome = self.last.outcome(values)
         if isinstance(outcome, Distribution):
-            return outcome
+            return outcome if parents else self._one(outcome)
         value = realise(self.last, outcome, values, n, pathwise=True)
         return value if parents else value[0]
+
+    def _one(self, outcome: Distribution) -> Distribution:
+        """Return the one row that a CPD gave for constants alone: a root has no batch."""
+        one = combined([outcome], lambda parts: parts[0][0])
+        if one is None:
+            raise InadmissibleError(
+                f"{self.last} would be left without parents, but one row of its"
+                f" {type(outcome).__name__} cannot be taken; keep one of its parents"
+            )
+        return one
 
     def _transform(self, values: dict[str, Tensor], n: int) -> Transform:
         """Compose the bijections that lead from the source to here, the others being maps."""

@@ -59,7 +59,7 @@ def read_sizes(
         None where nothing repeats.
 
     Raises:
-        GraphError: Two sizes for a plate, or none; an unknown plate; too few dimensions.
+        GraphError: Two sizes for a plate, or none; an unknown plate; too few dimensions; no steps.
     """
     known = dict.fromkeys(plate for those in plates.values() for plate in those)
     _check_plates(sizes or {}, known)
@@ -97,7 +97,9 @@ def _one_size(plate: str, found: Mapping[int, str]) -> int:
     if len(found) > 1:
         said = ", ".join(f"{size} ({whose})" for size, whose in found.items())
         raise GraphError(f"{what} differs: {said}")
-    (size,) = found
+    ((size, whose),) = found.items()
+    if plate == TIME and size == 0:
+        raise GraphError(f"{what} is 0 ({whose}): a sequence has a step or more")
     return size
 
 

@@ -7,9 +7,17 @@ import pytest
 import torch
 from models import MODELS, Chain, Hidden, Latent, Regression
 from torch import nn
-from torch.distributions import AffineTransform, Normal, TanhTransform
+from torch.distributions import (
+    AffineTransform,
+    Categorical,
+    MixtureSameFamily,
+    Normal,
+    TanhTransform,
+)
 
 import daguerre as dg
+from daguerre.gallery.rnn import GRU
+from daguerre.unroll import Unrolled, unroll
 
 
 def middle(model: dg.Model) -> list[str]:
@@ -215,7 +223,58 @@ def test_what_is_neither_graph_nor_model_is_refused():
         dg.eliminate("h", "h")  # type: ignore[call-overload] - the slip that is tested
 
 
-def test_a_random_variable_cannot_lose_its_last_parent():
+def test_a_random_variable_may_lose_its_last_parent():
     p = dg.do(Hidden(), z=torch.zeros(2))
-    with pytest.raises(dg.InadmissibleError, match="x would be left without parents"):
-        dg.eliminate(p, ["z", "h"])
+    left = dg.eliminate(p, ["z", "h"])
+    assert left.graph.parents("x") == ()
+    values = {"x": torch.randn(5, 3)}
+    torch.testing.assert_close(left.log_prob(values), p["x"].log_prob(values))
+    assert left.sample(4)["x"].shape == (4, 3)
+
+
+def test_it_may_not_where_no_row_can_be_taken():
+    def two(h):
+        return MixtureSameFamily(Categorical(torch.ones(len(h), 2)), Normal(h, 1.0))
+
+    p = dg.model(h=torch.zeros(2), x=two)
+    with pytest.raises(dg.InadmissibleError, match=r"x .*left without parents.*MixtureSameFamily"):
+        dg.eliminate(p, "h").sample(2)
+
+
+# A recurrent net: the graph over its outputs is complete
+
+
+def recurrent(steps: int) -> tuple[dg.Model, Unrolled, dg.Model]:
+    torch.manual_seed(1)
+    p = GRU(2, 4)
+    flat = unroll(p, steps)
+    return p, flat, dg.eliminate(flat, [f"h[{t}]" for t in range(steps)])
+
+
+def test_a_recurrent_net_without_its_units_is_complete_and_the_same_joint():
+    p, flat, left = recurrent(4)
+    complete = {(f"x[{s}]", f"x[{t}]") for t in range(4) for s in range(t)}
+    assert {*left.graph.edges} == complete
+    every = torch.cartesian_prod(*[torch.arange(2)] * 4)
+    density = left.log_prob(flat.apart({"x": every}))
+    torch.testing.assert_close(density, p["x"].log_prob({"x": every}))
+    torch.testing.assert_close(density.exp().sum(), torch.ones(()))
+
+
+def test_the_edge_from_the_first_output_to_the_third_is_real():
+    """With the second one held, the law of the third differs by the first."""
+    _, flat, left = recurrent(3)
+    every = torch.cartesian_prod(*[torch.arange(2)] * 3)
+    joint = left.log_prob(flat.apart({"x": every})).exp().reshape(2, 2, 2).double()
+    third = joint / joint.sum(2, keepdim=True)
+    assert (third[0] - third[1]).abs().amax(1).min() > 1e-3
+    assert not dg.independent(left, "x[0]", "x[2]", given=["x[1]"])
+
+
+def test_a_recurrent_net_of_independent_outputs_has_no_such_dependence():
+    p, flat, left = recurrent(3)
+    torch.nn.init.zeros_(p.out.weight)  # type: ignore[attr-defined]
+    every = torch.cartesian_prod(*[torch.arange(2)] * 3)
+    joint = left.log_prob(flat.apart({"x": every})).exp().reshape(2, 2, 2)
+    third = joint / joint.sum(2, keepdim=True)
+    torch.testing.assert_close(third[0], third[1])

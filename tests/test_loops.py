@@ -52,6 +52,8 @@ def test_a_cell_over_time_refuses_what_does_not_fit():
         over_time(nn.Linear(3, 4), torch.zeros(2, 5, 3), torch.zeros(2, 4))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"reads inputs \[n, T, 3\].*\[2, 3\]"):
         over_time(cell, torch.zeros(2, 3), torch.zeros(2, 4))
+    with pytest.raises(ValueError, match=r"of a step or more.*\[2, 0, 3\]"):
+        over_time(cell, torch.zeros(2, 0, 3), torch.zeros(2, 4))
     with pytest.raises(ValueError, match=r"starts with a state \[2, 4\].*\[2, 8\]"):
         over_time(cell, torch.zeros(2, 5, 3), torch.zeros(2, 8))
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,8 @@ from torch.nn.functional import linear
 
 __all__ = ["over_time"]
 
+by_sigmoid = torch.ops.aten.sigmoid_backward.grad_input
+by_tanh = torch.ops.aten.tanh_backward.grad_input
 Cell = nn.RNNCell | nn.GRUCell | nn.LSTMCell
 
 
@@ -51,11 +54,12 @@ def over_time(cell: Cell, inputs: Tensor, before: Tensor) -> Tensor:
     if isinstance(cell, nn.GRUCell):
         return _gru(cell, inputs, before).transpose(0, 1)
     bias = cell.bias_ih + cell.bias_hh if cell.bias else None
-    added = linear(inputs, cell.weight_ih, bias)
+    added = linear(inputs.flatten(0, 1), cell.weight_ih, bias)
     if isinstance(cell, nn.RNNCell):
+        added = added.unflatten(0, inputs.shape[:2])
         states = _RNN.apply(added, before, cell.weight_hh, cell.nonlinearity == "relu")
     else:
-        states = torch.cat(_LSTM.apply(added, *before.chunk(2, 1), cell.weight_hh), 2)  # type: ignore[arg-type]
+        states, _ = _LSTM.apply(added, before, cell.weight_hh)  # type: ignore[misc] - it is untyped
     return states.transpose(0, 1)  # type: ignore[union-attr]
 
 
@@ -66,10 +70,10 @@ def _check(cell: Cell, inputs: Tensor, before: Tensor) -> None:
             f" {type(cell).__name__}; a net of your own says itself how it runs over all steps"
         )
     size = cell.hidden_size * (2 if isinstance(cell, nn.LSTMCell) else 1)
-    if inputs.dim() != 3 or inputs.shape[2] != cell.input_size:
+    if inputs.dim() != 3 or inputs.shape[2] != cell.input_size or inputs.shape[1] == 0:
         raise ValueError(
-            f"{cell} reads inputs [n, T, {cell.input_size}], but the shape came as"
-            f" {list(inputs.shape)}"
+            f"{cell} reads inputs [n, T, {cell.input_size}] of a step or more, but the shape"
+            f" came as {list(inputs.shape)}"
         )
     if before.shape != (len(inputs), size):
         raise ValueError(
@@ -110,65 +114,97 @@ class _RNN(torch.autograd.Function):
             torch.mul(to_h, slopes[t], out=by_units[t])
             if t:
                 to_h = torch.addmm(by_output[t - 1], by_units[t], weight)
-        by_weight = by_units.flatten(0, 1).t() @ _earlier(h, outputs)
+        earlier = torch.cat((h[None], outputs[:-1])).flatten(0, 1)
+        by_weight = by_units.flatten(0, 1).t() @ earlier
         return by_units, by_units[0] @ weight, by_weight, None
 
 
-class _LSTM(torch.autograd.Function):
-    """The recursion of an LSTM, given what its inputs add to the gates `[T, n, 4 hidden]`.
+class _Gates(NamedTuple):
+    """The gates of one step, `[n, 4 hidden]`, in torch's order, and parts of them."""
 
-    The gates come as in torch: input, forget, candidate, output.
+    all: Tensor
+    ways: Tensor
+    taken: Tensor
+    kept: Tensor
+    candidate: Tensor
+    shown: Tensor
+
+    @classmethod
+    def by_step(cls, gates: Tensor) -> list[_Gates]:
+        """View those of all steps, `[T, n, 4 hidden]`, step by step."""
+        parts = (gates, gates[..., : gates.shape[-1] // 2], *gates.chunk(4, -1))
+        return [cls(*step) for step in zip(*(part.unbind(0) for part in parts), strict=True)]
+
+
+class _LSTM(torch.autograd.Function):
+    """The recursion of an LSTM, given what its inputs add to the gates `[T n, 4 hidden]`.
+
+    The gates overwrite what the inputs add: fresh memory for all steps would cost as much time as
+    the arithmetic. Functions of one step find its numbers in the cache, not in main memory.
     """
 
     @staticmethod
-    def forward(ctx: Any, added: Tensor, h: Tensor, c: Tensor, weight: Tensor) -> Any:
-        size, back = h.shape[1], weight.t().contiguous()
-        gates = torch.empty_like(added)
-        outputs, cells = (added.new_empty(len(added), *h.shape) for _ in range(2))
-        ctx.save_for_backward(gates, outputs, cells, h, c, weight)
-        parts = (added, gates, gates[:, :, : 2 * size], *gates.chunk(4, 2), outputs, cells)
-        for new, all_, ways, taken, kept, candidate, shown, out, cell in zip(
-            *(part.unbind(0) for part in parts), strict=True
-        ):
-            torch.addmm(new, h, back, out=all_)
-            ways.sigmoid_()
-            candidate.tanh_()
-            shown.sigmoid_()
-            torch.mul(taken, candidate, out=cell)
-            c = cell.addcmul_(kept, c)
+    def forward(ctx: Any, added: Tensor, before: Tensor, weight: Tensor) -> Any:
+        gates = added.unflatten(0, (-1, len(before)))
+        states = added.new_empty(len(gates) + 1, *before.shape)
+        states[0] = before
+        ctx.mark_dirty(added)
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(added, states, weight)
+        (h, *outputs), (c, *cells) = (part.unbind(0) for part in states.chunk(2, 2))
+        back = weight.t().contiguous()
+        for gate, out, cell in zip(_Gates.by_step(gates), outputs, cells, strict=True):
+            gate.all.addmm_(h, back)
+            gate.ways.sigmoid_()
+            gate.candidate.tanh_()
+            gate.shown.sigmoid_()
+            torch.mul(gate.taken, gate.candidate, out=cell)
+            c = cell.addcmul_(gate.kept, c)
             torch.tanh(cell, out=out)
-            h = out.mul_(shown)
-        return outputs, cells
+            h = out.mul_(gate.shown)
+        return states[1:], added
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *by: Tensor) -> Any:  # type: ignore[override]
-        by_output, by_cell = by
-        gates, outputs, cells, h, c, weight = ctx.saved_tensors
-        before = torch.cat((c[None], cells[:-1]))
-        taken, kept, candidate, shown = gates.chunk(4, 2)
-        squashed = cells.tanh()
-        seen = shown * (1 - squashed * squashed)  # how the output follows the memory cell
-        slopes = gates * (1 - gates)  # of the sigmoids
-        of_taken, of_kept, _, of_shown = slopes.chunk(4, 2)
-        of_cell = torch.stack(
-            (candidate * of_taken, before * of_kept, taken * (1 - candidate * candidate)), 2
-        )
-        of_output = squashed * of_shown
+    def backward(ctx: Any, by_states: Tensor, _: None) -> Any:  # type: ignore[override]
+        added, states, weight = ctx.saved_tensors
+        gates = added.unflatten(0, (-1, states.shape[1]))
         by_gates = torch.empty_like(gates)
-        size, to_h, to_c = h.shape[1], by_output[-1], by_cell[-1]
+        cells = states[:, :, weight.shape[1] :].unbind(0)
+        by_outputs, by_cells = (part.unbind(0) for part in by_states.chunk(2, 2))
+        steps = [*zip(_Gates.by_step(gates), _Gates.by_step(by_gates), strict=True)]
+        to_h, to_c = by_outputs[-1], by_cells[-1]
         for t in reversed(range(len(gates))):
-            to_c = torch.addcmul(to_c, to_h, seen[t])
-            by_gate = by_gates[t].unflatten(1, (4, size))
-            torch.mul(of_cell[t], to_c[:, None], out=by_gate[:, :3])
-            torch.mul(of_output[t], to_h, out=by_gate[:, 3])
-            if t:
-                to_c = torch.addcmul(by_cell[t - 1], to_c, kept[t])
-                to_h = torch.addmm(by_output[t - 1], by_gates[t], weight)
-        by_weight = by_gates.flatten(0, 1).t() @ _earlier(h, outputs)
-        return by_gates, by_gates[0] @ weight, to_c * kept[0], by_weight
+            gate, by = steps[t]
+            to_c = _slopes(gate, by, to_h, to_c, cells[t : t + 2])
+            to_h = torch.addmm(by_outputs[t - 1], by.all, weight) if t else by.all @ weight
+            to_c = torch.addcmul(by_cells[t - 1], to_c, gate.kept) if t else to_c * gate.kept
+        by_gates = by_gates.flatten(0, 1)
+        earlier = states[:-1, :, : weight.shape[1]]
+        by_weight = (earlier.flatten(0, 1).t() @ by_gates).t()
+        return by_gates, torch.cat((to_h, to_c), 1), by_weight
 
 
-def _earlier(first: Tensor, states: Tensor) -> Tensor:
-    """Return the rows of the states before each step, `[T * n, hidden]`."""
-    return torch.cat((first[None], states[:-1])).flatten(0, 1)
+def _slopes(
+    gate: _Gates, by: _Gates, to_h: Tensor, to_c: Tensor, cells: Sequence[Tensor]
+) -> Tensor:
+    """Write the gradient by the gates of one step; return that by its memory cell.
+
+    Args:
+        gate: The gates.
+        by: The gradients, to be written.
+        to_h: The gradient by the output.
+        to_c: That by the memory cell, but for what comes through the output.
+        cells: The memory cell before, and that of the step.
+    """
+    squashed = cells[1].tanh()
+    torch.mul(to_h, squashed, out=by.shown)
+    through = to_h * gate.shown
+    to_c = to_c + by_tanh(through, squashed, grad_input=through)
+    torch.mul(to_c, gate.candidate, out=by.taken)
+    torch.mul(to_c, cells[0], out=by.kept)
+    torch.mul(to_c, gate.taken, out=by.candidate)
+    by_sigmoid(by.ways, gate.ways, grad_input=by.ways)
+    by_sigmoid(by.shown, gate.shown, grad_input=by.shown)
+    by_tanh(by.candidate, gate.candidate, grad_input=by.candidate)
+    return to_c

@@ -61,10 +61,10 @@ def hidden_names(p: Joint) -> tuple[str, ...]:
 
 
 def is_marginal(a: Joint, b: Joint) -> bool:
-    """Whether a is data, and the density of b at it is over time, or hides something."""
+    """Whether a is data, and the density of b at it hides something."""
     plain = {*a.graph.names} == {*a.data} and not b.data
     covered = {*b.names} <= {*a.names, *b.graph.inputs}
-    return plain and covered and (is_chain(b) or bool(hidden_names(b)))
+    return plain and covered and bool(hidden_names(b))
 
 
 @final

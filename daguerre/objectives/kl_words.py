@@ -11,6 +11,8 @@ from daguerre.objectives.kl_plan import KLPlan, late_parents
 from daguerre.objectives.rates import Rate, Rates
 from daguerre.objectives.schedules import Number, Schedule, show
 from daguerre.objectives.sides import conditional, expectation, repeated
+from daguerre.structure.feedback import feedback
+from daguerre.structure.recurrence import temporal
 
 __all__ = ["drawn_how", "kl_latex", "kl_ledger", "kl_ratio_latex"]
 
@@ -78,7 +80,7 @@ def _why_drawn(plan: KLPlan, side: Joint, name: str) -> str:
     if side is plan.b and (source := dict(plan.density.moves).get(name)):
         return f"recovered from {source}"
     if name in plan.a.data:
-        return "observed"
+        return _observed(plan, side, name)
     if name in plan.names and (late := late_parents(plan, name)):
         return f"its parents {', '.join(sorted(late))} are drawn after it"
     if not plan.joint:
@@ -87,6 +89,13 @@ def _why_drawn(plan: KLPlan, side: Joint, name: str) -> str:
     if name in plan.how and plan.how[name] == STICK_THE_LANDING:
         return f"drawn by choice: {families} at the same draw"
     return f"no closed form for {families}"
+
+
+def _observed(plan: KLPlan, side: Joint, name: str) -> str:
+    """Say, where nothing is inferred over time, whether what is observed comes back."""
+    if {*plan.a.graph.names} != {*plan.a.data} or name not in temporal(side.graph):
+        return "observed"
+    return f"observed; {feedback(side.graph, name).removesuffix('.')}"
 
 
 def _family(plan: KLPlan, side: str, name: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.distributions import MultivariateNormal
+from torch.distributions import Categorical, MultivariateNormal
 from torch.nn.functional import cross_entropy
 
 import daguerre as dg
@@ -244,8 +244,36 @@ def test_a_character_model_is_the_fused_net(
     logits = p.out(whole(p.embed(before))[0])
     want = cross_entropy(logits.flatten(0, 1), x.flatten(), reduction="sum") / 3
     close(dg.nll(p).losses(x)["model"], want, 1e-5)
-    slopes = torch.autograd.grad(dg.nll(p).losses(x)["model"], p.cell.weight_hh)[0]
-    close(slopes, torch.autograd.grad(want, whole.weight_hh_l0)[0], 1e-5)  # type: ignore[arg-type]
+    both = [*p.embed.parameters(), *p.out.parameters()]
+    slopes = torch.autograd.grad(dg.nll(p).losses(x)["model"], [*p.cell.parameters(), *both])
+    for one, other in zip(
+        slopes, torch.autograd.grad(want, [*whole.parameters(), *both]), strict=True
+    ):
+        close(one, other, 1e-5)
+
+
+def test_a_cost_says_whether_what_is_observed_comes_back():
+    row, _ = dg.nll(rnn.GRU(3, 4)).explain()
+    forcing = "observed; x feeds back into h: to condition on its past is teacher forcing"
+    assert row["why"] == f"{forcing}, and determines h"
+    driven = dg.model(
+        u=dg.Input(2),
+        h=dg.deterministic(
+            lambda u, cell, before=dg.lag("h", init=torch.zeros(4)): cell(u, before),
+            cell=nn.GRUCell(2, 4),
+        ),
+        x=dg.rv(lambda h, out: Categorical(logits=out(h)), out=nn.Linear(4, 3)),
+    )
+    row, _ = dg.nll(driven).explain()
+    assert row["why"] == "observed; x does not feed back: given u, its time slices are independent"
+
+
+@pytest.mark.parametrize("net", [rnn.GRU, rnn.LSTM])
+def test_a_character_model_refuses_texts_without_characters(net: type[rnn.GRU | rnn.LSTM]):
+    p, x = net(3, 4), torch.zeros(2, 0, dtype=torch.long)
+    for ask in (lambda: dg.nll(p).losses(x), lambda: p["x"].log_prob({"x": x})):
+        with pytest.raises(dg.GraphError, match=r"steps t is 0 \(that of x\)"):
+            ask()
 
 
 def test_a_character_model_learns_a_rhyme():
