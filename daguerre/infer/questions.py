@@ -37,6 +37,8 @@ from daguerre.infer.question import (
 )
 from daguerre.infer.routine import recall, remember
 from daguerre.joint import Factor, Joint, as_joint
+from daguerre.program import validation
+from daguerre.queries import declared_sizes, sample
 from daguerre.structure.names import Names
 
 __all__ = ["explain", "log_evidence", "most_probable", "posterior", "sample_posterior"]
@@ -52,9 +54,10 @@ def posterior(
 ) -> Answer:
     r"""Return $p(\text{targets} \mid \text{given})$ for each row of evidence.
 
-    With lags, a row is a sequence: values are `[B, T, *event]`, and the posterior of each step is
-    given what all steps say (smoothing), its batch shape `[B, T]`. The model is asked in
-    evaluation mode: dropout is off, and batch norm takes its running statistics.
+    With plates a row is a data set: values are `[rows, *plates, *event]`, and so are answers, of
+    the batch shape `[rows, *plates]`. With lags it is a sequence: values are `[B, T, *event]`, and
+    the posterior of each step is given what all steps say (smoothing), batch shape `[B, T]`. The
+    model is asked in evaluation mode: dropout is off, and batch norm takes its running statistics.
 
     Args:
         p: The model, a joint or a product of tables; that of `dg.do` is the posterior after the
@@ -150,22 +153,23 @@ def _exact_answer(p: object, question: Question) -> Answer:
     found: list[Result] = []
     parts: list[Tensor] = []
     engines: dict[str, None] = {}
-    is_whole = True
-    for rows, plan in plans(question):
+    is_whole, groups = True, question.groups
+    for rows, plan in plans(question.by_members(groups)):
         is_whole = is_whole and plan.network.is_whole
         found.append(plan.run())
         parts.append(rows)
         engines |= dict.fromkeys(plan.engines)
-        remember(p, question, plan)
+        if groups is None:
+            remember(p, question, plan)
     result = join_results(found, parts)
     check_possible(result.log_evidence, partial(_said, question))
     return Answer(
         question.targets,
-        result.marginals,
+        result.marginals if groups is None else groups.marginals(result.marginals),
         result.log_evidence if is_whole else None,
         _method(engines),
         exact=True,
-        draw=result.draw,
+        draw=result.draw if groups is None else lambda n: groups.values(result.draw(n), 1),
         density=_density(question, result.log_evidence),
     )
 
@@ -239,7 +243,8 @@ def log_evidence(
 
 
 def _log_evidence(question: Question) -> Tensor:
-    parts = [(rows, plan.run().log_evidence) for rows, plan in plans(question)]
+    laid = question.by_members(question.groups)
+    parts = [(rows, plan.run().log_evidence) for rows, plan in plans(laid)]
     return join_rows([part for _, part in parts], [rows for rows, _ in parts])
 
 
@@ -286,10 +291,12 @@ def _most_probable(question: Question) -> Most:
         n for n in question.names if n not in question.evidence.values
     )
     question = replace(question, targets=names)
+    groups = question.groups
+    laid = question.by_members(groups)
     found: list[tuple[dict[str, Tensor], Tensor]] = []
     parts: list[Tensor] = []
-    for rows, plan in plans(question, frozenset(names)):
-        for name in names:
+    for rows, plan in plans(laid, frozenset(laid.targets)):
+        for name in laid.targets:
             if name in plan.network.linear:
                 raise InadmissibleError(
                     f"{name} is continuous; most_probable is over finite variables: name them as"
@@ -299,7 +306,8 @@ def _most_probable(question: Question) -> Most:
         parts.append(rows)
     top = join_rows([log for _, log in found], parts)
     check_possible(top, partial(_said, question))
-    return Most({n: join_rows([v[n] for v, _ in found], parts) for n in names}, top)
+    values = {n: join_rows([v[n] for v, _ in found], parts) for n in laid.targets}
+    return Most(values if groups is None else groups.values(values), top)
 
 
 def sample_posterior(
@@ -328,17 +336,18 @@ def explain(
     p: Factor | Joint | Factors,
     targets: Names,
     *,
-    given: Names = (),
+    given: Given | Names = (),
     **how: Unpack[How],
 ) -> Plan:
     """Say how a question would be answered, without answering it.
 
-    CPDs are called on values drawn from the model, so that their families are known.
+    CPDs are called on values drawn from the model, so that their families are known; a plate
+    whose size is not declared is planned with two members.
 
     Args:
         p: The model.
         targets: The variables asked for; none for the evidence alone.
-        given: The names of the variables that would be known.
+        given: The names of the variables that would be known, or evidence, as for `posterior`.
         how: `max_memory`, `exact`, `q` and `method`, as for `posterior`.
 
     Raises:
@@ -358,7 +367,8 @@ def explain(
     with evaluating(p):
         if (chain := ChainQuestion.of(p, targets, given, None, limit)) is not None:
             return chain_plan(chain, how)
-        return _explain(Question.of(p, targets, _drawn(p, known), None, limit), known, how)
+        values = given if isinstance(given, Mapping) else _drawn(p, known)
+        return _explain(Question.of(p, targets, values, None, limit), known, how)
 
 
 def _explain(question: Question, known: tuple[str, ...], how: How) -> Plan:
@@ -367,13 +377,16 @@ def _explain(question: Question, known: tuple[str, ...], how: How) -> Plan:
     if _is_named(how):
         part = approximate_part(question, how, "as asked")
         return Plan(question.targets, known, pruned, (part,))
-    network = next(pieces(question)).network
+    groups = question.groups
+    laid = question.by_members(groups)
+    network = next(pieces(laid)).network
     if network.opaque and not how.get("exact"):
         name, why = next(iter(network.opaque.items()))
         part = approximate_part(question, how, f"{name} is {why}")
         return Plan(question.targets, known, pruned, (part,))
-    plan = planned(question, network, frozenset())
-    parts, work, memory = plan.parts(), plan.sum.work, sum(plan.memory)
+    plan = planned(laid, network, frozenset())
+    first = () if groups is None else (groups.part(needed),)
+    parts, work, memory = (*first, *plan.parts()), plan.sum.work, sum(plan.memory)
     return Plan(question.targets, known, pruned, parts, is_exact=True, work=work, memory=memory)
 
 
@@ -384,10 +397,15 @@ def _drawn(p: Factor | Joint | Factors, names: Sequence[str]) -> dict[str, Tenso
     joint = as_joint(p)
     for name in names:
         joint.graph[name]
+    plates = joint.program.plates
+    of = dict.fromkeys((plate for own in plates.values() for plate in own), 2)
+    of |= declared_sizes(joint.graph)
     given = {
-        name: torch.zeros(1, *(shape.shape or ()), dtype=shape.dtype)
+        name: torch.zeros(
+            1, *(of[p] for p in plates.get(name, ())), *(shape.shape or ()), dtype=shape.dtype
+        )
         for name, shape in inputs_of(joint).items()
     }
-    with torch.random.fork_rng(devices=[]):
-        drawn = joint.sample(1, given)
+    with torch.random.fork_rng(devices=[]), validation(enabled=False):  # an input may be a scale
+        drawn = sample(joint.program, 1, given, pathwise=False, sizes=of)
     return {**{name: drawn[name] for name in names}, **given}
