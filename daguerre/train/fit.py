@@ -15,7 +15,8 @@ from daguerre.graph import did_you_mean
 from daguerre.modes import mode
 from daguerre.objectives.objective import Objective
 from daguerre.objectives.observations import Data, read_data
-from daguerre.train.batches import Batches
+from daguerre.objectives.subsample import subsampled
+from daguerre.train.batches import Batches, read_members
 from daguerre.train.history import History
 from daguerre.train.optimizers import Adam, Optimizer
 from daguerre.train.progress import Progress
@@ -43,6 +44,7 @@ def fit(  # noqa: PLR0913 - options of one loop, all optional and by keyword
     epochs: float | None = None,
     steps: int | None = None,
     batch_size: int = 128,
+    subsample: Mapping[str, int] | None = None,
     lr: float | Mapping[str, float] | None = None,
     optimizer: Optimizer | Mapping[str, Optimizer] | None = None,
     updates: Mapping[str, int] | None = None,
@@ -55,7 +57,8 @@ def fit(  # noqa: PLR0913 - options of one loop, all optional and by keyword
     In each step every player that has something to learn moves, in the order of
     `objective.players` (critics first), on the same batch; where a player moves several times a
     step, its further moves take further batches. Batches are drawn without replacement,
-    reshuffled every epoch, and all of one size.
+    reshuffled every epoch, and all of one size. So are members of plates, where `subsample` asks
+    for some of them.
 
     Args:
         objective: What is minimised, such as `dg.elbo(p, q)`.
@@ -63,6 +66,10 @@ def fit(  # noqa: PLR0913 - options of one loop, all optional and by keyword
         epochs: Passes through the data; 1 by default.
         steps: Passes through the players, instead of epochs.
         batch_size: Rows in a batch; at most N.
+        subsample: Per plate, how many of its members a batch holds, instead of all: a Bayesian
+            net of which a row is the whole data set, `{"y": y[None], "x": x[None]}`, learns from
+            `subsample={"n": 64}`. What is in the plate then counts N / 64 times, so that losses
+            and gradients are unbiased; see `dg.objectives.subsampled`.
         lr: Learning rate, for all players or by player; that of the optimiser by default.
         optimizer: How players move, for all or by player: `dg.Adam()` by default.
         updates: How often a player moves in a step, by player; once by default.
@@ -75,7 +82,9 @@ def fit(  # noqa: PLR0913 - options of one loop, all optional and by keyword
         The losses of every step. After Ctrl-C, those until then; what was trained is kept.
 
     Raises:
-        GraphError: Data that lacks a variable or has a wrong shape.
+        GraphError: Data that lacks a variable or has a wrong shape; a plate in `subsample` that
+            holds nothing of the data.
+        InadmissibleError: The objective is no sum over the members of a plate in `subsample`.
         ValueError: Data with NaN or outside the support of a CPD; an option out of range.
 
     Example:
@@ -97,7 +106,10 @@ def fit(  # noqa: PLR0913 - options of one loop, all optional and by keyword
     _check_positive(epochs=epochs, steps=steps, batch_size=batch_size)
     if epochs is not None and steps is not None:
         raise ValueError("say how long in epochs or in steps, not in both")
-    batches = Batches(given, batch_size, seed)
+    plates = {n: own for _, part in objective.parts for n, own in part.plates.items()}
+    members = read_members(plates, given, subsample or {})
+    objective = subsampled(objective, **{plate: one.whole for plate, one in members.items()})
+    batches = Batches(given, batch_size, seed, members)
     total = steps or max(1, round((epochs or 1) * batches.per_epoch))
     names = [p.name for p in objective.players if p.parameters()]
     if not names:
