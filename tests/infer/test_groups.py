@@ -178,6 +178,32 @@ def test_two_crossing_plates_are_a_dense_gaussian(holed: bool):  # noqa: FBT001
         close(found.log_evidence[row], log)
 
 
+def test_members_that_know_different_parents_are_read_as_each_one_is():
+    p = dg.model(
+        w=Normal(real(0.0), 1.0),
+        x=ROW(rv(lambda w: Normal(-w, 0.8))),
+        y=ROW(rv(lambda w, x: Normal(2 * x + w, 0.5))),
+    )
+    x = torch.tensor([[0.3, NAN, -1.0, NAN]], dtype=F64)
+    y = torch.tensor([[1.0, 0.2, NAN, -0.7]], dtype=F64)
+    alone = dg.model(
+        w=Normal(real(0.0), 1.0),
+        x0=lambda w: Normal(-w, 0.8),
+        x1=lambda w: Normal(-w, 0.8),
+        x3=lambda w: Normal(-w, 0.8),
+        x2=lambda w: Normal(-w, 0.8),
+        y0=lambda w, x0: Normal(2 * x0 + w, 0.5),
+        y1=lambda w, x1: Normal(2 * x1 + w, 0.5),
+        y3=lambda w, x3: Normal(2 * x3 + w, 0.5),
+    )
+    found = dg.posterior(p, "w", given={"x": x, "y": y})
+    given = {"x0": x[:, 0], "x2": x[:, 2], "y0": y[:, 0], "y1": y[:, 1], "y3": y[:, 3]}
+    want = dg.posterior(alone, "w", given=given)
+    close(found.mean, want.mean)
+    close(found.variance, want.variance)
+    close(found.log_evidence, want.log_evidence)
+
+
 # Finite variables
 
 
