@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, final
+from copy import copy
+from typing import NamedTuple, Self, final
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +27,12 @@ class Conditional(nn.Module, ABC):
     """A prescribed CPD as a module that names the parents it is called with, in that order."""
 
     parents: tuple[str, ...]
+
+    def renamed(self, *parents: str) -> Self:
+        """Return the CPD for parents of other names; it shares the parameters."""
+        other = copy(self)
+        other.parents = parents
+        return other
 
     @abstractmethod
     def forward(self, *parents: Tensor) -> Distribution:
@@ -194,8 +201,7 @@ class LinearGaussian(Conditional):
         first = torch.as_tensor(bias)
         dtype = first.dtype if first.is_floating_point() else torch.get_default_dtype()
         tensors = {n: torch.as_tensor(w, dtype=dtype) for n, w in (weights or {}).items()}
-        self.given = tuple(given)
-        self.parents = (*tensors, *self.given)
+        self.parents = (*tensors, *given)
         self.bias = nn.Parameter(first.to(dtype, copy=True))
         self.weights = nn.ParameterList([w.clone() for w in tensors.values()])
         spread = [s for s in (scale, scale_tril) if s is not None]
@@ -212,6 +218,11 @@ class LinearGaussian(Conditional):
     def continuous(self) -> tuple[str, ...]:
         """The continuous parents."""
         return self.parents[: len(self.weights)]
+
+    @property
+    def given(self) -> tuple[str, ...]:
+        """The discrete parents."""
+        return self.parents[len(self.weights) :]
 
     @property
     def event(self) -> torch.Size:

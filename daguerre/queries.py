@@ -17,7 +17,16 @@ from daguerre.running import draw
 from daguerre.scoring import complete, density_plan, negative_log_density, obstacle
 from daguerre.structure.recurrence import TIME, upstream
 
-__all__ = ["batch_size", "check_agreement", "entered", "left", "log_prob", "read_sizes", "sample"]
+__all__ = [
+    "batch_size",
+    "check_agreement",
+    "declared_sizes",
+    "entered",
+    "left",
+    "log_prob",
+    "read_sizes",
+    "sample",
+]
 
 
 def batch_size(values: Values, n: int | None = None) -> int:
@@ -73,7 +82,8 @@ def read_sizes(
         if value.dim() <= len(own):
             raise GraphError(
                 f"{name} is [n, {', '.join(own)}, *event], so it has {len(own) + 1}"
-                f" dimensions or more, not the shape {list(value.shape)}"
+                f" dimensions or more, not the shape {list(value.shape)}; one example is"
+                f" {name}[None]"
             )
         for plate, size in zip(own, value.shape[1:], strict=False):
             found[plate].setdefault(size, f"that of {name}")
@@ -91,8 +101,10 @@ def _check_plates(sizes: Mapping[str, int], known: Iterable[str]) -> None:
 def _one_size(plate: str, found: Mapping[int, str]) -> int:
     what = "the number of steps t" if plate == TIME else f"the size of the plate {plate}"
     if not found:
+        declare = "" if plate == TIME else f"declare it, dg.Plate({plate!r}, 10), or "
         raise GraphError(
-            f"{what} is not known: no data tells it; give it, as in p.sample(8, {plate}=10)"
+            f"{what} is not known: no data tells it; {declare}give it, as in"
+            f" p.sample(8, {plate}=10)"
         )
     if len(found) > 1:
         said = ", ".join(f"{size} ({whose})" for size, whose in found.items())
@@ -142,14 +154,15 @@ def sample(
         if missing := sorted(ancestors - {*given}):
             raise InadmissibleError(_unconditioned(graph, name, missing))
     plates = program.plates
-    found = read_sizes(plates, given, n, {**_declared(graph), **(sizes or {})})
+    found = read_sizes(plates, given, n, {**declared_sizes(graph), **(sizes or {})})
     with located(), torch.set_grad_enabled(pathwise and torch.is_grad_enabled()):
         known = entered(given, plates, found)
         drawn = draw(program, n, known, pathwise=pathwise, sizes=found)
         return left(drawn.values, plates, found)
 
 
-def _declared(graph: Graph) -> dict[str, int]:
+def declared_sizes(graph: Graph) -> dict[str, int]:
+    """Return the sizes of the plates that are declared with one."""
     return {plate.name: plate.size for plate in graph.plates if plate.size is not None}
 
 
@@ -187,7 +200,7 @@ def log_prob(program: Program, names: tuple[str, ...], values: Values) -> Tensor
         )
     constants = [x for x in names if x in values and graph.kind(x) == "deterministic"]
     plan = density_plan(graph, scored, constants)
-    sizes = read_sizes(program.plates, values, n, _declared(graph))
+    sizes = read_sizes(program.plates, values, n, declared_sizes(graph))
     values = entered(values, program.plates, sizes)
     known = {k: v for k, v in values.items() if k in scored or k in graph.inputs}
     with located(), validation(enabled=False):  # NaN in, NaN out; supports are checked below

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
@@ -31,11 +32,13 @@ class Sizes(NamedTuple):
         n: Examples.
         of: The size of each plate; that of `TIME` is the number of steps.
         active: Which steps a sequence has, `[T, n]`; None where all have all of them.
+        whole: The size of each plate of which these are some members only, drawn at random.
     """
 
     n: int
     of: Mapping[str, int]
     active: Tensor | None = None
+    whole: Mapping[str, int] = MappingProxyType({})
 
     @classmethod
     def met(
@@ -82,14 +85,31 @@ class Sizes(NamedTuple):
         return whole.flatten(0, len(want) + 1)
 
     def fold(self, term: Tensor, plates: Sequence[str]) -> Tensor:
-        """Sum `[rows, ...]` over plates, `[copies * n, ...]`; no step counts beyond the end."""
+        """Sum `[rows, ...]` over plates, `[copies * n, ...]`; no step counts beyond the end.
+
+        Where some members stand for all of a plate, each counts as many times as that takes.
+        """
         if not plates:
             return term
         split = self.split(term, plates)
         if self.active is not None and TIME in plates:
             inside = self.active.reshape(*self.active.shape, *[1] * (term.dim() - 1))
             split = torch.where(inside, split, 0.0)
-        return split.sum([*range(1, len(plates) + 1)]).flatten(0, 1)
+        total = split.sum([*range(1, len(plates) + 1)]).flatten(0, 1)
+        return total if (scale := self.scale(plates)) == 1 else scale * total
+
+    def scale(self, plates: Sequence[str]) -> float:
+        """Return how many members of some plates each one here stands for.
+
+        Example:
+            >>> Sizes(1, {"i": 2, "j": 3}, whole={"i": 10}).scale(["i", "j"])
+            5.0
+        """
+        scale = 1.0
+        for plate in plates:
+            if plate in self.whole:
+                scale *= self.whole[plate] / self.of[plate]
+        return scale
 
     def enter(self, value: Tensor, plates: Sequence[str]) -> Tensor:
         """Arrange a value `[n, *plates, *event]` as rows."""

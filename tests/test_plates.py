@@ -168,12 +168,6 @@ def test_a_subclass_may_swap_the_law_of_a_member():
             lambda: dg.model(a=ROW(COLUMN(standard())), b=COLUMN(ROW(standard()))),
             "come in another order elsewhere",
         ),
-        (
-            lambda: dg.posterior(
-                Schools(), "mu", given={"y": torch.zeros(1, 8), "sigma": torch.ones(1, 8)}
-            ),
-            "repeats in school",
-        ),
     ],
 )
 def test_bad_input_is_one_clear_error(ask, text):

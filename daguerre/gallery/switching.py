@@ -9,17 +9,12 @@ method=dg.infer.SMC(1000))`, whose evidence is unbiased and has a variance that 
 
 from __future__ import annotations
 
-from copy import copy
-from typing import TypeVar
-
 import torch
 from torch import Tensor
 
 import daguerre as dg
 
 __all__ = ["Switching", "by_step", "learn", "unrolled"]
-
-C = TypeVar("C", dg.Tabular, dg.LinearGaussian)
 
 
 class Switching(dg.Model):
@@ -74,11 +69,11 @@ def unrolled(p: Switching, steps: int) -> dg.Model:
         >>> unrolled(Switching(2, 1, 1), 2).graph
         Graph(-> k0; -> z0; z0 -> x0; k0 -> k1; z0, k1 -> z1; z1 -> x1)
     """
-    cpds = {"k0": p.first, "z0": p.start, "x0": _of(p.see, "z0")}
+    cpds = {"k0": p.first, "z0": p.start, "x0": p.see.renamed("z0")}
     for t in range(1, steps):
-        cpds[f"k{t}"] = _of(p.turn, f"k{t - 1}")
-        cpds[f"z{t}"] = _of(p.move, f"z{t - 1}", f"k{t}")
-        cpds[f"x{t}"] = _of(p.see, f"z{t}")
+        cpds[f"k{t}"] = p.turn.renamed(f"k{t - 1}")
+        cpds[f"z{t}"] = p.move.renamed(f"z{t - 1}", f"k{t}")
+        cpds[f"x{t}"] = p.see.renamed(f"z{t}")
     return dg.model(**cpds)
 
 
@@ -109,12 +104,3 @@ def by_step(x: Tensor) -> dict[str, Tensor]:
         tensor([1., 4.])
     """
     return {f"x{t}": step for t, step in enumerate(x.unbind(1))}
-
-
-def _of(cpd: C, *parents: str) -> C:
-    """Return a CPD of other parents that shares its parameters."""
-    twin = copy(cpd)
-    twin.parents = parents
-    if isinstance(twin, dg.LinearGaussian):
-        twin.given = parents[len(twin.weights) :]
-    return twin

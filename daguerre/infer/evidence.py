@@ -175,13 +175,14 @@ def _state(name: str, state: str, labels: tuple[str, ...] | None) -> int:
 
 
 def _masked(name: str, values: Tensor, present: Tensor) -> Tensor:
-    if present.dtype != torch.bool or not values.dim() or present.shape != values.shape[:1]:
+    dims = present.dim()
+    if present.dtype != torch.bool or not dims or present.shape != values.shape[:dims]:
         raise GraphError(
-            f"{name}: which rows have a value is a bool Tensor [rows], not {present.dtype}"
-            f" {list(present.shape)} beside values {list(values.shape)}"
+            f"{name}: which rows have a value is a bool Tensor [rows], with plates [rows, *plates]"
+            f", not {present.dtype} {list(present.shape)} beside values {list(values.shape)}"
         )
     nothing = float("nan") if values.is_floating_point() else -1
-    return values.masked_fill(~present.reshape(-1, *[1] * (values.dim() - 1)), nothing)
+    return values.masked_fill(~present[(..., *[None] * (values.dim() - dims))], nothing)
 
 
 def _likelihood(name: str, value: Tensor) -> Tensor:

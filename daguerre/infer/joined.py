@@ -13,7 +13,7 @@ from daguerre.infer.distributions import Finite, Particles
 from daguerre.infer.exact import Result
 from daguerre.infer.gaussian.distributions import Gaussian, GaussianMixture
 
-__all__ = ["join_draws", "join_results", "join_rows", "order_of"]
+__all__ = ["join_draws", "join_results", "join_rows", "joined", "order_of", "reshaped"]
 
 
 def order_of(rows: Sequence[Tensor], place: Tensor | None = None) -> Tensor:
@@ -51,11 +51,36 @@ def join_results(parts: Sequence[Result], order: Tensor) -> Result:
     if len(parts) == 1 and len(order) == len(parts[0].log_evidence):
         return parts[0]
     marginals = {
-        name: _join(first, [p.marginals[name] for p in parts], order)
-        for name, first in parts[0].marginals.items()
+        name: joined([p.marginals[name] for p in parts], order) for name in parts[0].marginals
     }
     evidence = join_rows([part.log_evidence for part in parts], order)
     return Result(evidence, marginals, lambda n: join_draws([p.draw(n) for p in parts], order))
+
+
+def joined(parts: Sequence[Distribution], order: Tensor) -> Distribution:
+    """Return posteriors of some rows each as one of all rows."""
+    return _join(parts[0], parts, order)
+
+
+def reshaped(one: Distribution, batch: Sequence[int]) -> Distribution:
+    """View the rows of a posterior as a batch of more dimensions.
+
+    Example:
+        >>> reshaped(Finite(torch.full((6, 2), 0.5), torch.arange(2)), (2, 3)).batch_shape
+        torch.Size([2, 3])
+    """
+    match one:
+        case Finite():
+            return Finite(one.probs.unflatten(0, batch), one.states)
+        case Particles():
+            weights = one.weights.unflatten(1, batch)
+            return Particles(one.values.unflatten(1, batch), weights.log())
+        case Gaussian():
+            return Gaussian(*(t.unflatten(0, batch) for t in (one.mean, one.covariance_matrix)))
+        case GaussianMixture():
+            parts = (one.weights, one.components.mean, one.components.covariance_matrix)
+            return GaussianMixture(*(part.unflatten(0, batch) for part in parts))
+    raise TypeError(f"no rule views posteriors of the type {type(one).__name__} as a batch")
 
 
 @singledispatch
@@ -101,13 +126,13 @@ def _joined_mixtures(parts: Sequence[Distribution], order: Tensor) -> Distributi
     mixtures = [_mixture(part) for part in parts]
     most = max(m.weights.shape[1] for m in mixtures)
 
-    def joined(of: Callable[[GaussianMixture], Tensor]) -> Tensor:
+    def padded(of: Callable[[GaussianMixture], Tensor]) -> Tensor:
         return join_rows([_padded(of(m), most) for m in mixtures], order)
 
     return GaussianMixture(
-        joined(lambda m: m.weights),
-        joined(lambda m: m.components.mean),
-        joined(lambda m: m.components.covariance_matrix),
+        padded(lambda m: m.weights),
+        padded(lambda m: m.components.mean),
+        padded(lambda m: m.components.covariance_matrix),
     )
 
 

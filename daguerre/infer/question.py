@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from math import prod
 from typing import NamedTuple
 
 import torch
@@ -15,6 +16,8 @@ from daguerre.devices import on_device_of
 from daguerre.graph import GraphError, InadmissibleError, did_you_mean
 from daguerre.infer.evidence import Evidence, Given, read_evidence
 from daguerre.infer.exact import Exact, plan_exact
+from daguerre.infer.groups import Groups, evidence_of, over_plates, plate_sizes
+from daguerre.infer.members import Spread
 from daguerre.infer.network import Network, read_factors
 from daguerre.infer.product import Factors
 from daguerre.infer.reading import RowByRowError, read_network
@@ -42,6 +45,7 @@ __all__ = [
 MEMORY = 2.0**32  # bytes, unless max_memory says otherwise
 CLOSE = 2**25  # bytes that are worked on at once: beyond it, rows of evidence take turns
 PATTERN = 2e7  # multiplications that a pattern of missing values costs beside its own: planning it
+WRITTEN = 4096  # variables that plates are written out to
 FEW = 8  # so many patterns of missing values are taken one by one
 
 
@@ -77,6 +81,8 @@ class Question:
             name: labels_of(subject, name) for name in (*names, *(given or ()), *(soft or ()))
         }
         evidence = read_evidence(labels, given, soft)
+        if isinstance(subject, Joint):
+            evidence = over_plates(subject, evidence, given or {})
         if both := [name for name in names if name in evidence.values]:
             raise GraphError(f"{', '.join(both)} is a target and given; ask for what is unknown")
         if isinstance(subject, Joint):
@@ -158,6 +164,34 @@ class Question:
         """Return the question for some rows of the evidence."""
         return replace(self, evidence=self.evidence[chosen])
 
+    @property
+    def groups(self) -> Groups | None:
+        """The model with its plates written out; None if it has none.
+
+        Raises:
+            OpaqueError: It would be too large.
+        """
+        if not isinstance(self.subject, Joint) or not self.subject.program.plates:
+            return None
+        of = plate_sizes(self.subject, self.evidence.values, self.evidence.rows)
+        plates = self.subject.program.plates.values()
+        count = sum(prod(of[plate] for plate in own) for own in plates)
+        if count > WRITTEN:
+            raise OpaqueError(
+                f"no exact answer: it would write out {count:,} members of plates, more than"
+                f" {WRITTEN:,}"
+            )
+        return Groups(Spread(self.subject, of), self.targets)
+
+    def by_members(self, groups: Groups | None) -> Question:
+        """Return the question to the members of plates, each a variable of its own."""
+        if groups is None:
+            return self
+        model = groups.model
+        targets = tuple(name for target in self.targets for name in model.members[target])
+        known = evidence_of(model, self.evidence)
+        return Question(as_joint(model), targets, known, self.max_memory)
+
 
 def inputs_of(joint: Joint) -> dict[str, Input]:
     """Return what is declared of the inputs of a joint, where a model declares them."""
@@ -169,11 +203,13 @@ def inputs_of(joint: Joint) -> dict[str, Input]:
 def _check_inputs(joint: Joint, evidence: Evidence) -> None:
     """Refuse inputs of another shape than is declared, and rows that lack one."""
     for name, declared in inputs_of(joint).items():
+        plates = joint.program.plates.get(name, ())
         shape = evidence.values[name].shape if name in evidence.values else None
-        if shape and declared.shape and shape[1:] != declared.shape:
+        if shape and declared.shape and shape[1 + len(plates) :] != declared.shape:
             raise GraphError(
                 f"{name} has the shape {[*shape]}, but is declared dg.Input("
-                f"{', '.join(map(str, declared.shape))}): give [rows, *event]"
+                f"{', '.join(map(str, declared.shape))}): give"
+                f" [{', '.join(['rows', *plates, '*event'])}]"
             )
     for name in joint.graph.inputs:
         if name in evidence.missing:

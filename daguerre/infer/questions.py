@@ -23,6 +23,7 @@ from daguerre.infer.approximate.methods import How, check_how
 from daguerre.infer.chain.answer import ChainQuestion
 from daguerre.infer.evidence import Given
 from daguerre.infer.exact import Result
+from daguerre.infer.groups import Groups
 from daguerre.infer.joined import join_draws, join_results, join_rows, order_of
 from daguerre.infer.plan import Plan
 from daguerre.infer.product import Factors
@@ -37,6 +38,8 @@ from daguerre.infer.question import (
 )
 from daguerre.infer.routine import recall, remember
 from daguerre.joint import Factor, Joint, as_joint
+from daguerre.program import validation
+from daguerre.queries import declared_sizes, sample
 from daguerre.structure.names import Names
 
 __all__ = ["explain", "log_evidence", "most_probable", "posterior", "sample_posterior"]
@@ -52,9 +55,10 @@ def posterior(
 ) -> Answer:
     r"""Return $p(\text{targets} \mid \text{given})$ for each row of evidence.
 
-    With lags, a row is a sequence: values are `[B, T, *event]`, and the posterior of each step is
-    given what all steps say (smoothing), its batch shape `[B, T]`. The model is asked in
-    evaluation mode: dropout is off, and batch norm takes its running statistics.
+    With plates a row is a data set: values are `[rows, *plates, *event]`, and so are answers, of
+    the batch shape `[rows, *plates]`. With lags it is a sequence: values are `[B, T, *event]`, and
+    the posterior of each step is given what all steps say (smoothing), batch shape `[B, T]`. The
+    model is asked in evaluation mode: dropout is off, and batch norm takes its running statistics.
 
     Args:
         p: The model, a joint or a product of tables; that of `dg.do` is the posterior after the
@@ -116,7 +120,7 @@ def _again(p: Factor | Joint | Factors, targets: Names, given: Given) -> Answer 
         found.log_evidence,
         _method(found.engines),
         exact=True,
-        draw=lambda n: _draw(asked(), n),
+        draw=lambda n: _draw(asked(), None, None, n),
         density=lambda values: _density(asked(), found.log_evidence)(values),
         is_single=isinstance(targets, str),
     )
@@ -150,31 +154,45 @@ def _exact_answer(p: object, question: Question) -> Answer:
     found: list[Result] = []
     parts: list[Tensor] = []
     engines: dict[str, None] = {}
-    is_whole = True
-    few, place = question.distinct()
+    is_whole, groups = True, question.groups
+    few, place = question.by_members(groups).distinct()
     for rows, plan in plans(few):
         is_whole = is_whole and plan.network.is_whole
         found.append(plan.run())
         parts.append(rows)
         engines |= dict.fromkeys(plan.engines)
-        remember(p, question, plan)
+        if groups is None:
+            remember(p, question, plan)
     result = join_results(found, order_of(parts, place))
     check_possible(result.log_evidence, partial(_said, question))
     return Answer(
         question.targets,
-        result.marginals,
+        result.marginals if groups is None else groups.marginals(result.marginals),
         result.log_evidence if is_whole else None,
         _method(engines),
         exact=True,
-        draw=result.draw if place is None else partial(_draw, question),
+        draw=partial(_draw, question, groups, None if place is not None else result),
         density=_density(question, result.log_evidence),
     )
 
 
-def _draw(question: Question, n: int) -> dict[str, Tensor]:
-    """Draw n joint values of the targets, each row on its own."""
-    parts = [(rows, exact.draw(n)) for rows, exact in plans(question)]
-    return join_draws([drawn for _, drawn in parts], order_of([rows for rows, _ in parts]))
+def _draw(
+    question: Question, groups: Groups | None, result: Result | None, n: int
+) -> dict[str, Tensor]:
+    """Draw n joint values of the targets, each row on its own.
+
+    Args:
+        question: The question.
+        groups: How its plates are written out, if it has any.
+        result: What answers all its rows; None where rows that say the same were answered once.
+        n: How many.
+    """
+    if result is not None:
+        drawn = result.draw(n)
+    else:
+        parts = [(rows, exact.draw(n)) for rows, exact in plans(question.by_members(groups))]
+        drawn = join_draws([one for _, one in parts], order_of([rows for rows, _ in parts]))
+    return drawn if groups is None else groups.values(drawn, 1)
 
 
 def _method(engines: Iterable[str]) -> str:
@@ -246,7 +264,7 @@ def log_evidence(
 
 
 def _log_evidence(question: Question) -> Tensor:
-    few, place = question.distinct()
+    few, place = question.by_members(question.groups).distinct()
     parts = [(rows, plan.run().log_evidence) for rows, plan in plans(few)]
     return join_rows([part for _, part in parts], order_of([rows for rows, _ in parts], place))
 
@@ -294,11 +312,13 @@ def _most_probable(question: Question) -> Most:
         n for n in question.names if n not in question.evidence.values
     )
     question = replace(question, targets=names)
+    groups = question.groups
+    laid = question.by_members(groups)
     found: list[tuple[dict[str, Tensor], Tensor]] = []
     parts: list[Tensor] = []
-    few, place = question.distinct()
-    for rows, plan in plans(few, frozenset(names)):
-        for name in names:
+    few, place = laid.distinct()
+    for rows, plan in plans(few, frozenset(laid.targets)):
+        for name in laid.targets:
             if name in plan.network.linear:
                 raise InadmissibleError(
                     f"{name} is continuous; most_probable is over finite variables: name them as"
@@ -309,7 +329,8 @@ def _most_probable(question: Question) -> Most:
     order = order_of(parts, place)
     top = join_rows([log for _, log in found], order)
     check_possible(top, partial(_said, question))
-    return Most({n: join_rows([v[n] for v, _ in found], order) for n in names}, top)
+    values = {n: join_rows([v[n] for v, _ in found], order) for n in laid.targets}
+    return Most(values if groups is None else groups.values(values), top)
 
 
 def sample_posterior(
@@ -338,17 +359,18 @@ def explain(
     p: Factor | Joint | Factors,
     targets: Names,
     *,
-    given: Names = (),
+    given: Given | Names = (),
     **how: Unpack[How],
 ) -> Plan:
     """Say how a question would be answered, without answering it.
 
-    CPDs are called on values drawn from the model, so that their families are known.
+    CPDs are called on values drawn from the model, so that their families are known; a plate
+    whose size is not declared is planned with two members.
 
     Args:
         p: The model.
         targets: The variables asked for; none for the evidence alone.
-        given: The names of the variables that would be known.
+        given: The names of the variables that would be known, or evidence, as for `posterior`.
         how: `max_memory`, `exact`, `q` and `method`, as for `posterior`.
 
     Raises:
@@ -368,7 +390,8 @@ def explain(
     with evaluating(p):
         if (chain := ChainQuestion.of(p, targets, given, None, limit)) is not None:
             return chain_plan(chain, how)
-        return _explain(Question.of(p, targets, _drawn(p, known), None, limit), known, how)
+        values = given if isinstance(given, Mapping) else _drawn(p, known)
+        return _explain(Question.of(p, targets, values, None, limit), known, how)
 
 
 def _explain(question: Question, known: tuple[str, ...], how: How) -> Plan:
@@ -377,13 +400,16 @@ def _explain(question: Question, known: tuple[str, ...], how: How) -> Plan:
     if _is_named(how):
         part = approximate_part(question, how, "as asked")
         return Plan(question.targets, known, pruned, (part,))
-    network = next(pieces(question)).network
+    groups = question.groups
+    laid = question.by_members(groups)
+    network = next(pieces(laid)).network
     if network.opaque and not how.get("exact"):
         name, why = next(iter(network.opaque.items()))
         part = approximate_part(question, how, f"{name} is {why}")
         return Plan(question.targets, known, pruned, (part,))
-    plan = planned(question, network, frozenset())
-    parts, work, memory = plan.parts(), plan.sum.work, sum(plan.memory)
+    plan = planned(laid, network, frozenset())
+    first = () if groups is None else (groups.part(needed),)
+    parts, work, memory = (*first, *plan.parts()), plan.sum.work, sum(plan.memory)
     return Plan(question.targets, known, pruned, parts, is_exact=True, work=work, memory=memory)
 
 
@@ -394,10 +420,15 @@ def _drawn(p: Factor | Joint | Factors, names: Sequence[str]) -> dict[str, Tenso
     joint = as_joint(p)
     for name in names:
         joint.graph[name]
+    plates = joint.program.plates
+    of = dict.fromkeys((plate for own in plates.values() for plate in own), 2)
+    of |= declared_sizes(joint.graph)
     given = {
-        name: torch.zeros(1, *(shape.shape or ()), dtype=shape.dtype)
+        name: torch.zeros(
+            1, *(of[p] for p in plates.get(name, ())), *(shape.shape or ()), dtype=shape.dtype
+        )
         for name, shape in inputs_of(joint).items()
     }
-    with torch.random.fork_rng(devices=[]):
-        drawn = joint.sample(1, given)
+    with torch.random.fork_rng(devices=[]), validation(enabled=False):  # an input may be a scale
+        drawn = sample(joint.program, 1, given, pathwise=False, sizes=of)
     return {**{name: drawn[name] for name in names}, **given}

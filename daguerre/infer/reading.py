@@ -26,6 +26,7 @@ from daguerre.infer.gaussian.affine import read_affine
 from daguerre.infer.gaussian.block import LinearVariable
 from daguerre.infer.grid import ROWS, Grid, grid_of
 from daguerre.infer.network import Network, Table, Tables, count
+from daguerre.infer.siblings import Siblings
 from daguerre.program import Program, Step, misfit, realise
 from daguerre.rows import unknown
 from daguerre.scoring import moves_from
@@ -70,7 +71,7 @@ class _Reader(Tables):
         super().__init__(evidence)
         self.max_entries = max_entries
         self.tabular: set[str] = set()  # free variables whose states are 0, 1, ...
-        self.program = program
+        self.program, self.siblings = program, Siblings.among(program)
 
     @cached_property
     def dtype(self) -> torch.dtype:
@@ -250,7 +251,12 @@ class _Reader(Tables):
         network = self.network
         options = self._arguments(step)
         assert step.cpd is not None
-        found = read_affine(step.cpd, step.arguments, **options)
+        given = [p for p in step.arguments if p in options["states"]]
+        found = None if any(p in network.states for p in given) else self._shared(step, options)
+        if found is not None:
+            given = []
+        else:
+            found = read_affine(step.cpd, step.arguments, **options)
         if isinstance(found, str):
             if network.rows > 1 and any(p in network.values for p in step.arguments):
                 raise RowByRowError(step.name)
@@ -263,7 +269,6 @@ class _Reader(Tables):
             )
             return
         self._check_marks(step.name, constraints.real)
-        given = [p for p in step.arguments if p in options["states"]]
         fixed = [i for i, p in enumerate(given) if p in network.values and p not in network.states]
         network.linear[step.name] = LinearVariable(
             step.name,
@@ -277,6 +282,11 @@ class _Reader(Tables):
         is_called = not isinstance(step.cpd, LinearGaussian)
         if is_called and (found.scale.diagonal(dim1=-2, dim2=-1) < 0).any():
             raise GraphError(f"{step}: the CPD returned a Gaussian with a negative scale")
+
+    def _shared(self, step: Step, options: dict[str, Any]) -> Affine | None:
+        """Read a CPD that several variables share off it for all of them."""
+        known = self.network.values if self.network.rows == 1 else {}
+        return self.siblings.read(step, known, options)
 
     def _check_marks(self, name: str, allowed: constraints.Constraint | None) -> None:
         """Refuse to take negative integers for what is missing of a continuous variable."""

@@ -15,6 +15,7 @@ from daguerre.objectives.objective import Objective, Player
 from daguerre.objectives.permuted import permuted
 from daguerre.objectives.priors import prior
 from daguerre.objectives.recipes import elbo, gan, iwae, nll, objectives_for, wake_sleep
+from daguerre.objectives.subsample import subsampled
 from daguerre.objectives.transport import sinkhorn, sliced_wasserstein
 from daguerre.objectives.unified import augmented, swap
 from daguerre.objectives.wasserstein import Wasserstein
@@ -49,6 +50,7 @@ __all__ = [
     "recipes",
     "sinkhorn",
     "sliced_wasserstein",
+    "subsampled",
     "swap",
     "total_correlation",
     "wake_sleep",

@@ -343,7 +343,7 @@ def in_rows(at: Round, plates: Mapping[str, Sequence[str]], partial: Iterable[st
     """
     if not plates or at.sizes is not None:
         return at
-    sizes = Sizes.met(at.given, plates, at.n)
+    sizes = Sizes.met(at.given, plates, at.n)._replace(whole=at.whole)
     rows = entered(at.given, plates, sizes)
     if those := [name for name in partial if TIME in plates[name]]:
         held = [~is_missing(rows[name]) for name in those]

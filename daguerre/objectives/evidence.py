@@ -33,6 +33,7 @@ from daguerre.objectives.sides import (
     shared_names,
 )
 from daguerre.objectives.slices import density_over_time, is_chain, over_time, slice_shapes
+from daguerre.repeats import Sizes
 from daguerre.scoring import moves_from, obstacle
 from daguerre.structure.recurrence import TIME
 
@@ -93,7 +94,8 @@ class MarginalLikelihood(Divergence):
         self.shapes = (
             PairShapes({}, slice_shapes(b)) if self.over_time else pair_shapes(a, b, pathwise=())
         )
-        self.plates = dict.fromkeys(self.given, (TIME,)) if self.over_time else {}
+        plates = b.program.plates
+        self.plates = dict.fromkeys(self.given, (TIME,)) if self.over_time else plates
         self.hidden, self.partial = hidden_names(b), tuple(partial)
         self.players = (Player("model", modules_of(b, a)),)
         for name in self.partial:
@@ -110,7 +112,9 @@ class MarginalLikelihood(Divergence):
 
     def loss(self, player: str, at: Round) -> Tensor:
         """Return the batch mean of -log p(observed), in nats."""
-        return -log_evidence(self.b, {name: at.given[name] for name in self.given}).mean()
+        loss = -log_evidence(self.b, {name: at.given[name] for name in self.given}).mean()
+        sizes = Sizes.met(at.given, self.plates, at.n)._replace(whole=at.whole)
+        return loss if not at.whole else sizes.scale([*at.whole]) * loss
 
     def ledger(self) -> tuple[Term, ...]:
         """Say which engine integrates out what."""

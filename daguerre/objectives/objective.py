@@ -30,7 +30,7 @@ from daguerre.locate import located
 from daguerre.objectives.schedules import Number, Schedule, at_step, check_weight, show
 from daguerre.objectives.sides import PairShapes
 from daguerre.program import Outcome, Step, validation
-from daguerre.queries import batch_size, read_sizes
+from daguerre.queries import batch_size, declared_sizes, read_sizes
 from daguerre.repeats import Sizes
 from daguerre.table import Table
 
@@ -48,6 +48,7 @@ class Round:
         given: `{name: Tensor[n, *event]}` of what is observed.
         step: Updates that the player has made before, a scalar tensor in training.
         sizes: How many there are of what repeats, where values are rows of it.
+        whole: The size of each plate of which the batch holds some members only.
         memo: Outcomes of CPDs that several parts of a cost share.
     """
 
@@ -55,6 +56,7 @@ class Round:
     given: Mapping[str, Tensor]
     step: Tensor | int = 0
     sizes: Sizes | None = None
+    whole: Mapping[str, int] = field(default_factory=dict)
     memo: dict[str, Outcome] = field(default_factory=dict)
 
 
@@ -96,6 +98,7 @@ class Divergence(ABC):
         recurs: Whether some variables are run slice by slice. Compiled that is a scan, which takes
             long to compile and pays for small nets only.
         plates: The plates of each variable, time last: its values are `[n, *plates, *event]`.
+        whole: The size of each plate of which a batch holds some members only.
     """
 
     a: Joint
@@ -109,6 +112,7 @@ class Divergence(ABC):
     eager: str = ""
     recurs: bool = False
     plates: Mapping[str, Sequence[str]] = MappingProxyType({})
+    whole: Mapping[str, int] = MappingProxyType({})
 
     @abstractmethod
     def loss(self, player: str, at: Round) -> Tensor:
@@ -261,7 +265,7 @@ class Objective:
         n = batch_size(given, n)
         for _, part in self.parts:
             _check_shapes(part, given)
-            read_sizes(part.plates, given, n)
+            _check_sizes(part, given, n)
         return n, given
 
     def explain(self) -> Table:
@@ -376,6 +380,24 @@ def _check_shapes(part: Divergence, given: Mapping[str, Tensor]) -> None:
             raise GraphError(
                 f"{_step(part, name)}: {name} is {shape.dtype} in the model, but the data is"
                 f" {value.dtype}; convert it with .float(), and bytes with .float() / 255"
+            )
+
+
+def _check_sizes(part: Divergence, given: Mapping[str, Tensor], n: int) -> None:
+    """Check the sizes of plates: those of the data, of a declaration, of what a batch is part of.
+
+    Raises:
+        GraphError: Two sizes for a plate, or none; more members in a batch than there are.
+    """
+    declared = declared_sizes(part.b.graph) | declared_sizes(part.a.graph)
+    used = {plate for own in part.plates.values() for plate in own} - {*part.whole}
+    declared = {plate: size for plate, size in declared.items() if plate in used}
+    sizes = read_sizes(part.plates, given, n, declared)
+    for plate, size in part.whole.items():
+        if sizes is not None and sizes.of[plate] > size:
+            raise GraphError(
+                f"a batch has {sizes.of[plate]} members of the plate {plate}, of which there are"
+                f" {size} in all"
             )
 
 

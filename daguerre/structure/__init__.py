@@ -8,6 +8,7 @@ from daguerre.structure.lint import Finding, Lint, lint
 from daguerre.structure.separation import determined, independent
 from daguerre.structure.separator import minimal_separator
 from daguerre.structure.skeleton import equivalent, markov_blanket, moralize
+from daguerre.structure.spread import spread
 from daguerre.structure.statement import Statement, read_statement
 from daguerre.structure.trail import Separation, Trail, active_trail, separation
 from daguerre.structure.unroll import unroll
@@ -34,5 +35,6 @@ __all__ = [
     "read_statement",
     "requisite",
     "separation",
+    "spread",
     "unroll",
 ]

@@ -2,13 +2,67 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import final
+from collections.abc import Iterator, Mapping, Sequence
+from math import prod
+from typing import NamedTuple, final
 
 import torch
 from torch import Tensor
 
-__all__ = ["Batches"]
+from daguerre.graph import GraphError, did_you_mean
+
+__all__ = ["Batches", "Members", "read_members"]
+
+
+class Members(NamedTuple):
+    """Members of a plate that a batch holds.
+
+    Attributes:
+        size: How many.
+        whole: Of how many.
+        dims: Per observed variable in the plate, which dimension that is.
+    """
+
+    size: int
+    whole: int
+    dims: Mapping[str, int]
+
+
+def read_members(
+    plates: Mapping[str, Sequence[str]], data: Mapping[str, Tensor], subsample: Mapping[str, int]
+) -> dict[str, Members]:
+    """Check of which plates a batch is to hold some members.
+
+    Args:
+        plates: The plates of each variable.
+        data: `{name: Tensor[N, *plates, *event]}`.
+        subsample: Per plate, how many members a batch holds.
+
+    Raises:
+        GraphError: A plate that holds no variable, or none of the data.
+        ValueError: No whole number of members, or more than there are.
+    """
+    known = dict.fromkeys(plate for own in plates.values() for plate in own)
+    found: dict[str, Members] = {}
+    for plate, size in subsample.items():
+        dims = {n: 1 + list(plates[n]).index(plate) for n in data if plate in plates.get(n, ())}
+        if plate not in known:
+            hint = did_you_mean(plate, known)
+            raise GraphError(f"subsample names the plate {plate!r}, which holds no variable{hint}")
+        if not dims:
+            raise GraphError(
+                f"subsample names the plate {plate}, but it holds nothing of the data"
+                f" ({', '.join(data)}), so a batch cannot hold some of its members"
+            )
+        name, dim = next(iter(dims.items()))
+        whole = data[name].shape[dim]
+        if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= whole:
+            raise ValueError(
+                f"subsample takes 1 to {whole} members of the plate {plate}, of which {name} has"
+                f" {whole}, not {size!r}"
+            )
+        found[plate] = Members(size, whole, dims)
+    return found
 
 
 @final
@@ -16,9 +70,11 @@ class Batches:
     """An endless, reshuffled stream of equal batches.
 
     Args:
-        data: `{name: Tensor[N, *event]}`.
+        data: `{name: Tensor[N, *plates, *event]}`.
         size: Rows in a batch; the remainder of an epoch waits for the next shuffle.
         seed: Of the order.
+        members: Per plate of which a batch holds some members, which those are; an epoch then
+            has as many batches as hold all entries of the data.
 
     Attributes:
         drawn: How many batches were drawn.
@@ -32,36 +88,79 @@ class Batches:
         True
     """
 
-    def __init__(self, data: Mapping[str, Tensor], size: int, seed: int) -> None:
+    def __init__(
+        self,
+        data: Mapping[str, Tensor],
+        size: int,
+        seed: int,
+        members: Mapping[str, Members] | None = None,
+    ) -> None:
         self.data = dict(data)
         self.rows = len(next(iter(self.data.values())))
         self.size = min(size, self.rows)
-        self.per_epoch = self.rows // self.size
         self.seed, self.drawn = seed, 0
-        self._generator = torch.Generator("cpu").manual_seed(seed)
-        self._shuffle()
+        self.members = dict(members or {})
+        self._rows = _Deck(self.rows, self.size, seed)
+        self._chosen = {
+            plate: _Deck(one.whole, one.size, seed + i)
+            for i, (plate, one) in enumerate(self.members.items(), 1)
+        }
+        decks = (self._rows, *self._chosen.values())
+        self.per_epoch = prod(deck.hands for deck in decks)
 
     def __next__(self) -> dict[str, Tensor]:
-        i = self.drawn % self.per_epoch
-        if self.drawn and i == 0:
-            self._shuffle()
+        rows = self._rows.hand(self.drawn)
+        batch = {name: values[rows] for name, values in self.data.items()}
+        for plate, one in self.members.items():
+            chosen = self._chosen[plate].hand(self.drawn)
+            for name, dim in one.dims.items():
+                batch[name] = batch[name].index_select(dim, chosen.to(batch[name].device))
         self.drawn += 1
-        rows = self._order[i * self.size : (i + 1) * self.size]
-        return {name: values[rows] for name, values in self.data.items()}
+        return batch
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
         return self
 
     def state(self) -> dict[str, Tensor]:
-        """Return the place in the stream: batches drawn, and what shuffled this epoch."""
-        return {"drawn": torch.tensor(self.drawn), "generator": self._before}
+        """Return the place in the stream: batches drawn, and what shuffled last."""
+        members = {f"generator of {plate}": deck.before for plate, deck in self._chosen.items()}
+        drawn = torch.tensor(self.drawn)
+        return {"drawn": drawn, "generator": self._rows.before, **members}
 
     def set(self, state: Mapping[str, Tensor]) -> None:
         """Go to a place in the stream."""
         self.drawn = int(state["drawn"])
-        self._generator.set_state(state["generator"])
+        self._rows.shuffle_as(state["generator"])
+        for plate, deck in self._chosen.items():
+            deck.shuffle_as(state[f"generator of {plate}"])
+
+
+class _Deck:
+    """Numbers below a count, so many at a time, without replacement until all came.
+
+    Args:
+        count: How many numbers.
+        size: How many at a time; the remainder waits for the next shuffle.
+        seed: Of the order.
+    """
+
+    def __init__(self, count: int, size: int, seed: int) -> None:
+        self.count, self.size, self.hands = count, size, count // size
+        self._generator = torch.Generator("cpu").manual_seed(seed)
+        self._shuffle()
+
+    def hand(self, i: int) -> Tensor:
+        """Return the i-th numbers; they are asked for in turn."""
+        place = i % self.hands
+        if i and place == 0:
+            self._shuffle()
+        return self._order[place * self.size : (place + 1) * self.size]
+
+    def shuffle_as(self, generator: Tensor) -> None:
+        """Shuffle as a generator in some state does."""
+        self._generator.set_state(generator)
         self._shuffle()
 
     def _shuffle(self) -> None:
-        self._before = self._generator.get_state()
-        self._order = torch.randperm(self.rows, generator=self._generator, device="cpu")
+        self.before = self._generator.get_state()
+        self._order = torch.randperm(self.count, generator=self._generator, device="cpu")

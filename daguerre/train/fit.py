@@ -14,7 +14,8 @@ from daguerre.modes import mode
 from daguerre.objectives.objective import Objective
 from daguerre.objectives.observations import Data, read_data
 from daguerre.objectives.schedules import Number
-from daguerre.train.batches import Batches
+from daguerre.objectives.subsample import subsampled
+from daguerre.train.batches import Batches, read_members
 from daguerre.train.callbacks import Callback
 from daguerre.train.chance import Chance, seeded
 from daguerre.train.history import History
@@ -37,6 +38,7 @@ def fit(  # noqa: PLR0913 - options of one loop, all optional and by keyword
     epochs: float | None = None,
     steps: int | None = None,
     batch_size: int = 128,
+    subsample: Mapping[str, int] | None = None,
     lr: Number | Mapping[str, Number] | None = None,
     optimizer: Moves | Mapping[str, Moves] | None = None,
     callbacks: Sequence[Callback] = (),
@@ -51,8 +53,9 @@ def fit(  # noqa: PLR0913 - options of one loop, all optional and by keyword
     In each step every player that has something to learn moves, in the order of
     `objective.players` (critics first), on the same batch; where a player moves several times a
     step, or accumulates batches, it takes further ones. Batches are drawn without replacement,
-    reshuffled every epoch, and all of one size. Afterwards the modules are in evaluation mode, and
-    hold the averages of their weights where a player's turn asks for them.
+    reshuffled every epoch, and all of one size; so are members of plates, where `subsample` asks
+    for some of them. Afterwards the modules are in evaluation mode, and hold the averages of their
+    weights where a player's turn asks for them.
 
     Args:
         objective: What is minimised, such as `dg.elbo(p, q)`.
@@ -60,6 +63,10 @@ def fit(  # noqa: PLR0913 - options of one loop, all optional and by keyword
         epochs: Passes through the data; 1 by default.
         steps: Passes through the players, instead of epochs.
         batch_size: Rows in a batch; at most N.
+        subsample: Per plate, how many of its members a batch holds, instead of all: a Bayesian
+            net of which a row is the whole data set, `{"y": y[None], "x": x[None]}`, learns from
+            `subsample={"n": 64}`. What is in the plate then counts N / 64 times, so that losses
+            and gradients are unbiased; see `dg.objectives.subsampled`.
         lr: Learning rate, for all players or by player, a number or a schedule over their updates
             such as `dg.train.cosine(1e-3, updates=10_000)`; that of the optimiser by default.
         optimizer: How players move, for all or by player: a rule, `dg.Adam()` by default, or a
@@ -80,8 +87,10 @@ def fit(  # noqa: PLR0913 - options of one loop, all optional and by keyword
 
     Raises:
         FileExistsError: The folder holds a run, and is not resumed.
-        GraphError: Data that lacks a variable or has a wrong shape; a loss or gradient that is
-            not finite, with its step, player and variable; a checkpoint of another model.
+        GraphError: Data that lacks a variable or has a wrong shape; a plate in `subsample` that
+            holds nothing of the data; a loss or gradient that is not finite, with its step, player
+            and variable; a checkpoint of another model.
+        InadmissibleError: The objective is no sum over the members of a plate in `subsample`.
         OSError: The folder cannot be written to; the last checkpoint is intact.
         ValueError: Data with NaN or outside the support of a CPD; an option out of range; a
             checkpoint of a fit with other options.
@@ -107,7 +116,10 @@ def fit(  # noqa: PLR0913 - options of one loop, all optional and by keyword
         raise ValueError("say how long in epochs or in steps, not in both")
     if resume and out is None:
         raise ValueError("to resume a fit, say where its checkpoints are: out=...")
-    batches = Batches(given, batch_size, seed)
+    plates = {n: own for _, part in objective.parts for n, own in part.plates.items()}
+    members = read_members(plates, given, subsample or {})
+    objective = subsampled(objective, **{plate: one.whole for plate, one in members.items()})
+    batches = Batches(given, batch_size, seed, members)
     total = steps or max(1, round((epochs or 1) * batches.per_epoch))
     turns = _turns(objective, optimizer, lr)
     if (store := store_of(out)) is not None:

@@ -1,4 +1,4 @@
-"""Gallery models without time: mixtures, factor analysis, regression, a masked net."""
+"""Gallery models without time: mixtures, factor analysis, a masked net."""
 
 import itertools
 import math
@@ -6,10 +6,10 @@ import math
 import pytest
 import torch
 from torch import Tensor
-from torch.distributions import Bernoulli, MultivariateNormal, Normal
+from torch.distributions import MultivariateNormal
 
 import daguerre as dg
-from daguerre.gallery import factor_analysis, gmm, made, regression
+from daguerre.gallery import factor_analysis, gmm, made
 
 
 def close(a: Tensor, b: Tensor, tolerance: float = 1e-8) -> None:
@@ -118,59 +118,6 @@ def test_factor_analysis_fills_in_what_rows_lack():
 def test_a_latent_as_wide_as_the_data_is_refused(latent: int):
     with pytest.raises(ValueError, match=f"z has 1 to 2, not {latent}"):
         factor_analysis.ppca(r(9, 3), latent)
-
-
-# Regression
-
-
-def test_linear_regression_has_the_posterior_and_the_evidence_of_the_books():
-    x, y, prior, noise = r(6, 2), r(6), 1.5, 0.7
-    p = regression.LinearRegression(x, prior=prior, noise=noise)
-    precision = torch.eye(2) / prior**2 + x.T @ x / noise**2  # Bishop (2006), 3.53 and 3.54
-    found = dg.posterior(p, "w", given={"y": y[None]})
-    close(found.mean[0].detach(), torch.linalg.solve(precision, x.T @ y / noise**2))
-    covariance = torch.linalg.inv(precision)
-    close(found.variance[0].detach(), covariance.diagonal())
-    dense = MultivariateNormal(
-        torch.zeros(6).double(), prior**2 * x @ x.T + noise**2 * torch.eye(6)
-    )
-    close(dg.log_evidence(p, {"y": y[None]})[0].detach(), dense.log_prob(y))
-
-
-def test_the_evidence_finds_the_noise_of_a_regression():
-    x = r(60, 8)
-    y = x @ (2.0 * r(8)) + 0.5 * r(60)
-    p = regression.LinearRegression(x)
-    regression.learn(p, y, steps=100)
-    assert p.log_noise.exp().item() == pytest.approx(0.5, rel=0.25)
-    assert p.log_prior.exp().item() == pytest.approx(2.0, rel=0.6)
-
-
-def on_a_grid(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """The posterior mean of weight and bias, and the log-evidence, by quadrature."""
-    axis = torch.linspace(-6, 6, 241).double()
-    w = torch.cartesian_prod(axis, axis)
-    log = Normal(0.0, 1.0).log_prob(w).sum(1)
-    log = log + Bernoulli(logits=w[:, :1] * x.T + w[:, 1:]).log_prob(y.T).sum(1)
-    weights = log.softmax(0)
-    return weights @ w, log.logsumexp(0) + 2 * math.log(0.05)
-
-
-def test_logistic_regression_comes_near_the_posterior_and_its_bound_below_the_evidence():
-    x = r(40, 1)
-    y = torch.bernoulli(torch.sigmoid(2 * x - 1))
-    mean, evidence = on_a_grid(x, y)
-    game = regression.logistic_regression(1, 40)
-    batch = {"input": x.float(), "y": y.float()}
-    dg.fit(game.objective, batch, steps=600, batch_size=40, lr=0.02, progress=False)
-    assert game.q is not None
-    draws = game.q.sample(4000)
-    close(draws["weight"].mean().double(), mean[0], 0.15)
-    close(draws["bias"].mean().double(), mean[1], 0.15)
-    with torch.no_grad():
-        bounds = [-40 * game.objective.losses(batch)["model"] for _ in range(200)]
-    bound = torch.stack(bounds).mean()
-    assert evidence - 1.0 < bound < evidence + 0.1  # 0.1: four standard errors of the mean
 
 
 # A masked net

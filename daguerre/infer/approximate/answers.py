@@ -16,10 +16,18 @@ from daguerre.infer.approximate.methods import ABC, Importance, LikelihoodWeight
 from daguerre.infer.approximate.psis import effective_size, pareto_smooth, threshold
 from daguerre.infer.approximate.weighting import MOST, Weighted, weighted_draws
 from daguerre.infer.distributions import Finite, Particles
+from daguerre.infer.joined import reshaped
 from daguerre.infer.question import Question
 from daguerre.joint import Factor, Joint
 
-__all__ = ["answer_by_kernel", "answer_by_weights", "estimate_log_evidence", "marginal", "redraw"]
+__all__ = [
+    "answer_by_kernel",
+    "answer_by_weights",
+    "estimate_log_evidence",
+    "marginal",
+    "marginals_of",
+    "redraw",
+]
 
 
 def answer_by_weights(
@@ -139,19 +147,39 @@ def _answer(
     log_evidence: Tensor | None,
     diagnostics: Mapping[str, Any],
 ) -> Answer:
-    marginals = {
-        name: marginal(value, log_weights, found.states.get(name))
-        for name, value in found.values.items()
-    }
     return Answer(
         question.targets,
-        marginals,
+        marginals_of(question, found.values, log_weights, found.states),
         log_evidence,
         method,
         exact=False,
         draw=redraw(found.values, log_weights),
         diagnostics=diagnostics,
     )
+
+
+def marginals_of(
+    question: Question,
+    values: Mapping[str, Tensor],
+    log_weights: Tensor,
+    states: Mapping[str, Tensor] | None = None,
+) -> dict[str, Distribution]:
+    """Return weighted draws of each target as a distribution, of batch shape `[rows, *plates]`.
+
+    Args:
+        question: What is asked.
+        values: Per target, `[draws, rows, *plates, *event]`.
+        log_weights: `[draws, rows]`, normalised.
+        states: The states of targets that are finite.
+    """
+    plates = question.subject.program.plates if isinstance(question.subject, Joint) else {}
+    found: dict[str, Distribution] = {}
+    for name, value in values.items():
+        batch, listed = value.shape[1 : 2 + len(plates.get(name, ()))], (states or {}).get(name)
+        logs = log_weights[(..., *[None] * (len(batch) - 1))].expand(-1, *batch).flatten(1)
+        one = marginal(value.flatten(1, len(batch)), logs, listed)
+        found[name] = reshaped(one, batch) if batch[1:] else one
+    return found
 
 
 def marginal(values: Tensor, log_weights: Tensor, listed: Tensor | None = None) -> Distribution:

@@ -14,7 +14,7 @@ from torch import Tensor
 from daguerre.devices import on_device_of
 from daguerre.graph import InadmissibleError
 from daguerre.infer.answer import Answer
-from daguerre.infer.approximate.answers import marginal, redraw
+from daguerre.infer.approximate.answers import marginals_of, redraw
 from daguerre.infer.approximate.methods import NUTS
 from daguerre.infer.approximate.unconstrained import Unconstrained, unconstrained
 from daguerre.infer.approximate.weighting import joint_of, plan_weighting
@@ -82,7 +82,7 @@ def answer_by_nuts(question: Question, method: NUTS) -> Answer:
     logs = logs.log_softmax(0)
     return Answer(
         question.targets,
-        {name: marginal(value, logs) for name, value in values.items()},
+        marginals_of(question, values, logs),
         None,
         f"NUTS, {method.chains} chains of {method.draws:,} draws",
         exact=False,

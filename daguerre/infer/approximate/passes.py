@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -14,6 +14,8 @@ from daguerre.families import support
 from daguerre.graph import GraphError, InadmissibleError
 from daguerre.infer.approximate.acts import Act
 from daguerre.program import Outcome, Program, Step, check_batch, misfit, realise, sample
+from daguerre.queries import declared_sizes, entered, left, read_sizes
+from daguerre.repeats import Sizes
 from daguerre.rows import is_missing
 from daguerre.scoring import sum_event
 
@@ -50,12 +52,21 @@ class Pass:
         log_weight: The log-density of what was known given the rest, plus what the latent
             variables weigh, `[n]`.
         simulated: What maps gave where something else is known, `[n, *event]`.
+        sizes: How many there are of what repeats, the values then being rows of it while the pass
+            runs.
     """
 
     values: dict[str, Tensor]
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     log_weight: Tensor | float = 0.0
     simulated: dict[str, Tensor] = field(default_factory=dict)
+    sizes: Sizes | None = None
+
+    def add(self, step: Step, weight: Tensor | float) -> None:
+        """Add what a variable weighs, row by row, over all its members."""
+        if self.sizes is not None and isinstance(weight, Tensor):
+            weight = self.sizes.fold(weight, step.plates)
+        self.log_weight = self.log_weight + weight
 
 
 def draw_latent(step: Step, cpd: Distribution) -> tuple[Tensor, float]:
@@ -75,7 +86,10 @@ def run_pass(program: Program, acts: Sequence[Act], known: Known, latent: Latent
     Raises:
         GraphError: Evidence of a wrong shape or outside a support.
     """
-    found = Pass({n: v for n, v in known.values.items() if n not in known.missing})
+    plates, n = program.plates, known.rows
+    sizes = read_sizes(plates, known.values, n, declared_sizes(program.graph))
+    known = replace(known, values=entered(known.values, plates, sizes))
+    found = Pass({k: v for k, v in known.values.items() if k not in known.missing}, sizes=sizes)
     for act in acts:
         step = program.by_name[act.name]
         if act.kind == "invert":
@@ -83,18 +97,21 @@ def run_pass(program: Program, acts: Sequence[Act], known: Known, latent: Latent
             continue
         if step.cpd is None:
             raise GraphError(f"{step.name} comes from data: it must be given, [rows, *event]")
-        outcome = found.outcomes[act.name] = step.outcome(found.values)
+        outcome = found.outcomes[act.name] = step.outcome(found.values, sizes=sizes)
+        rows = n if sizes is None else sizes.rows(step.plates)
         if act.kind == "fill":
-            found.values[act.name] = _mapped(step, outcome, found, known.rows)
+            found.values[act.name] = _mapped(step, outcome, found, rows)
         elif act.kind == "agree":
-            _agree(step, act, _mapped(step, outcome, found, known.rows), found)
+            _agree(step, act, _mapped(step, outcome, found, rows), found)
         else:
-            cpd = _expanded(step, outcome, known.rows)
+            cpd = _expanded(step, outcome, rows)
             if act.kind == "weigh":
                 _weigh(step, act, cpd, known, found)
             else:
                 _draw(step, cpd, latent, found)
             _add_soft(step, cpd, known, found)
+    found.values = left(found.values, plates, sizes)
+    found.simulated = left(found.simulated, plates, sizes)
     return found
 
 
@@ -118,14 +135,14 @@ def _draw(step: Step, cpd: Distribution, latent: Latent, found: Pass) -> None:
     value, weight = latent(step, cpd)
     _check_shape(step, value, cpd)
     found.values[step.name] = value
-    found.log_weight = found.log_weight + weight
+    found.add(step, weight)
 
 
 def _weigh(step: Step, act: Act, cpd: Distribution, known: Known, found: Pass) -> None:
     is_partial = step.name in known.missing
     value = known.values[step.name] if is_partial else found.values[step.name]
     value, weight = weigh(step, cpd, value, is_partial=is_partial, is_random=act.is_random)
-    found.log_weight = found.log_weight + weight
+    found.add(step, weight)
     found.values[step.name] = value
 
 
@@ -195,7 +212,7 @@ def _invert(step: Step, found: Pass) -> None:
     assert source is not None
     found.values[source] = argument
     jacobian = outcome.log_abs_det_jacobian(argument, value)
-    found.log_weight = found.log_weight - sum_event(jacobian)
+    found.add(step, -sum_event(jacobian))
 
 
 def _agree(step: Step, act: Act, value: Tensor, found: Pass) -> None:
@@ -212,7 +229,7 @@ def _agree(step: Step, act: Act, value: Tensor, found: Pass) -> None:
     same = torch.isclose(value.to(seen.dtype), seen, rtol=1e-5, atol=1e-6)
     same = same.unsqueeze(-1).flatten(1).all(1)
     zero = torch.zeros(len(same), dtype=torch.get_default_dtype(), device=same.device)
-    found.log_weight = found.log_weight + zero.masked_fill(~same, -torch.inf)
+    found.add(step, zero.masked_fill(~same, -torch.inf))
 
 
 def _add_soft(step: Step, cpd: Distribution, known: Known, found: Pass) -> None:
@@ -230,7 +247,7 @@ def _add_soft(step: Step, cpd: Distribution, known: Known, found: Pass) -> None:
         if value.dim() > 1
         else (value.unsqueeze(1) == listed)
     )
-    found.log_weight = found.log_weight + (likely * same).sum(1).log()
+    found.add(step, (likely * same).sum(1).log())
 
 
 def _check_shape(step: Step, value: Tensor, cpd: Distribution) -> None:

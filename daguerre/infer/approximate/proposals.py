@@ -11,6 +11,7 @@ from daguerre.graph import GraphError, Variable
 from daguerre.infer.approximate.passes import Known
 from daguerre.joint import Factor, Joint, as_joint
 from daguerre.program import Program, Step
+from daguerre.queries import declared_sizes, entered, read_sizes
 from daguerre.running import draw
 from daguerre.scoring import DensityPlan, complete, density_plan, negative_log_density
 
@@ -35,12 +36,15 @@ class Proposal:
         return self.plan.names
 
     def draw(self, known: Known) -> tuple[dict[str, Tensor], Tensor]:
-        """Draw the proposed variables, `[n, *event]` each, with their log-density, `[n]`."""
-        given = {name: known.values[name] for name in self.program.graph.inputs}
-        trace = draw(self.program, known.rows, given, pathwise=False)
-        trace = complete(self.program, self.plan, trace.values, trace.outcomes, known.rows)
-        steps = (self.program.by_name[name] for name in self.plan.terms)
-        terms = [negative_log_density(step, trace).expand(known.rows) for step in steps]
+        """Draw the proposed variables, rows of each, with their log-density, `[n]`."""
+        program, n = self.program, known.rows
+        given = {name: known.values[name] for name in program.graph.inputs}
+        sizes = read_sizes(program.plates, known.values, n, declared_sizes(program.graph))
+        given = entered(given, program.plates, sizes)
+        trace = draw(program, n, given, pathwise=False, sizes=sizes)
+        trace = complete(program, self.plan, trace.values, trace.outcomes, n, sizes)
+        steps = (program.by_name[name] for name in self.plan.terms)
+        terms = [negative_log_density(step, trace).expand(n) for step in steps]
         return {name: trace.values[name] for name in self.names}, -sum(terms[1:], terms[0])
 
 
@@ -61,7 +65,11 @@ def read_proposal(p: Joint, q: Factor | Joint, known: Collection[str]) -> Propos
     for name in (*joint.data, *graph.inputs):
         if name not in known:
             raise GraphError(f"q takes {name}, which is not given in every row; give it")
-    clamped = {name: Variable(name, map="input") for name in graph.names if name in known}
+    clamped = {
+        name: Variable(name, map="input", plates=graph[name].plates)
+        for name in graph.names
+        if name in known
+    }
     program = Program.of(
         graph.with_variables(*clamped.values()),
         [

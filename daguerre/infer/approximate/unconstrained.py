@@ -36,7 +36,7 @@ class Unconstrained:
         program: The steps of the model.
         acts: What is done with each variable.
         evidence: One row.
-        shapes: Per latent variable, the shape of its free numbers.
+        shapes: Per latent variable, the shape of its free numbers: `[members, *event]`.
         dtype: Of the free numbers.
     """
 
@@ -55,9 +55,9 @@ class Unconstrained:
         """Map free numbers `[n, size]` to values, and weigh them: `log_weight` is the density."""
         parts = free.split([shape.numel() for shape in self.shapes.values()], 1)
         each = {
-            name: part.reshape(len(free), *shape)
+            name: part.reshape(len(free), *shape).transpose(0, 1).flatten(0, 1)
             for (name, shape), part in zip(self.shapes.items(), parts, strict=True)
-        }
+        }  # members slowest, as rows are
 
         def latent(step: Step, cpd: Distribution) -> tuple[Tensor, Tensor]:
             transform = biject_to(_continuous(step, cpd))
@@ -97,7 +97,7 @@ def unconstrained(plan: Weighting, evidence: Evidence) -> Unconstrained:
 
     def latent(step: Step, cpd: Distribution) -> tuple[Tensor, float]:
         value, weight = draw_latent(step, cpd)
-        shapes[step.name] = biject_to(_continuous(step, cpd)).inverse_shape(value.shape)[1:]
+        shapes[step.name] = biject_to(_continuous(step, cpd)).inverse_shape(value.shape)
         types.append(value.dtype)
         return value, weight
 
