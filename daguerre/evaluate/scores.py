@@ -10,10 +10,13 @@ from torch import Tensor
 
 from daguerre.evaluate.bounds import evidence_bound
 from daguerre.evaluate.two_sample import classifier_accuracy, mmd2
+from daguerre.devices import on_device_of
 from daguerre.graph import GraphError, did_you_mean
+from daguerre.joint import as_joint
 from daguerre.model import Model
 from daguerre.modes import mode
 from daguerre.objectives.recipes import elbo
+from daguerre.queries import declared_sizes, read_sizes, sample
 from daguerre.table import Table
 
 __all__ = ["Score", "Scores", "evaluate"]
@@ -97,7 +100,11 @@ def _evaluate(
         torch.manual_seed(seed)
         n = len(next(iter(observed.values())))
         given = {name: observed[name] for name in p.graph.inputs}
-        drawn = p.sample(n, given)
+        program = as_joint(p).program
+        sizes = read_sizes(program.plates, observed, n, declared_sizes(p.graph))
+        of = {} if sizes is None else sizes.of
+        with on_device_of([p]):
+            drawn = sample(program, n, given, pathwise=False, sizes=of)
     names = [name for name in observed if name not in p.graph.inputs]
     real, fake = (
         torch.cat([one[name].flatten(1).float() for name in names], 1) for one in (observed, drawn)

@@ -61,7 +61,11 @@ class Net(dg.Model):
 
 
 class MeanField(dg.Model):
-    """Independent Gaussian weights, as an inference model."""
+    """Independent Gaussian weights, as an inference model.
+
+    Their functions are too sure of themselves between data: Foong, Burt, Li and Turner (2020,
+    arXiv 1909.00719).
+    """
 
     def __init__(self, p: Net) -> None:
         super().__init__()

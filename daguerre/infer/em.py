@@ -142,6 +142,11 @@ def _expectation(joint: Joint, data: Given) -> tuple[int, Callable[[], Statistic
     if (chain := ChainQuestion.of(joint, (), data)) is not None:
         sequences = Sequences.of(chain, _learners(joint, _modules(joint)))
         return sequences.rows, sequences.expect
+    if plates := {plate for own in joint.program.plates.values() for plate in own}:
+        raise InadmissibleError(
+            f"em takes no plates yet, and variables are in {', '.join(sorted(plates))}; use"
+            " dg.fit(dg.nll(p, observed=...), data), or members as rows of a model without plates"
+        )
     cpds, question = _learners(joint, _cpds(joint)), Question.of(joint, (), data)
     if not question.evidence.rows:
         raise GraphError("the data is empty: it has no rows")

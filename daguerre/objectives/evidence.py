@@ -28,8 +28,10 @@ from daguerre.objectives.sides import (
     PairShapes,
     conditional,
     expectation,
+    in_step,
     modules_of,
     pair_shapes,
+    repeated,
     shared_names,
 )
 from daguerre.objectives.slices import density_over_time, is_chain, over_time, slice_shapes
@@ -89,8 +91,8 @@ class MarginalLikelihood(Divergence):
     )
 
     def __init__(self, a: Joint, b: Joint, partial: Iterable[str] = ()) -> None:
-        self.a, self.b = a, b
         self.names, self.over_time = shared_names(a, b, "KL"), is_chain(b)
+        self.a, self.b = a, b = (a, b) if self.over_time else in_step(a, b)
         self.shapes = (
             PairShapes({}, slice_shapes(b)) if self.over_time else pair_shapes(a, b, pathwise=())
         )
@@ -167,7 +169,9 @@ class MarginalLikelihood(Divergence):
         scored = [n for n in graph.order if n in relevant and graph[n].map == "stochastic"]
         if self.over_time:
             return density_over_time(graph, scored, self.hidden, shapes)
-        body = r"\, ".join(conditional(self.b, n, shapes, "p") for n in scored)
+        body = r"\, ".join(
+            repeated(self.b, n, r"\prod") + conditional(self.b, n, shapes, "p") for n in scored
+        )
         finite = [n for n in self.hidden if n in shapes and shapes[n].states]
         if others := [label(n) for n in self.hidden if n not in finite]:
             body = rf"\int {body}\, " + r"\, ".join(rf"\mathrm{{d}}{n}" for n in others)

@@ -194,6 +194,20 @@ def test_hidden_members_are_summed_out_and_count_alike():
     torch.testing.assert_close(whole[0], -each.detach().sum() / 2)
 
 
+def test_the_formula_of_the_evidence_is_a_product_over_members():
+    p = dg.model(m=dg.LinearGaussian(0.0, 1.0), y=N(dg.LinearGaussian(0.0, 1.0, weights={"m": 1})))
+    line = dg.nll(p, observed=["y"]).latex()
+    assert r"\prod_{n=1}^{N} p_\theta(y_{n} \mid m)\, \mathrm{d}m" in line
+    assert r"p_{\mathrm{data}}(y_{\cdot})" in line
+
+
+def test_evaluation_takes_the_sizes_of_plates_from_the_data():
+    p, q = Regression(), MeanField()
+    scores = dg.evaluate(p, q, {"x": normal(12, 5, 2), "y": normal(12, 5)}, particles=5)
+    assert scores["elbo"].value < scores["iwae"].value
+    assert 0 <= scores["c2st"].value <= 1
+
+
 @pytest.mark.parametrize("plates", [["i"], ["j"]])
 def test_crossing_plates_scale_what_is_in_each(plates: list[str]):
     p = table()

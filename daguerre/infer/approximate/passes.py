@@ -203,7 +203,7 @@ def _completed(step: Step, value: Tensor, cpd: Distribution) -> tuple[Tensor, Te
 
 def _invert(step: Step, found: Pass) -> None:
     """Recover what a bijection maps; its log-density is by change of variables."""
-    outcome, source = step.outcome(found.values), step.variable.inverts
+    outcome, source = step.outcome(found.values, sizes=found.sizes), step.variable.inverts
     if not isinstance(outcome, Transform):
         raise TypeError(f"{step}: {misfit(step, outcome)}")
     value = found.values[step.name]
