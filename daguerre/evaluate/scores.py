@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from daguerre.devices import on_device_of
 from daguerre.evaluate.bounds import evidence_bound
 from daguerre.evaluate.two_sample import classifier_accuracy, mmd2
-from daguerre.devices import on_device_of
 from daguerre.graph import GraphError, did_you_mean
 from daguerre.joint import as_joint
 from daguerre.model import Model
