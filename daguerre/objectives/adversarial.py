@@ -19,7 +19,7 @@ from daguerre.objectives.games import NON_SATURATING, GameLoss
 from daguerre.objectives.objective import Divergence, Objective, Player, Round, Term, as_objective
 from daguerre.objectives.penalties import Penalised, Penalty, as_penalties, check_critic
 from daguerre.objectives.prescribed import Prescribed, jensen_shannon
-from daguerre.objectives.samples import Sampler, repeating
+from daguerre.objectives.samples import Sampler
 from daguerre.objectives.schedules import at_step
 from daguerre.objectives.sides import (
     argument,
@@ -27,6 +27,7 @@ from daguerre.objectives.sides import (
     letters,
     modules_of,
     needed,
+    repeating,
     sampled_sides,
 )
 from daguerre.program import Program, Step

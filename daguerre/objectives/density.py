@@ -27,7 +27,7 @@ from daguerre.objectives.objective import Divergence, Objective, Player, Round, 
 from daguerre.objectives.rates import Rate, Rates
 from daguerre.objectives.schedules import at_step
 from daguerre.objectives.score import ScoreFunctions
-from daguerre.objectives.sides import modules_of
+from daguerre.objectives.sides import modules_of, repeating
 from daguerre.program import Trace
 from daguerre.queries import entered
 from daguerre.repeats import Sizes
@@ -138,7 +138,7 @@ class KullbackLeibler(Divergence):
     ) -> None:
         self.plan, self.rates = plan, dict(rates or {})
         self.a, self.b, self.names, self.shapes = plan.a, plan.b, plan.names, plan.shapes
-        self.plates = {**plan.b.program.plates, **plan.a.program.plates}
+        self.plates = repeating(plan.a, plan.b)
         self.partial, self.entries = plan.choices.partial, plan.entries()
         graph = plan.a.graph
         drawn = {n for n in graph.names if n not in plan.a.given}

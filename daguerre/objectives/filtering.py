@@ -25,20 +25,21 @@ from daguerre.families import surprisal
 from daguerre.graph import InadmissibleError
 from daguerre.infer.approximate.psis import effective_size
 from daguerre.infer.approximate.smc import systematic
-from daguerre.loops import Part, Turn, recur
+from daguerre.loops import Part, Turn
 from daguerre.objectives.density import in_rows
 from daguerre.objectives.estimators import Pathwise
 from daguerre.objectives.kl_plan import KLPlan
 from daguerre.objectives.kl_words import drawn_how
 from daguerre.objectives.latents import filled
 from daguerre.objectives.objective import Divergence, Player, Round, Term
-from daguerre.objectives.sides import modules_of
+from daguerre.objectives.sides import modules_of, repeating
 from daguerre.objectives.slices import is_chain
 from daguerre.program import Outcome, Program, Step, Values, misfit, realise, sample
 from daguerre.repeats import Sizes
 from daguerre.rows import as_copies, is_missing, tile
+from daguerre.running import draw
 from daguerre.scoring import sum_event
-from daguerre.structure.recurrence import TIME, blocks, upstream
+from daguerre.structure.recurrence import TIME, upstream
 
 __all__ = ["Filtering"]
 
@@ -65,13 +66,16 @@ class Filtering(Divergence):
         self.plan, self.particles, self.threshold = plan, particles, threshold
         self.a, self.b, self.names, self.shapes = plan.a, plan.b, plan.names, plan.shapes
         self.partial = plan.choices.partial
-        self.plates = {**plan.b.program.plates, **plan.a.program.plates}
+        self.plates = repeating(plan.a, plan.b)
         self.players = (Player("model", modules_of(plan.b, plan.a)),)
         inputs = (n for n in self.b.given if n not in self.a.names)
         self._given = tuple(dict.fromkeys((*self.a.given, *inputs)))
         graph, latents = plan.a.graph, {*plan.how}
-        self._random = {n for n in graph.names if latents & {n, *upstream(graph, [n])}}
-        _check_direction(self._random, plan)
+        random = {n for n in graph.names if latents & {n, *upstream(graph, [n])}}
+        _check_direction(random, plan)
+        program = plan.a.program  # what reads the data alone is run before, all slices at once
+        still = tuple(step for step in program.steps if step.name not in random)
+        self._reading = Program(graph, still, program.by_name)
 
     @property
     def title(self) -> str:
@@ -94,7 +98,7 @@ class Filtering(Divergence):
         known = {n: filled(v) if n in self.partial else v for n, v in at.given.items()}
         held = {n: ~is_missing(at.given[n]) for n in self.partial}
         own = {n: known[n] for n in self.a.given}
-        read = _still(self.a.program, own, self._random, at.sizes)
+        read = draw(self._reading, at.n, own, pathwise=True, sizes=at.sizes).values
         sides = (
             _Side.of(self.a.program, read, at.sizes, held),
             _Side.of(self.b.program, known, at.sizes, held),
@@ -116,26 +120,6 @@ class Filtering(Divergence):
         mean = rf"\frac{{1}}{{{k}}} \sum_{{k=1}}^{{{k}}} w_t^{{(k)}}"
         line = rf"\mathbb{{E}}_{{p_{{\mathrm{{data}}}}({seen})}}\left[-\log \prod_{{t=1}}^{{T}} "
         return {"model": rf"{line}{mean}\right]"}
-
-
-def _still(program: Program, known: Values, random: set[str], sizes: Sizes) -> dict[str, Tensor]:
-    """Add what follows from what is known alone, such as units that read a sequence backwards."""
-    values = dict(known)
-    for block in blocks(program.graph, frozenset(known)):
-        steps = [program.by_name[name] for name in block.names]
-        if random & {*block.names}:
-            continue
-        if block.direction:
-            values.update(recur(steps, block.direction, values, sizes, _map).values)
-            continue
-        (step,) = steps
-        outcome = step.outcome(values, sizes=sizes)
-        values[step.name] = _map(step, outcome, values, step.rows(values, sizes.n, sizes))
-    return values
-
-
-def _map(step: Step, outcome: Outcome, values: Values, rows: int) -> Tensor:
-    return realise(step, outcome, values, rows, pathwise=True)
 
 
 @dataclass(frozen=True, eq=False)

@@ -25,8 +25,13 @@ from daguerre.families import Shared, SharedNormal
 from daguerre.graph import InadmissibleError
 from daguerre.joint import Joint
 from daguerre.objectives.objective import Divergence, Player, Round, Term
-from daguerre.objectives.samples import repeating
-from daguerre.objectives.sides import conditional, integrates_out, modules_of, sampled_sides
+from daguerre.objectives.sides import (
+    conditional,
+    integrates_out,
+    modules_of,
+    repeating,
+    sampled_sides,
+)
 from daguerre.program import Program, Trace
 from daguerre.running import draw
 from daguerre.scoring import DensityPlan, complete, negative_log_density

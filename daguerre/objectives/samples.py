@@ -22,6 +22,7 @@ from daguerre.objectives.sides import (
     letters,
     modules_of,
     needed,
+    repeating,
     sampled_sides,
 )
 from daguerre.program import Program
@@ -29,7 +30,7 @@ from daguerre.running import draw
 from daguerre.shapes import Shape
 from daguerre.structure.recurrence import blocks
 
-__all__ = ["Distance", "SampleDistance", "Sampler", "Written", "repeating"]
+__all__ = ["Distance", "SampleDistance", "Sampler", "Written"]
 
 
 @dataclass(frozen=True)
@@ -66,11 +67,6 @@ class Sampler:
             return [values[name] for name in names]
         values = draw(self.program, at.n, known, pathwise=pathwise, sizes=at.sizes).values
         return [at.sizes.leave(values[name], self.plates.get(name, ())) for name in names]
-
-
-def repeating(a: Joint, b: Joint) -> dict[str, tuple[str, ...]]:
-    """Return the plates of each variable of two sides, time last."""
-    return {**b.program.plates, **a.program.plates}
 
 
 class Written(NamedTuple):

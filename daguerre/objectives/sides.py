@@ -31,6 +31,7 @@ __all__ = [
     "needed",
     "pair_shapes",
     "repeated",
+    "repeating",
     "sampled_sides",
     "shared_names",
 ]
@@ -139,6 +140,11 @@ def sampled_sides(a: Joint, b: Joint, what: str) -> SampledSides:
         raise InadmissibleError(f"{what} takes the data as its first side: {what}(data, p, ...)")
     learns = tuple(side for side in (a, b) if _has_parameters(side))
     return SampledSides(names, learns, pair_shapes(a, b, pathwise=learns, run=needed))
+
+
+def repeating(a: Joint, b: Joint) -> dict[str, tuple[str, ...]]:
+    """Return the plates of each variable of two sides, time last."""
+    return {**b.program.plates, **a.program.plates}
 
 
 def _has_parameters(side: Joint) -> bool:

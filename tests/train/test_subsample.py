@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -408,3 +409,21 @@ def test_a_plate_of_a_declared_size_has_that_size():
     with pytest.raises(dg.GraphError, match=r"size of the plate i differs: 5 .*, 4 \(that of x\)"):
         dg.elbo(p, q).losses({"x": torch.zeros(1, 4)})
     assert subsampled(dg.elbo(p, q), i=5).losses({"x": torch.zeros(1, 4)})["model"] > 0
+
+
+def test_batches_of_members_resume_to_the_bit_and_with_as_many_members(tmp_path: Path):
+    torch.manual_seed(0)
+    data = {"x": normal(1, 10, 2), "y": normal(1, 10)}
+
+    def played(steps: int, out: Path | None, members: int = 3, **options: Any) -> MeanField:
+        p, q = Regression(), MeanField()
+        options |= {"steps": steps, "out": out, "subsample": {"n": members}, "progress": False}
+        dg.fit(dg.elbo(p, q), data, compile=False, **options)
+        return q
+
+    whole = played(11, None)
+    played(5, tmp_path)  # in the second round of the members
+    again = played(11, tmp_path, resume=True)
+    assert torch.equal(whole.mean, again.mean)
+    with pytest.raises(ValueError, match="another subsample of n: 3, here 5"):
+        played(12, tmp_path, members=5, resume=True)
