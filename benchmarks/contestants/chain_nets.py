@@ -11,7 +11,7 @@ from torch.nn.functional import softplus
 
 from problem import Array, Chain
 
-__all__ = ["Combiner", "Emitter", "Transition", "batches", "layer", "reader"]
+__all__ = ["Nets", "backwards", "batches"]
 
 torch.set_num_threads(1)
 torch.manual_seed(0)
@@ -76,6 +76,22 @@ def reader(chain: Chain) -> nn.RNN:
         getattr(net, f"weight_{kind}_l0").data.copy_(torch.from_numpy(weight))
         getattr(net, f"bias_{kind}_l0").data.copy_(torch.from_numpy(bias))
     return net
+
+
+class Nets(nn.Module):
+    """The nets of model and posterior, and where their recursions start."""
+
+    def __init__(self, chain: Chain) -> None:
+        super().__init__()
+        self.emitter, self.transition = Emitter(chain), Transition(chain)
+        self.combiner, self.reader = Combiner(chain), reader(chain)
+        self.end = nn.Parameter(torch.zeros(1, 1, chain.units))
+        self.first, self.guided = (nn.Parameter(torch.zeros(chain.latent)) for _ in range(2))
+
+    def read(self, turned: Tensor, mask: Tensor) -> Tensor:
+        """Return what the reader has heard from the end on, at each step `[n, T, units]`."""
+        heard, _ = self.reader(turned, self.end.expand(-1, len(turned), -1).contiguous())
+        return backwards(heard, mask.sum(1).long())
 
 
 def batches(chain: Chain) -> Iterator[tuple[Tensor, Tensor, Tensor]]:

@@ -3,45 +3,30 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from contestants import Step
-from contestants.chain_nets import (
-    Combiner,
-    Emitter,
-    Transition,
-    backwards,
-    batches,
-    reader,
-)
+from contestants.chain_nets import Nets, batches
 from problem import Chain
 
 __all__ = ["eager"]
 
 
-class DeepMarkov(nn.Module):
+class DeepMarkov(Nets):
     """Called with pieces, it returns -ELBO: only the states are drawn one by one."""
-
-    def __init__(self, chain: Chain) -> None:
-        super().__init__()
-        self.emitter, self.transition = Emitter(chain), Transition(chain)
-        self.combiner, self.reader = Combiner(chain), reader(chain)
-        self.end = nn.Parameter(torch.zeros(1, 1, chain.units))
-        self.starts = nn.ParameterList(torch.zeros(chain.latent) for _ in range(2))
 
     def forward(self, x: Tensor, turned: Tensor, mask: Tensor) -> Tensor:
         """Return nats per piece."""
-        read, _ = self.reader(turned, self.end.expand(-1, len(x), -1).contiguous())
-        read = backwards(read, mask.sum(1).long())
-        z, found = self.starts[1].expand(len(x), -1), []
+        read = self.read(turned, mask)
+        z, found = self.guided.expand(len(x), -1), []
         for one in read.unbind(1):
             mean, scale = self.combiner(z, one)
             z = mean + scale * torch.randn_like(mean)
             found.append((z, mean, scale))
         states, means, scales = (torch.stack(part, 1) for part in zip(*found, strict=True))
-        first = self.starts[0].expand(len(x), 1, -1)
+        first = self.first.expand(len(x), 1, -1)
         prior = Normal(*self.transition(torch.cat((first, states[:, :-1]), 1)))
         kl = kl_divergence(Normal(means, scales), prior).sum(2)
         seen = binary_cross_entropy_with_logits(self.emitter(states), x, reduction="none").sum(2)

@@ -3,34 +3,19 @@
 from __future__ import annotations
 
 import pyro
-import torch
 from pyro import distributions as dist
 from pyro.infer import SVI, Trace_ELBO
-from torch import Tensor, nn
+from torch import Tensor
 
 from contestants import Step
-from contestants.chain_nets import (
-    Combiner,
-    Emitter,
-    Transition,
-    backwards,
-    batches,
-    reader,
-)
+from contestants.chain_nets import Nets, batches
 from problem import Chain
 
 __all__ = ["eager"]
 
 
-class Music(nn.Module):
-    """The nets of model and guide."""
-
-    def __init__(self, chain: Chain) -> None:
-        super().__init__()
-        self.emitter, self.transition = Emitter(chain), Transition(chain)
-        self.combiner, self.reader = Combiner(chain), reader(chain)
-        self.end = nn.Parameter(torch.zeros(1, 1, chain.units))
-        self.first, self.guided = (nn.Parameter(torch.zeros(chain.latent)) for _ in range(2))
+class Music(Nets):
+    """Model and guide."""
 
     def model(self, x: Tensor, turned: Tensor, mask: Tensor) -> None:
         """Declare p."""
@@ -47,8 +32,7 @@ class Music(nn.Module):
     def guide(self, x: Tensor, turned: Tensor, mask: Tensor) -> None:
         """Declare q."""
         pyro.module("music", self)
-        read, _ = self.reader(turned, self.end.expand(-1, len(x), -1).contiguous())
-        read = backwards(read, mask.sum(1).long())
+        read = self.read(turned, mask)
         z = self.guided.expand(len(x), -1)
         with pyro.plate("pieces", len(x)):
             for t in pyro.markov(range(x.shape[1])):
