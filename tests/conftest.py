@@ -1,5 +1,6 @@
 """What every test starts from: one seed, torch's own argument checks, nothing left behind."""
 
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -18,3 +19,11 @@ def _seeded() -> Iterator[None]:
     before = Distribution._validate_args
     yield
     Distribution.set_default_validate_args(before)
+
+
+@pytest.fixture
+def terminal() -> Iterator[None]:
+    """Take Ctrl-C as a program in the foreground does: those in the background ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

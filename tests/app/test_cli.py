@@ -201,6 +201,7 @@ def weights(tmp_path, name):
     return dg.load(tmp_path / name / "weights.safetensors").tensors
 
 
+@pytest.mark.usefixtures("terminal")
 def test_a_run_that_was_interrupted_goes_on_to_the_same_weights(run, tmp_path, monkeypatch):
     fit = ("fit", "gan", "--set", "steps=12", "--batch-size", "8", "--set", "average.model=0.9")
     assert run(*fit, "--out", "whole")[0] == 0

@@ -303,6 +303,7 @@ def test_a_disk_that_takes_half_a_line_takes_none(tmp_path, monkeypatch):
     assert len(dg.train.read_history(tmp_path / "history.jsonl")) == 5
 
 
+@pytest.mark.usefixtures("terminal")
 def test_ctrl_c_finishes_the_step_and_writes_a_checkpoint(tmp_path):
     def press(now):
         if now.step == 7:
@@ -316,6 +317,7 @@ def test_ctrl_c_finishes_the_step_and_writes_a_checkpoint(tmp_path):
     assert equal(whole, played("gan", tmp_path, steps=20, resume=True))
 
 
+@pytest.mark.usefixtures("terminal")
 def test_ctrl_c_twice_ends_at_once(tmp_path):
     def press(now):
         for _ in range(2):
