@@ -24,6 +24,7 @@ __all__ = [
     "SharedNormal",
     "StandardNormal",
     "combined",
+    "is_short",
     "pathwise_draw",
     "shared",
     "standard_noise",
@@ -204,19 +205,41 @@ def combined(
     if isinstance(first, Independent):
         base = combined([part.base_dist for part in parts], join)  # type: ignore[attr-defined]
         return None if base is None else Independent(base, first.reinterpreted_batch_ndims)
-    names = [*kind.arg_constraints] if isinstance(kind.arg_constraints, dict) else []
-    if isinstance(first, MultivariateNormal):
-        names = ["loc", "scale_tril"]
-    if {"probs", "logits"} <= {*names}:  # what was given, lest zeros become something else
-        names.remove("logits" if all(map(_has_probs, parts)) else "probs")
+    names = _parameters_of(kind, with_probs=all(map(_has_probs, parts)))
     if not names:
         return None
     found: dict[str, Any] = {n: join([getattr(part, n) for part in parts]) for n in names}
     return kind(**found, validate_args=False)
 
 
+def _parameters_of(kind: type[Distribution], *, with_probs: bool) -> list[str]:
+    """Return the names of the tensors that a family is made of, none where it declares none.
+
+    Args:
+        kind: The family.
+        with_probs: Whether it was given probabilities, where it takes those or logits.
+    """
+    names = [*kind.arg_constraints] if isinstance(kind.arg_constraints, dict) else []
+    if kind is MultivariateNormal:
+        return ["loc", "scale_tril"]
+    if {"probs", "logits"} <= {*names}:  # what was given, lest zeros become something else
+        names.remove("logits" if with_probs else "probs")
+    return names
+
+
 def _has_probs(distribution: Distribution) -> bool:
-    return "probs" in vars(getattr(distribution, "_categorical", distribution))
+    return "probs" in getattr(distribution, "_categorical", distribution).__dict__
+
+
+def is_short(distribution: Distribution) -> bool:
+    """Whether a parameter of a distribution is in bfloat16."""
+    names = _parameters_of(type(distribution), with_probs=_has_probs(distribution))
+    parts = [getattr(distribution, n) for n in names] or vars(distribution).values()
+    return any(
+        part.dtype == torch.bfloat16 if isinstance(part, Tensor) else is_short(part)
+        for part in parts
+        if isinstance(part, Tensor | Distribution)
+    )
 
 
 def support(distribution: Distribution) -> constraints.Constraint | None:
