@@ -24,6 +24,7 @@ __all__ = [
     "SharedNormal",
     "StandardNormal",
     "combined",
+    "parameter_names",
     "pathwise_draw",
     "shared",
     "standard_noise",
@@ -204,15 +205,26 @@ def combined(
     if isinstance(first, Independent):
         base = combined([part.base_dist for part in parts], join)  # type: ignore[attr-defined]
         return None if base is None else Independent(base, first.reinterpreted_batch_ndims)
-    names = [*kind.arg_constraints] if isinstance(kind.arg_constraints, dict) else []
-    if isinstance(first, MultivariateNormal):
-        names = ["loc", "scale_tril"]
-    if {"probs", "logits"} <= {*names}:  # what was given, lest zeros become something else
-        names.remove("logits" if all(map(_has_probs, parts)) else "probs")
-    if not names:
+    if not (names := parameter_names(*parts)):
         return None
     found: dict[str, Any] = {n: join([getattr(part, n) for part in parts]) for n in names}
     return kind(**found, validate_args=False)
+
+
+def parameter_names(*parts: Distribution) -> list[str]:
+    """Return what distributions of one family are made of; nothing where that is no tensors.
+
+    Example:
+        >>> parameter_names(Bernoulli(logits=torch.zeros(2))), parameter_names(StandardNormal(2))
+        (['logits'], ['loc', 'scale'])
+    """
+    if isinstance(parts[0], MultivariateNormal):
+        return ["loc", "scale_tril"]
+    constraints = parts[0].arg_constraints
+    names = [*constraints] if isinstance(constraints, dict) else []
+    if {"probs", "logits"} <= {*names}:  # what was given, lest zeros become something else
+        names.remove("logits" if all(map(_has_probs, parts)) else "probs")
+    return names
 
 
 def _has_probs(distribution: Distribution) -> bool:

@@ -29,7 +29,7 @@ LAYERS = (  # low to high; a module may import from lower layers, and from its o
     {"shapes", "queries"},
     {"joint"},
     {"model"},
-    {"compose", "counterfactual", "elimination", "nn", "data", "unroll"},
+    {"compose", "counterfactual", "elimination", "export", "nn", "data", "unroll"},
     {"infer"},
     {"formats"},
     {"nets"},
