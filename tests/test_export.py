@@ -184,7 +184,7 @@ def test_draws_have_the_law_of_the_family(family):
     error = (law.variance[0] / n).sqrt()
     assert ((found.mean(0) - law.mean[0]).abs() < 4.5 * error).all()
     assert torch.allclose(found.var(0), law.variance[0], rtol=0.15)
-    if family == "MultivariateNormal":
+    if isinstance(law, MultivariateNormal):
         assert torch.allclose(found.T.cov(), law.covariance_matrix[0], atol=0.15)
 
 
@@ -409,7 +409,7 @@ def test_a_mean_that_is_none_is_refused():
     with pytest.raises(dg.GraphError, match="a Categorical has no mean"):
         dg.export(below(lambda z: Categorical(logits=z)), "x.mean")
     mixture = below(lambda z: MixtureSameFamily(Categorical(logits=z), Normal(z, 1.0)))
-    with pytest.raises(dg.GraphError, match='no parameters that are tensors: ask for "x.mean"'):
+    with pytest.raises(dg.GraphError, match=r'no parameters that are tensors: ask for "x\.mean"'):
         dg.export(mixture, "x")
     found = dg.export(mixture, "x.mean")(z=torch.zeros(2, 3))
     assert torch.allclose(found["x.mean"], torch.zeros(2))
@@ -445,8 +445,9 @@ def test_an_onnx_file_gives_the_same_numbers_for_other_batches(tmp_path):
         found = ReferenceEvaluator(model).run(None, {k: v.numpy() for k, v in values.items()})
         for name, value in zip(["x.mean", "x.draw"], found, strict=True):
             assert np.allclose(value, exported(**values)[name], atol=1e-5)
-    again = dg.nets.from_onnx(tmp_path / "decoder.onnx")
-    assert again.graph.parents("x.mean") != ()
+    values = first(exported, 4)
+    again = dg.nets.from_onnx(tmp_path / "decoder.onnx")(*values.values())
+    assert torch.allclose(again["x.draw"], exported(**values)["x.draw"], atol=1e-5)
 
 
 @pytest.mark.slow
@@ -457,6 +458,7 @@ def test_families_have_an_onnx_form(family, what, tmp_path):
     exported.save(tmp_path / "x.onnx")  # which is checked against the model
 
 
+@pytest.mark.slow
 def test_what_has_no_onnx_form_is_refused(tmp_path):
     p = below(dg.deterministic(lambda z: torch.linalg.eigvalsh(z[:, None] * z[..., None])))
     exported = dg.export(p, "x")

@@ -9,7 +9,9 @@ from daguerre.graph import Graph, GraphError, InadmissibleError, did_you_mean
 
 __all__ = ["DRAW", "LOG_PROB", "SAMPLE", "Output", "Plan", "plan_export"]
 
-DRAW, SAMPLE, LOG_PROB = "draw", "sample", "log_prob"
+DRAW = "draw"
+SAMPLE = "sample"
+LOG_PROB = "log_prob"
 
 
 class Output(NamedTuple):
