@@ -44,7 +44,15 @@ def _pair(pair: str) -> tuple[str, Any]:
         value = None
     if not isinstance(value, bool | int | float):
         raise ValueError(f"{key} is a number, true or false, not {text!r}")
+    if isinstance(value, bool) != (name == "compile"):
+        raise ValueError(f"{key} is {_kind(name)}, not {text}")
+    if name == "seed" and not isinstance(value, int):
+        raise ValueError(f"{key} is a whole number, not {text}")
     return key.strip(), value
+
+
+def _kind(name: str) -> str:
+    return "true or false" if name == "compile" else "a number"
 
 
 def fit_options(

@@ -20,7 +20,7 @@ every = pytest.mark.parametrize("path", FILES, ids=NAMES)
 LAYERS = (  # low to high; a module may import from lower layers, and from its own package
     {"graph"},
     {"devices", "discrete", "files", "table", "families", "idx", "kernels", "modes", "plot"},
-    {"cpds", "lags", "rows", "structure"},
+    {"cpds", "lags", "precision", "rows", "structure"},
     {"abduction", "draw", "repeats"},
     {"program"},
     {"loops"},

@@ -15,7 +15,7 @@ from daguerre.devices import device_of, on_device_of
 from daguerre.export.asked import plan_export
 from daguerre.export.exported import Exported, largest_gap
 from daguerre.export.function import Function
-from daguerre.graph import GraphError, did_you_mean
+from daguerre.graph import GraphError
 from daguerre.joint import Factor, Joint, as_joint
 from daguerre.model import Model
 from daguerre.modes import mode
@@ -60,7 +60,7 @@ def export(
             that the outputs need.
         example: Values `[rows, *plates, *event]` of what is given, to trace and check with; by
             default draws. Inputs whose declaration does not tell their shape need one; sizes of
-            plates and the number of steps are those of the example.
+            plates are those of the example.
 
     Returns:
         A function: `exported(z=z)` gives `{name: Tensor[n, ...]}`; `save("decoder.pt2")` or
@@ -136,10 +136,7 @@ def _shapes(values: Values) -> dict[str, Shape]:
 def _example(function: Function, example: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return values of all inputs: those that are told, the others drawn."""
     joint, plan = function.joint, function.plan
-    for name in example:
-        if name not in plan.given:
-            raise GraphError(f"{name} is no input of the export{did_you_mean(name, plan.given)}")
-    known = {name: _repeated(name, value) for name, value in example.items()}
+    known = {joint.graph[name].name: _repeated(name, value) for name, value in example.items()}
     if missing := [name for name in plan.given if name not in known]:
         known |= _drawn(joint, known, missing)
     known = {name: known[name].detach() for name in plan.given}

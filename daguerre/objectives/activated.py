@@ -21,6 +21,7 @@ from daguerre.objectives.estimators import Pathwise
 from daguerre.objectives.kl_plan import KLPlan
 from daguerre.objectives.kl_words import kl_latex
 from daguerre.objectives.objective import Divergence, Player, Round, Term
+from daguerre.precision import called
 from daguerre.running import draw
 
 __all__ = ["AdversaryActivated"]
@@ -68,7 +69,7 @@ class AdversaryActivated(Divergence):
         both = self._with_fakes(at)
         with torch.no_grad():
             assert self.critic is not None
-            logits = self.critic(*(both.given[name] for name in self.names))
+            logits = called(self.critic, *(both.given[name] for name in self.names))
         trust = logits.reshape(both.n).sigmoid()
         return (trust * self.bound.per_example(both)).mean()
 

@@ -30,6 +30,7 @@ from daguerre.objectives.sides import (
     repeating,
     sampled_sides,
 )
+from daguerre.precision import called
 from daguerre.program import Program, Step
 from daguerre.shapes import trace_shapes
 
@@ -250,7 +251,7 @@ class Adversarial(Divergence):
 
     def _logits(self, values: list[Tensor]) -> Tensor:
         assert self.critic is not None
-        logits = self.critic(*values)
+        logits = called(self.critic, *values)
         n = values[0].shape[0]
         if logits.shape not in ((n,), (n, 1)):
             raise GraphError(_wrong_logits(n, logits.shape[1:]))

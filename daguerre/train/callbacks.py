@@ -11,6 +11,7 @@ import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -24,12 +25,14 @@ from daguerre.objectives.observations import Data, read_data
 from daguerre.objectives.schedules import at_step
 from daguerre.train.chance import seeded
 from daguerre.train.checkpoint import save
+from daguerre.train.record import Record
 from daguerre.train.session import Session
 from daguerre.train.turns import check_positive
 
 __all__ = [
     "Callback",
     "Moment",
+    "Occasional",
     "early_stop",
     "every",
     "keep_best",
@@ -95,6 +98,25 @@ class Moment:
 Callback = Callable[[Moment], Mapping[str, float] | None]
 
 
+@dataclass(frozen=True)
+class Occasional:
+    """A callback that has something to do after some steps only.
+
+    A step after which nothing was called need not look whether anything was changed.
+
+    Attributes:
+        callback: What it does.
+        is_due: Whether it has to, after a step of this record.
+    """
+
+    callback: Callback
+    is_due: Callable[[Record], bool]
+
+    def __call__(self, now: Moment) -> Mapping[str, float] | None:
+        """Do it if it is due."""
+        return self.callback(now) if self.is_due(now._session.record) else None
+
+
 def every(steps: int, callback: Callback) -> Callback:
     """Return a callback that is called only after every so many steps.
 
@@ -102,11 +124,7 @@ def every(steps: int, callback: Callback) -> Callback:
         ValueError: Fewer than one step.
     """
     check_positive(steps=steps)
-
-    def now_and_then(now: Moment) -> Mapping[str, float] | None:
-        return callback(now) if now.step % steps == 0 else None
-
-    return now_and_then
+    return Occasional(callback, lambda record: record.steps % steps == 0)
 
 
 def validation(data: Data, *, batch_size: int = 1024, name: str = "validation") -> Callback:
@@ -167,10 +185,10 @@ def early_stop(metric: str, *, patience: int = 10, maximize: bool = False) -> Ca
 
     def stop(now: Moment) -> None:
         values = _values(now, metric, maximize=maximize)
-        if values and len(values) - 1 - values.index(min(values)) >= patience:
+        if len(values) - 1 - values.index(min(values)) >= patience:
             now.stop(f"{metric} has not got better {patience} times in a row")
 
-    return stop
+    return Occasional(stop, _after(metric))
 
 
 def keep_best(
@@ -191,11 +209,11 @@ def keep_best(
 
     def keep(now: Moment) -> None:
         values = _values(now, metric, maximize=maximize)
-        if values and values[-1] == min(values) and values.count(values[-1]) == 1:
+        if values[-1] == min(values) and values.count(values[-1]) == 1:
             with now.evaluation():
                 save(modules, path, notes={"step": now.step, metric: now.metrics[metric][-1][1]})
 
-    return keep
+    return Occasional(keep, _after(metric))
 
 
 def sample_grid(
@@ -233,10 +251,17 @@ def _square(values: Tensor) -> Tensor:
     return values.reshape(len(values), *(size for size in values.shape[1:] if size > 1)).float()
 
 
+def _after(metric: str) -> Callable[[Record], bool]:
+    """Return whether a measure was taken after the last step."""
+
+    def was_taken(record: Record) -> bool:
+        taken = record.metrics.get(metric)
+        return bool(taken) and taken[-1][0] == record.steps
+
+    return was_taken
+
+
 def _values(now: Moment, metric: str, *, maximize: bool) -> list[float]:
-    """Return the values of a measure, the less the better, if it was taken after this step."""
-    taken = now.metrics.get(metric, [])
-    if not taken or taken[-1][0] != now.step:
-        return []
+    """Return the values of a measure, the less the better."""
     sign = -1 if maximize else 1
-    return [sign * value if math.isfinite(value) else math.inf for _, value in taken]
+    return [sign * v if math.isfinite(v) else math.inf for _, v in now.metrics[metric]]

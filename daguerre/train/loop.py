@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from daguerre.graph import GraphError
-from daguerre.train.callbacks import Callback, Moment
+from daguerre.train.callbacks import Callback, Moment, Occasional
 from daguerre.train.diagnosis import Place, diagnosed
 from daguerre.train.history import History
 from daguerre.train.interrupt import interruptible
@@ -35,6 +35,7 @@ class Loop:
         self.session, self.total, self.callbacks = session, total, callbacks
         self.store = store
         self._watched = Place.of(session)
+        self._disturbed = True  # whether code of the user's has run since the last pass
 
     def run(self, *, resume: bool, show: bool) -> History:
         """Run it to its end, from where it was left if it is resumed."""
@@ -75,22 +76,26 @@ class Loop:
         return asked.is_set()
 
     def _pass(self) -> list[Tensor]:
+        """Let every player move; after a callback, steps look whether it has changed anything."""
         batches = self.session.batches
         batch = next(batches)
         losses = []
         for step in self.session.steps:
-            loss = step(batch)
+            move = step if self._disturbed else step.again
+            loss = move(batch)
             for _ in range(step.turn.batches - 1):
-                loss = step(next(batches))
+                loss = move(next(batches))
             losses.append(loss)
         return losses
 
     def _call(self) -> None:
-        if self.callbacks:
-            now = Moment(self.session, self.total)
-            for callback in self.callbacks:
-                if found := callback(now):
-                    self.session.record.note(found)
+        self._disturbed = False
+        record = self.session.record
+        for callback in self.callbacks:
+            if not isinstance(callback, Occasional) or callback.is_due(record):
+                self._disturbed = True
+                if found := callback(Moment(self.session, self.total)):
+                    record.note(found)
 
     def _look(self) -> None:
         """Read the losses; where one is not finite, say which and why."""

@@ -18,7 +18,8 @@ from daguerre.draw import draw
 from daguerre.evaluate.images import png_bytes
 from daguerre.files import write_whole
 from daguerre.model import Model
-from daguerre.train.callbacks import Moment, sampled
+from daguerre.train.callbacks import Callback, Moment, Occasional, sampled
+from daguerre.train.record import Record
 from daguerre.train.turns import check_positive
 
 __all__ = ["tensorboard"]
@@ -32,7 +33,7 @@ def tensorboard(
     every: int = 50,
     p: Model | None = None,
     grids: int = 1000,
-) -> Callable[[Moment], None]:
+) -> Callback:
     """Return a callback that writes what a fit does for TensorBoard.
 
     Losses and learning rates are written every so many steps, measures whenever an earlier
@@ -63,12 +64,17 @@ def tensorboard(
     check_positive(every=every, grids=grids)
     log = _Log(Path(folder), _made())
 
+    def is_due(record: Record) -> bool:
+        begins = log.step is None or record.steps == 1
+        looks = begins or 0 in (record.steps % every, record.steps % grids)
+        return looks or any(taken[-1][0] == record.steps for taken in record.metrics.values())
+
     def write(now: Moment) -> None:
         if log.step is None or now.step <= log.step:
             log.begin(now)
         log.step = now.step
         scalars: dict[str, float] = {}
-        if now.step % every == 0 or now.step == now.total:
+        if now.step % every == 0:
             scalars |= {f"loss/{name}": value for name, value in now.losses.items()}
             scalars |= {f"rate/{name}": value for name, value in now.rates.items()}
         scalars |= {k: v[-1][1] for k, v in now.metrics.items() if v[-1][0] == now.step}
@@ -76,7 +82,7 @@ def tensorboard(
         if p is not None and now.step % grids == 0:
             log.image(now.step, "samples", png_bytes(sampled(now, p)))
 
-    return write
+    return Occasional(write, is_due)
 
 
 class _Log:
