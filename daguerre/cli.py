@@ -28,17 +28,9 @@ from daguerre.query import (
     read_file,
     variables,
 )
-from daguerre.runs import (
-    Run,
-    compared,
-    export_run,
-    pictures,
-    read_game,
-    read_run,
-    samples,
-    stamped,
-    train,
-)
+from daguerre.runs import Run, pictures, read_game, read_run, samples, train
+from daguerre.runs_export import export_run
+from daguerre.runs_repeat import compared, stamped
 from daguerre.runs_table import compare, curves, find_runs
 from daguerre.settings import parse_settings
 from daguerre.structure import read_statement, separation

@@ -16,14 +16,10 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import zlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from importlib.metadata import version
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
 from math import isqrt
 from pathlib import Path
-from platform import python_version
 from typing import Any
 
 import torch
@@ -33,11 +29,8 @@ from torch.distributions import Distribution
 from daguerre.data import Split
 from daguerre.draw import draw
 from daguerre.evaluate.images import grid, write_png
-from daguerre.export import Exported, export
 from daguerre.files import write_whole
 from daguerre.game import Game
-from daguerre.graph import did_you_mean
-from daguerre.model import Model
 from daguerre.modes import mode
 from daguerre.settings import fit_options
 from daguerre.train.callbacks import Callback, early_stop, every, sample_grid, validation
@@ -49,10 +42,6 @@ from daguerre.train.tensorboard import tensorboard
 
 __all__ = [
     "Run",
-    "compared",
-    "data_checksum",
-    "export_run",
-    "git_state",
     "is_square",
     "means",
     "open_folder",
@@ -60,7 +49,6 @@ __all__ = [
     "read_game",
     "read_run",
     "samples",
-    "stamped",
     "train",
 ]
 
@@ -179,7 +167,10 @@ def open_folder(folder: Path) -> None:
             f"{folder} holds a run already; choose another --out, or go on with it: daguerre"
             f" resume {folder}"
         )
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise type(error)(f"the folder {folder} cannot be made: {error.strerror}") from error
     if not os.access(folder, os.W_OK):
         raise PermissionError(f"{folder} cannot be written to")
 
@@ -217,108 +208,6 @@ def read_game(folder: Path, build: Callable[[Run], Game]) -> Game:
     else:
         restore(game.objective, folder)
     return game
-
-
-def stamped(run: Run, split: Split) -> Run:
-    """Note what a run is made with now: the data, versions, and the state of git."""
-    versions = {
-        "daguerre": version("daguerre"),
-        "torch": torch.__version__,
-        "numpy": version("numpy"),
-        "python": python_version(),
-    }
-    return replace(run, checksum=data_checksum(split), versions=versions, git=git_state())
-
-
-def compared(one: Path, other: Path) -> str:
-    """Say whether two runs ended with the same weights, and what they were not made alike with.
-
-    Args:
-        one: A run.
-        other: The one that repeats it.
-    """
-    ends = [folder / "weights.safetensors" for folder in (one, other)]
-    if not all(path.exists() for path in ends):
-        return f"{one} or {other} has not come to its end: there are no weights to compare"
-    a, b = (load(path).tensors for path in ends)
-    if _is_equal(a, b):
-        return f"the weights are those of {one}, to the bit"
-    before, now = read_run(one), read_run(other)
-    parts = [
-        f"{name} {there.get(name)} then, {here.get(name)} now"
-        for there, here in ((before.versions, now.versions), (before.git, now.git))
-        for name in {**there, **here}
-        if there.get(name) != here.get(name)
-    ]
-    return f"the weights differ from those of {one}; " + ("; ".join(parts) or "made alike")
-
-
-def _is_equal(
-    a: Mapping[str, Mapping[str, Tensor]], b: Mapping[str, Mapping[str, Tensor]]
-) -> bool:
-    """Whether two modules or more have the same tensors, to the bit."""
-    one, other = (
-        {(m, name): tensor for m, part in all_.items() for name, tensor in part.items()}
-        for all_ in (a, b)
-    )
-    return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
-
-
-def data_checksum(split: Split) -> str:
-    """Return a checksum of what a run is fitted to.
-
-    Example:
-        >>> data_checksum(Split({"x": torch.zeros(2, 3)}, {}))
-        '[2, 3] torch.float32 8a9136aa'
-    """
-    x = split.train["x"].contiguous().cpu()
-    return f"{list(x.shape)} {x.dtype} {zlib.crc32(x.numpy().data):08x}"
-
-
-def export_run(
-    game: Game,
-    pixels: int,
-    outputs: Sequence[str] | None,
-    given: Sequence[str] | None,
-    *,
-    of: str = "p",
-) -> Exported:
-    """Export what a module of a run computes; see `dg.export`.
-
-    Args:
-        game: The game, with its weights.
-        pixels: The size of x.
-        outputs: What is asked for; by default the mean or value of the first leaf of p, and the
-            parameters of all that q draws.
-        given: The inputs; by default what is needed.
-        of: Which module: `p` or `q`.
-
-    Raises:
-        ValueError: There is no such module, or it is no model.
-    """
-    models = {role: module for role, module in game.modules.items() if isinstance(module, Model)}
-    if of not in models:
-        raise ValueError(f"--of names a model of the run, not {of!r}{did_you_mean(of, models)}")
-    graph = models[of].graph
-    if not outputs:
-        leaf = graph[graph.leaves[0]]
-        mean = f"{leaf.name}.mean" if leaf.map == "stochastic" else leaf.name
-        drawn = [v.name for v in graph.variables if v.map == "stochastic"]
-        outputs = [mean] if of == "p" else drawn
-    example = {"x": torch.rand(2, pixels)} if "x" in graph.inputs else None
-    return export(models[of], outputs, given=given or None, example=example)
-
-
-def git_state() -> dict[str, Any]:
-    """Return the commit of the current folder, and whether files differ; nothing without git."""
-    try:
-        commit, changes = (
-            subprocess.run(["git", *words], capture_output=True, check=True, text=True).stdout
-            for words in (("rev-parse", "HEAD"), ("status", "--porcelain"))
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return {}
-    return {"commit": commit.strip(), "changed": bool(changes.strip())}
 
 
 def samples(game: Game, n: int, *, seed: int) -> Tensor:
