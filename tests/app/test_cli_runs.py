@@ -75,9 +75,8 @@ def test_a_run_is_not_repeated_over_another_nor_without_trust(run, tmp_path):
     (tmp_path / "mine_r.py").write_text(MINE)
     fit = ("fit", "mine_r:Line", "--q", "mine_r:Code", "--set", "steps=3")
     assert run(*fit, "--out", "run")[0] == 0
-    assert (
-        "holds a run already" in run("repeat", "run", "--out", "run", "--model", "mine_r:Line")[2]
-    )
+    again = ("repeat", "run", "--model", "mine_r:Line", "--out")
+    assert "holds a run already" in run(*again, "run")[2]
     assert "say --model mine_r:Line if you trust it" in run("repeat", "run", "--out", "new")[2]
     assert not (tmp_path / "new").exists()
     code, out, _ = run(*again, "new")
@@ -96,11 +95,10 @@ def test_data_that_moved_are_named_and_must_be_the_same(run, tmp_path):
         assert "the data of the run are not where they were" in err
         assert "say where they are now, --data or --folder" in err
     assert run("resume", "run", "--data", "moved.npy")[0] == 0
-    assert "to the bit" in run("repeat", "run", "--out", "new", "--data", "moved.npy")[1]
+    again = ("repeat", "run", "--data", "moved.npy", "--out")
+    assert "to the bit" in run(*again, "new")[1]
     rows(tmp_path / "moved.npy", seed=1)
-    assert (
-        "fitted to other data" in run("repeat", "run", "--out", "newer", "--data", "moved.npy")[2]
-    )
+    assert "fitted to other data" in run(*again, "newer")[2]
     assert "of another data x" in run("resume", "run", "--data", "moved.npy")[2]
 
 
