@@ -312,6 +312,33 @@ def test_a_draw_of_what_is_above_a_given_variable_is_refused():
         dg.export(p, ["a.draw", "x.mean"], given=["b"])
 
 
+def test_what_would_be_inferred_from_a_given_variable_is_refused():
+    p = dg.model(z=dg.StandardNormal(1), x=lambda z: Normal(z, 1.0), y=lambda z: Normal(z, 1.0))
+    with pytest.raises(dg.InadmissibleError, match=r"y needs z .*to infer it from x takes a post"):
+        dg.export(p, "y", given=["x"])
+
+
+def test_types_that_numpy_lacks_have_no_onnx_form(tmp_path):
+    p = dg.model(z=dg.Input(3, dtype=torch.bfloat16), x=dg.deterministic(lambda z: 2 * z))
+    exported = dg.export(p, "x")
+    assert exported(z=torch.ones(2, 3, dtype=torch.bfloat16))["x"].sum() == 12
+    with pytest.raises(NotImplementedError, match="has no bfloat16"):
+        exported.save(tmp_path / "x.onnx")
+
+
+def test_weights_that_are_shared_stay_so():
+    net = nn.Linear(3, 3)
+    p = dg.model(
+        z=dg.StandardNormal(3),
+        h=dg.deterministic(lambda z, net: net(z), net=net),
+        x=dg.deterministic(lambda h, net: net(h), net=net),
+    )
+    exported = dg.export(p, "x")
+    z = torch.randn(4, 3)
+    assert torch.equal(exported(z=z)["x"], net(net(z)))
+    assert len({id(t) for t in exported.program.state_dict.values()}) == 2
+
+
 def test_inputs_say_their_shape_or_come_with_an_example():
     with pytest.raises(dg.GraphError, match=r"shape of x is not known: declare it, x = dg.Input"):
         dg.export(Encoder(9, 4, 8), "z")

@@ -176,6 +176,12 @@ def _missing(
     words, more = ", ".join(map(str, outputs)), [*given, name]
     if graph[name].map == "input":
         return GraphError(f"{words} needs {name}, an input of the model: given={more}")
+    if below := [n for n in given if name in graph.ancestors([n])]:
+        return InadmissibleError(
+            f"{words} needs {name} ({name} -> {child}), which is random: to infer it from"
+            f" {', '.join(below)} takes a posterior; export an inference model,"
+            f' dg.export(q, "{name}"), and give {name} here'
+        )
     return InadmissibleError(
         f"{words} needs {name} ({name} -> {child}), which is random and not given: give it,"
         f' given={more}, or ask for "{name}.draw" as well, which makes its noise an input'

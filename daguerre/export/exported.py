@@ -97,9 +97,13 @@ class Exported:
 
         Raises:
             ImportError: The extra `onnx` is not installed.
-            NotImplementedError: ONNX lacks an operation.
+            NotImplementedError: ONNX lacks an operation, or numpy a type.
             ValueError: What onnx's reference evaluator computes differs.
         """
+        if torch.bfloat16 in {s.dtype for s in (*self.inputs.values(), *self.outputs.values())}:
+            raise NotImplementedError(
+                "numpy, by which ONNX models are checked, has no bfloat16: export model.float()"
+            )
         made = onnx_model(self.program, self.example, [*self.outputs], self.notes)
         for rows in (1, len(next(iter(self.example.values())))):
             values = {name: value[:rows] for name, value in self.example.items()}
