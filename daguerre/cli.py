@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -381,11 +382,15 @@ def _rows(sizes: list[str] | None) -> tuple[torch.Tensor, ...]:
 
 def _train(out: Path, run: Run, split: Split, *, resume: bool, trust: bool = True) -> None:
     torch.manual_seed(run.settings.get("seed", 0))
-    history = train(out, run, _game(run, trust=trust), split, resume=resume)
-    end = (
-        f"interrupted; go on with daguerre resume {out}" if history.interrupted else f"wrote {out}"
-    )
-    typer.echo(f"{history}\n{end}")
+    further = f"interrupted; go on with daguerre resume {out}"
+    try:
+        history = train(out, run, _game(run, trust=trust), split, resume=resume)
+    except SystemExit:  # by SIGTERM
+        typer.echo(further)
+        raise
+    typer.echo(f"{history}\n{further if history.interrupted else f'wrote {out}'}")
+    if history.interrupted:
+        raise SystemExit(128 + signal.SIGINT)
 
 
 def _load(folder: Path, model: str | None) -> Game:

@@ -46,6 +46,7 @@ class AdversaryActivated(Divergence):
         self.a, self.b, self.shapes = bound.a, bound.b, bound.shapes
         self.names, self.critic = game.names, game.critic
         self.players = (Player("critic", (game.critic,)), *bound.players)
+        self.auxiliaries = (*game.auxiliaries, *bound.auxiliaries)
         self._given = bound.given  # looked up here, since a compiled loss cannot
 
     @property

@@ -130,6 +130,7 @@ class Adversarial(Divergence):
         self.a, self.b, self.critic, self.game = a, b, critic, loss
         self.penalties, self.clip = penalties, clip
         self.players = (Player("critic", (critic,)), Player("model", modules_of(b, a)))
+        self.auxiliaries = ("critic",)
         self.names, learns, self.shapes = sampled_sides(a, b, loss.divergence)
         self._learns = tuple(side for side in learns if self._moves(side))
         self._compared = sum(n not in b.graph.inputs for n in self.names)  # conditions come last

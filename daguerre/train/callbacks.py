@@ -157,14 +157,15 @@ def validation(data: Data, *, batch_size: int = 1024, name: str = "validation") 
     def validate(now: Moment) -> Mapping[str, float]:
         objective = now._session.objective
         given = read_data(objective, data)
-        rows = len(next(iter(given.values())))
+        count, device = len(next(iter(given.values()))), now._session.batches.device
         sums = dict.fromkeys((p.name for p in objective.players), 0.0)
         with now.evaluation():
-            for first in range(0, rows, batch_size):
-                batch = {n: values[first : first + batch_size] for n, values in given.items()}
-                count = min(batch_size, rows - first)
+            for first in range(0, count, batch_size):
+                rows = slice(first, first + batch_size)
+                batch = {n: values[rows].to(device) for n, values in given.items()}
+                share = min(batch_size, count - first) / count
                 for player, loss in objective.losses(batch, step=now.step).items():
-                    sums[player] += count / rows * loss.item()
+                    sums[player] += share * loss.item()
         return {f"{name} {player}": total for player, total in sums.items()}
 
     return validate

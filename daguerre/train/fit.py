@@ -23,7 +23,7 @@ from daguerre.train.loop import Loop
 from daguerre.train.record import Record
 from daguerre.train.session import Session
 from daguerre.train.step import Step
-from daguerre.train.store import Checkpoints, store_of
+from daguerre.train.store import Checkpoints, released, store_of
 from daguerre.train.turns import Moves, Turn, check_positive, turns_of
 
 __all__ = ["fit"]
@@ -87,12 +87,15 @@ def fit(  # noqa: PLR0913 - options of one loop, all optional and by keyword
         was trained is kept, in a checkpoint too where there is a folder.
 
     Raises:
+        BlockingIOError: Another fit is at work in the folder; says which process.
         FileExistsError: The folder holds a run, and is not resumed.
         GraphError: Data that lacks a variable or has a wrong shape; a plate in `subsample` that
             holds nothing of the data; a loss or gradient that is not finite, with its step, player
             and variable; a checkpoint of another model.
         InadmissibleError: The objective is no sum over the members of a plate in `subsample`.
-        OSError: The folder cannot be written to; the last checkpoint is intact.
+        OSError: The folder cannot be written to; the last checkpoint is intact, and named.
+        SystemExit: SIGTERM came and there is a folder: the step is finished, a checkpoint written,
+            and the process is to end, with code 143.
         ValueError: Data with NaN or outside the support of a CPD; an option out of range; a
             checkpoint of a fit with other options.
 
@@ -125,13 +128,13 @@ def fit(  # noqa: PLR0913 - options of one loop, all optional and by keyword
     batches = Batches(given, batch_size, seed, members, device)
     total = steps or max(1, round((epochs or 1) * batches.per_epoch))
     turns = _turns(objective, optimizer, lr)
-    if (store := store_of(out)) is not None:
-        store.prepare(resume=resume)
     choice = choose(objective, turns, batches, steps=total, asked=compile)
     players = _steps(objective, turns, compiled=choice.compiled, precision=precision)
     chance = Chance([device] if device is not None and device.type == "cuda" else [])
     session = Session(objective, players, batches, Record([*turns]), chance)
-    with mode(modules, training=True), seeded(chance, seed):
+    if (store := store_of(out)) is not None:
+        store.prepare(resume=resume)
+    with released(store), mode(modules, training=True), seeded(chance, seed):
         history = Loop(session, total, callbacks, store).run(resume=resume, show=progress)
     history = replace(history, how=choice.why)
     for module in modules:

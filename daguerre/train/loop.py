@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
+from signal import Signals
 
 from torch import Tensor
 
@@ -56,7 +58,7 @@ class Loop:
     def _play(self, *, show: bool) -> bool:
         """Pass through the players; return whether Ctrl-C ended it."""
         record = self.session.record
-        with Progress(self.total, show=show) as bar, interruptible() as asked:
+        with Progress(self.total, show=show) as bar, interruptible(self._signals) as asked:
             try:
                 while record.steps < self.total and not record.stopped and not asked.is_set():
                     record.add(self._pass())
@@ -71,9 +73,14 @@ class Loop:
                 self._look()
                 return True
             self._look()
-        if self.store is not None:
-            self.store.write(self.session)
+            if self.store is not None:
+                self.store.write(self.session)
         return asked.is_set()
+
+    @property
+    def _signals(self) -> tuple[Signals, ...]:
+        """What ends the fit after its step; without a folder there is nothing to end well for."""
+        return (Signals.SIGINT,) if self.store is None else (Signals.SIGINT, Signals.SIGTERM)
 
     def _pass(self) -> list[Tensor]:
         """Let every player move; after a callback, steps look whether it has changed anything."""
@@ -99,7 +106,10 @@ class Loop:
 
     def _look(self) -> None:
         """Read the losses; where one is not finite, say which and why."""
-        if (bad := self.session.record.flush()) is not None:
+        told = nullcontext() if self.store is None else self.store.told("losses were not written")
+        with told:
+            bad = self.session.record.flush()
+        if bad is not None:
             kept = self.store.last if self.store is not None else None
             error = diagnosed(self.session, self._watched, *bad)
             mend = "no weight has moved since; try a lower lr, Turn(clip=...), or a bounded scale"
