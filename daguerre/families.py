@@ -25,6 +25,7 @@ __all__ = [
     "StandardNormal",
     "combined",
     "is_short",
+    "parameter_names",
     "pathwise_draw",
     "shared",
     "standard_noise",
@@ -205,25 +206,25 @@ def combined(
     if isinstance(first, Independent):
         base = combined([part.base_dist for part in parts], join)  # type: ignore[attr-defined]
         return None if base is None else Independent(base, first.reinterpreted_batch_ndims)
-    names = _parameters_of(kind, with_probs=all(map(_has_probs, parts)))
-    if not names:
+    if not (names := parameter_names(*parts)):
         return None
     found: dict[str, Any] = {n: join([getattr(part, n) for part in parts]) for n in names}
     return kind(**found, validate_args=False)
 
 
-def _parameters_of(kind: type[Distribution], *, with_probs: bool) -> list[str]:
-    """Return the names of the tensors that a family is made of, none where it declares none.
+def parameter_names(*parts: Distribution) -> list[str]:
+    """Return what distributions of one family are made of; nothing where that is no tensors.
 
-    Args:
-        kind: The family.
-        with_probs: Whether it was given probabilities, where it takes those or logits.
+    Example:
+        >>> parameter_names(Bernoulli(logits=torch.zeros(2))), parameter_names(StandardNormal(2))
+        (['logits'], ['loc', 'scale'])
     """
-    names = [*kind.arg_constraints] if isinstance(kind.arg_constraints, dict) else []
-    if kind is MultivariateNormal:
+    if isinstance(parts[0], MultivariateNormal):
         return ["loc", "scale_tril"]
+    constraints = parts[0].arg_constraints
+    names = [*constraints] if isinstance(constraints, dict) else []
     if {"probs", "logits"} <= {*names}:  # what was given, lest zeros become something else
-        names.remove("logits" if with_probs else "probs")
+        names.remove("logits" if all(map(_has_probs, parts)) else "probs")
     return names
 
 
@@ -233,7 +234,7 @@ def _has_probs(distribution: Distribution) -> bool:
 
 def is_short(distribution: Distribution) -> bool:
     """Whether a parameter of a distribution is in bfloat16."""
-    names = _parameters_of(type(distribution), with_probs=_has_probs(distribution))
+    names = parameter_names(distribution)
     parts = [getattr(distribution, n) for n in names] or vars(distribution).values()
     return any(
         part.dtype == torch.bfloat16 if isinstance(part, Tensor) else is_short(part)
