@@ -123,18 +123,22 @@ class Walls:
         (near,) = np.nonzero(((low < (right, bottom)) & ((left, top) < high)).all(axis=1))
         if not len(near):
             return 0.0
-        boxes = self._boxes[near, None]
-        before, behind = points - boxes[..., :2], boxes[..., 2:] - points
-        rim = _ROUND - np.minimum(before, behind)  # how far out of the box that its corners leave
-        outside = np.hypot(*np.moveaxis(np.maximum(rim, 0), 2, 0))
-        depth = _ROUND - outside - np.minimum(rim.max(axis=2), 0)  # from the border inwards
+        x, y = points.T
+        left, top, right, bottom = self._boxes[near].T[..., None]
+        # how far out of the box that its corners leave
+        across, along = (
+            _ROUND - np.minimum(x - left, right - x),
+            _ROUND - np.minimum(y - top, bottom - y),
+        )
+        outside = np.hypot(np.maximum(across, 0), np.maximum(along, 0))
+        depth = _ROUND - outside - np.minimum(np.maximum(across, along), 0)  # from the border in
         inside = depth > 0
         changes = (inside[:, 1:] != inside[:, :-1]).sum(axis=1)
-        along = (np.abs(depth) < _BESIDE).sum(axis=1)
+        beside = (np.abs(depth) < _BESIDE).sum(axis=1)
         held = self._holds[near][:, [*ends]].sum(axis=1)
         own, is_loop = held == len(ends), len(ends) == 1  # its own plate may yet grow around it
         cost = np.where(own, 25.0 * changes, 80.0 * np.maximum(0, changes - held))
-        cost += np.where(own & is_loop, 5.0, 25.0) * np.maximum(0, along - 4)
+        cost += np.where(own & is_loop, 5.0, 25.0) * np.maximum(0, beside - 4)
         cost += 400.0 * ((held == 0) & (depth > -_APART).any(axis=1))
         return float(cost.sum())
 
