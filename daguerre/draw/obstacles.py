@@ -16,6 +16,7 @@ from daguerre.draw.picture import Box
 __all__ = ["Ends", "Nodes", "Wall", "Walls"]
 
 _CLEARANCE = 7.0  # pixels that an arrow keeps from a strange node
+_OWN = 3.0  # pixels that a way to a node keeps from it till it arrives
 _HIT, _INSIDE = 2000.0, 2.0  # what it costs to come nearer than this to a strange node
 _NEAR = 40.0  # what each pixel costs that it comes nearer than it should
 _APART = 2.0  # pixels that an arrow keeps from a strange plate
@@ -95,6 +96,14 @@ class Nodes:
         return sum(_HIT if d < _INSIDE else _NEAR * (_CLEARANCE - d) for d in least.values())
 
 
+    def blocked(self, points: Trail, ends: Ends) -> np.ndarray:
+        """Say which points lie in or near nodes, in those that a way joins alone; shape [n]."""
+        found = np.zeros(len(points), dtype=bool)
+        for node in range(len(self._centres)):
+            found |= self.distances(points, node) < (_OWN if node in ends else _CLEARANCE)
+        return found
+
+
 class Walls:
     """The borders of all plates.
 
@@ -141,6 +150,14 @@ class Walls:
         cost += np.where(own & is_loop, 5.0, 25.0) * np.maximum(0, beside - 4)
         cost += 400.0 * ((held == 0) & (depth > -_APART).any(axis=1))
         return float(cost.sum())
+
+    def blocked(self, points: Trail, ends: Ends) -> np.ndarray:
+        """Say which points lie in or near plates that hold no end of a way, shape [n]."""
+        strange = self._holds[:, [*ends]].sum(axis=1) == 0
+        left, top, right, bottom = self._boxes[strange].T[..., None]
+        x, y, far = *points.T, _BESIDE
+        inside = (left - far < x) & (x < right + far) & (top - far < y) & (y < bottom + far)
+        return inside.any(axis=0)
 
 
 def _cells(low: Sequence[int], high: Sequence[int]) -> Iterator[tuple[int, int]]:

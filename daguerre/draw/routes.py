@@ -9,6 +9,7 @@ from math import inf, radians, tan
 
 from daguerre.draw.curves import Point, turned
 from daguerre.draw.detours import Plan, detours
+from daguerre.draw.mazes import Maze
 from daguerre.draw.notation import Arrow
 from daguerre.draw.ports import ports
 from daguerre.draw.terrain import Terrain
@@ -30,6 +31,8 @@ _ASIDE = 60.0  # pixels that a bow in a net may go aside
 _COARSE = 11.0  # pixels between points of a way, among many arrows
 _ENOUGH = 4  # ways that are tried there once one strikes nothing but arrows
 _FURTHEST = 240.0  # and beyond that, which no bow does
+_AGAIN = 3  # rounds in which arrows that cost more than _POOR are led anew
+_POOR = 60.0
 _FAIR = 90.0  # the kept way of an arrow of a net, if it only crosses a few others
 
 
@@ -44,13 +47,24 @@ def routes(arrows: Sequence[Arrow], plan: Plan, terrain: Terrain) -> list[Way]:
     down = [a for a in arrows if not a.inference and (a.source, a.target) in plan.bends]
     aims = ports((a, plan.ends[a.target], _origin(a, plan)) for a in down)
     chosen: dict[Arrow, Way] = {}  # equal arrows say the same thing and are one
+    numbers: dict[Arrow, int] = {}
     good = _GOOD
     if len(arrows) > _MANY:
         good, terrain.step = _FAIR, _COARSE
     for arrow in sorted(dict.fromkeys(arrows), key=lambda a: _turn(a, plan)):
-        way = _cheapest(arrow, plan, terrain, aims.get(arrow), good)
-        terrain.lay(way, arrow.source, arrow.target)
-        chosen[arrow] = way
+        chosen[arrow] = way = _cheapest(arrow, plan, terrain, aims.get(arrow), good)
+        numbers[arrow] = terrain.lay(way, arrow.source, arrow.target)
+    maze = Maze([*plan.ends.values()], terrain)
+    for _ in range(_AGAIN if len(arrows) <= _MANY else 0):
+        before = dict(chosen)
+        for arrow, way in before.items():
+            terrain.lift(numbers[arrow])
+            cost = terrain.judged(way, arrow.source, arrow.target)
+            if cost is not None and sum(cost) > _POOR:
+                chosen[arrow] = _led_anew(arrow, plan, terrain, aims.get(arrow), maze)
+            numbers[arrow] = terrain.lay(chosen[arrow], arrow.source, arrow.target)
+        if chosen == before:
+            break
     return [chosen[arrow] for arrow in arrows]
 
 
@@ -87,6 +101,12 @@ def _cheapest(arrow: Arrow, plan: Plan, terrain: Terrain, port: Point | None, go
             break
     assert best is not None
     return best
+
+
+def _led_anew(arrow: Arrow, plan: Plan, terrain: Terrain, port: Point | None, maze: Maze) -> Way:
+    source, target = plan.ends[arrow.source], plan.ends[arrow.target]
+    ways = [_cheapest(arrow, plan, terrain, port, 0.0), *maze.ways(source, target)]
+    return min(ways, key=lambda w: w.bend + sum(terrain.judged(w, source.name, target.name) or ()))
 
 
 def _plain(arrow: Arrow, plan: Plan, terrain: Terrain, port: Point | None) -> Way | None:
