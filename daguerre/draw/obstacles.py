@@ -95,7 +95,6 @@ class Nodes:
             least[node] = min(distance, least.get(node, _CLEARANCE))
         return sum(_HIT if d < _INSIDE else _NEAR * (_CLEARANCE - d) for d in least.values())
 
-
     def blocked(self, points: Trail, ends: Ends) -> np.ndarray:
         """Say which points lie in or near nodes, in those that a way joins alone; shape [n]."""
         found = np.zeros(len(points), dtype=bool)
