@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import combinations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from daguerre.draw.curves import Trail
 from daguerre.draw.picture import Box, Picture, PlacedNode, PlacedPath
@@ -74,8 +75,9 @@ def _is_on(
     return _STEP * int((gaps < _ON).sum()) > _LONG
 
 
-def _within(box: Box, trail: Trail) -> np.ndarray:
-    return ((box[:2] < trail) & (trail < box[2:])).all(axis=1)
+def _within(box: Box, trail: Trail) -> NDArray[np.bool_]:
+    x, y = trail.T
+    return (box.left < x) & (x < box.right) & (box.top < y) & (y < box.bottom)
 
 
 def _depth(box: Box, trail: Trail) -> np.ndarray:

@@ -40,14 +40,10 @@ _SIZES: dict[Shape, float] = {"critic": 16.0, "module": 17.0}
 _COUNT, _SCOPE = 16.0, 15.0  # of the type at plates and scopes
 _BESIDE = 64.0  # from a critic to what stands left of it
 _MARGIN = 3.0
-_ROOMS = (
-    0,
-    18,
-    40,
-    72,
-    120,
-)  # pixels between neighbours more than usual, until nothing is at fault
-_MANY = 60  # arrows, among which faults cannot be helped
+# Pixels between neighbours more than usual, and how often arrows in the way of others are led
+# anew, until nothing is at fault.
+_TRIES = ((0, 0), (0, 3), (18, 3), (40, 3), (72, 3), (120, 3))
+_MANY = 40  # arrows, among which faults cannot be helped
 
 
 def layout(figure: Figure) -> Picture:
@@ -78,8 +74,8 @@ def layout(figure: Figure) -> Picture:
     """
     stage = _staged(figure)
     best, fewest = None, inf
-    for room in _ROOMS if len(stage.drawn.figure.arrows) <= _MANY else _ROOMS[:1]:
-        picture = _laid_out(stage, room)
+    for room, rounds in _TRIES if len(stage.drawn.figure.arrows) <= _MANY else _TRIES[:1]:
+        picture = _laid_out(stage, room, rounds)
         found = faults(picture)
         if found < fewest:
             best, fewest = picture, found
@@ -112,7 +108,7 @@ def _staged(figure: Figure) -> _Stage:
     return _Stage(drawn, skeleton, ordered_rows(skeleton), types, bodies, plate_types)
 
 
-def _laid_out(stage: _Stage, room: int) -> Picture:
+def _laid_out(stage: _Stage, room: int, rounds: int) -> Picture:
     figure, skeleton = stage.drawn.figure, stage.skeleton
     wider = label_room(figure)
     bodies = [
@@ -131,7 +127,11 @@ def _laid_out(stage: _Stage, room: int) -> Picture:
     members = [frozenset(frame.members) for frame in figure.frames]
     walls = [Wall(box, names) for box, names in zip(places.boxes, members, strict=True)]
     nodes = [_placed(n, ends[n.name], stage.types[n.name]) for n in figure.nodes]
-    paths = labelled(_paths(figure, skeleton, places, ends, walls), nodes, walls)
+    plan = _plan(skeleton, places, ends)
+    terrain = Terrain({n: e.centre for n, e in ends.items()}, stage.bodies, walls)
+    ways = routes(figure.arrows, plan, terrain, rounds=rounds)
+    paths = [PlacedPath(a, way.curve, way.tip) for a, way in zip(figure.arrows, ways, strict=True)]
+    paths = labelled(paths, nodes, walls)
     nodes = tagged(nodes, paths)
     captions = Captions(figure.frames, stage.plate_types, paths)
     walls = grown(walls, skeleton.nesting, nodes, paths, captions)
@@ -172,13 +172,7 @@ def _aside(figure: Figure, critic: Node, ends: Mapping[str, End], boxes: Sequenc
     return Point(max(rights) + _BESIDE + 2 * max(room, default=0.0), y)
 
 
-def _paths(
-    figure: Figure,
-    skeleton: Layers,
-    places: Places,
-    ends: Mapping[str, End],
-    walls: Sequence[Wall],
-) -> list[PlacedPath]:
+def _plan(skeleton: Layers, places: Places, ends: Mapping[str, End]) -> Plan:
     row = dict(zip(skeleton.names, skeleton.row, strict=False))
     blocks: list[list[tuple[float, float]]] = [[] for _ in places.bands]
     for name, end in ends.items():
@@ -186,14 +180,7 @@ def _paths(
             x, half = end.centre.x, end.body.width
             blocks[row[name]].append((x - half, x + half))
     bends = {p: tuple(places.points[v] for v in c[1:-1]) for p, c in skeleton.chains.items()}
-    plan = Plan(ends, bends, places.bands, row, blocks)
-    terrain = Terrain(
-        {name: end.centre for name, end in ends.items()},
-        {name: end.body for name, end in ends.items()},
-        walls,
-    )
-    ways = routes(figure.arrows, plan, terrain)
-    return [PlacedPath(a, way.curve, way.tip) for a, way in zip(figure.arrows, ways, strict=True)]
+    return Plan(ends, bends, places.bands, row, blocks)
 
 
 def _bounds(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from heapq import heappop, heappush
 from itertools import pairwise, product
 from math import cos, hypot, pi, sin
 
 import numpy as np
 
-from daguerre.draw.curves import Point, line
+from daguerre.draw.curves import Point, Trail, line
 from daguerre.draw.picture import Box
 from daguerre.draw.terrain import Terrain
 from daguerre.draw.ways import HEAD, End, Way, threaded
@@ -19,6 +20,7 @@ __all__ = ["Maze"]
 _CELL = 8.0  # pixels between the points of the grid
 _MARGIN = 72.0  # of the grid around all nodes and plates
 _CROSSED = 12.0  # pixels of detour that a cell with an arrow is worth
+_UNLIKED = 120.0  # what a way may cost more before one over the grid is taken
 _SIDES = 24  # of a node, from which ways leave and at which they arrive
 _OUT = 6.0  # from the outline to where a way leaves
 _IN = HEAD + 8.0  # and to where it arrives
@@ -44,7 +46,8 @@ class Maze:
         width, height = (int(s / _CELL) + 1 for s in self._origin.to(page.corners[1]))
         xs, ys = np.meshgrid(np.arange(width), np.arange(height), indexing="ij")
         self._shape = (width, height)
-        self._points = np.stack((xs, ys), axis=2).reshape(-1, 2) * _CELL + self._origin
+        cells = np.stack((xs, ys), axis=2).reshape(-1, 2).astype(np.float64)
+        self._points: Trail = cells * _CELL + (self._origin.x, self._origin.y)
 
     def ways(self, source: End, target: End) -> Iterator[Way]:
         """Propose the cheapest way with corners of several radii, if there is one.
@@ -63,7 +66,8 @@ class Maze:
         port = goals[path[-1]]
         points[-1] = target.rim(port, beyond=_IN)
         for radius in _RADII:
-            yield threaded(source, target, points, radius=radius, port=port)
+            way = threaded(source, target, points, radius=radius, port=port)
+            yield replace(way, bend=way.bend + _UNLIKED)
 
     def _tolls(self, source: End, target: End) -> np.ndarray:
         """Return what it costs to enter each point, infinite where a way must not go."""
