@@ -219,7 +219,7 @@ def _check_chain(graph: Graph) -> None:
     if still:
         raise InadmissibleError(
             f"{still[0]} is outside the plate {TIME}, so it holds for all time, and no engine for"
-            " chains takes that yet; write the steps out with daguerre.unroll.unroll(p, steps)"
+            " chains takes that yet; write the steps out with p.unroll(steps)"
         )
     for v in graph.variables:
         if beside := [plate for plate in v.plates if plate != TIME]:
