@@ -143,9 +143,15 @@ class Model(nn.Module):
         return self.graph.kind(name)
 
     def sample(
-        self, n: int | None = None, given: Mapping[str, Tensor] | None = None, **sizes: int
+        self, n: int | None = None, /, given: Mapping[str, Tensor] | None = None, **sizes: int
     ) -> dict[str, Tensor]:
         """Draw every variable, parents first; see `Joint.sample`.
+
+        Args:
+            n: The number of draws.
+            given: Values `[n, *plates, *event]` of inputs, and of other variables with all that
+                they depend on.
+            sizes: Of plates, and of the time `t`: `p.sample(8, school=10, t=100)`.
 
         Returns:
             `{name: Tensor[n, *plates, *event]}`; with lags, time is the last plate.
@@ -153,7 +159,7 @@ class Model(nn.Module):
         return as_joint(self).sample(n, given, pathwise=False, **sizes)
 
     def rsample(
-        self, n: int | None = None, given: Mapping[str, Tensor] | None = None, **sizes: int
+        self, n: int | None = None, /, given: Mapping[str, Tensor] | None = None, **sizes: int
     ) -> dict[str, Tensor]:
         """Draw as `sample` does, with gradients through the draws."""
         return as_joint(self).sample(n, given, pathwise=True, **sizes)
