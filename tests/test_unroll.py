@@ -164,6 +164,23 @@ def test_inputs_come_per_slice():
     torch.testing.assert_close(flat.log_prob(flat.apart(drawn)), p.log_prob(drawn))
 
 
+def test_a_chain_in_a_plate_is_answered_by_its_slices():
+    """Each member as a chain of its own gives the same."""
+    start, band = Normal(0.0, 1.0), dg.Plate("band", 2)
+    cpds = {
+        "z": lambda last=dg.lag("z", init=start): Normal(0.9 * last, 1.0),
+        "x": lambda z: Normal(z, 0.5),
+    }
+    p = dg.model(**{name: band(dg.rv(cpd)) for name, cpd in cpds.items()})
+    x = torch.randn(3, 2, 4)
+    with pytest.raises(dg.InadmissibleError, match=r"z is in the plate band.*p\.unroll\(steps\)"):
+        posterior(p, "z", given={"x": x})
+    flat = p.unroll(4)
+    found = posterior(flat, "z[1]", given=flat.apart({"x": x})).mean
+    want = posterior(dg.model(**cpds), "z", given={"x": x.flatten(0, 1)}).mean[:, 1]
+    torch.testing.assert_close(found, want.unflatten(0, (3, 2)))
+
+
 def test_a_hidden_markov_model_is_answered_exactly_by_its_slices():
     moves, shows = torch.tensor([[0.9, 0.1], [0.3, 0.7]]), torch.tensor([[0.8, 0.2], [0.1, 0.9]])
     first = torch.tensor([0.6, 0.4])

@@ -20,8 +20,8 @@ def over_time(cell: Cell, inputs: Tensor, before: Tensor) -> Tensor:
     r"""Run a recurrent cell over all steps of its inputs: the `over_time` form of a recursion.
 
     $h_t = \mathrm{cell}(x_t, h_{t-1})$. A GRU runs as torch's fused net. RNN and LSTM, of which
-    torch adds up gradients step by step or hides the memory cells, run forwards in the cache of
-    the processor, and backwards with one product for the gradient of each weight.
+    torch adds up gradients step by step or hides the memory cells, run here, with one product for
+    the gradient of each weight.
 
     Args:
         cell: An `nn.RNNCell`, `nn.GRUCell` or `nn.LSTMCell`.
@@ -123,12 +123,11 @@ class _RNN(torch.autograd.Function):
         bias: Tensor,
         rectified: bool,  # noqa: FBT001 - autograd passes by position
     ) -> Any:
-        outputs = inputs.new_empty(*inputs.shape[:2], len(weight))
+        into, back = (part.t().contiguous() for part in _apart(weight, inputs))
+        outputs = torch.addmm(bias, inputs.flatten(0, 1), into).unflatten(0, inputs.shape[:2])
         ctx.save_for_backward(inputs, outputs, h, weight)
         ctx.rectified = rectified
-        into, back = (part.t().contiguous() for part in _apart(weight, inputs))
-        for x, out in zip(inputs.unbind(0), outputs.unbind(0), strict=True):
-            torch.addmm(bias, x, into, out=out)
+        for out in outputs.unbind(0):
             out.addmm_(h, back)
             h = out.relu_() if rectified else out.tanh_()
         return outputs

@@ -194,7 +194,8 @@ def kl_plan(a: Joint, b: Joint, choices: Choices = Choices()) -> KLPlan:  # noqa
     a, b = in_step(a, b)
     names = _scored_names(a, b)
     density = integrates_out(b, names, "KL")
-    conditioned = (n for n in a.data if n not in names)  # b is given it, or a alone looks at it
+    read = {p for v in a.graph.variables for p in (*v.parents, *(lag.variable for lag in v.lags))}
+    conditioned = (n for n in a.data if n in b.graph.inputs or n in read - {*names})
     of_a = integrates_out(a, (*names, *conditioned), "KL")
     of_a = replace(of_a, terms=tuple(n for n in of_a.terms if n not in a.data))
     shapes = pair_shapes(a, b, pathwise=())
@@ -376,12 +377,11 @@ def _influences(plan: KLPlan, name: str) -> set[str]:
     found, frontier = set[str](), [*graph.parents(name)]
     while frontier:
         one = frontier.pop()
-        if one in moves:  # a map of its parents, or the inverse of a flow
+        if one not in found and one in moves:  # a map of its parents, or the inverse of a flow
             source = moves[one]
             frontier += [*graph.parents(source or one), *([source] if source else [])]
-        else:
-            found.add(one)
-    return found
+        found.add(one)
+    return found - {*moves}  # what a computes by the same name is another variable
 
 
 def check_rates(plan: KLPlan, rates: Rates) -> None:

@@ -226,12 +226,13 @@ def _check_chain(graph: Graph) -> None:
         if beside := [plate for plate in v.plates if plate != TIME]:
             raise InadmissibleError(
                 f"{v.name} is in the plate {beside[0]}: no engine for chains takes plates yet;"
-                " give each member as a row of evidence"
+                " give each member as a row of evidence, or write the steps out with"
+                " p.unroll(steps)"
             )
         if ahead := [lag for lag in v.lags if lag.steps < 0]:
             raise InadmissibleError(
                 f"{v.name} depends on {ahead[0].variable} at t + {-ahead[0].steps}: questions are"
-                " answered for chains that go forwards; write the steps out"
+                " answered for chains that go forwards; write the steps out with p.unroll(steps)"
             )
 
 

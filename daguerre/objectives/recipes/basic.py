@@ -284,9 +284,12 @@ def check_names(
     p, q = model.graph, other.graph
     for name in q.inputs:
         if name not in p and name not in observed:
+            hint = did_you_mean(name, p.names)
             also = ", ".join(map(repr, (*observed, name)))
-            hint = did_you_mean(name, p.names) or f"; if the data holds it, observed=[{also}]"
-            raise GraphError(f"q, {type(other).__name__}, is given {name!r}, which p lacks{hint}")
+            raise GraphError(
+                f"q, {type(other).__name__}, is given {name!r}, which p lacks{hint}; data that q"
+                f" alone looks at is named in observed=[{also}]"
+            )
     recovered = {v.inverts for g in (p, q) for v in g.variables if v.inverts}
     known = (*observed, *recovered)
     latent = [n for n in p.names if p[n].map == "stochastic" and n not in known]
