@@ -17,6 +17,7 @@ from daguerre import train as train
 from daguerre.compose import do, model, replace
 from daguerre.counterfactual import counterfactual
 from daguerre.cpds import LinearGaussian, Tabular
+from daguerre.declare import Input, bijection, deterministic, rv
 from daguerre.elimination import eliminate
 from daguerre.empirical import data
 from daguerre.evaluate import evaluate
@@ -34,7 +35,7 @@ from daguerre.infer import (
     sample_posterior,
 )
 from daguerre.lags import lag
-from daguerre.model import Input, Model, bijection, deterministic, rv
+from daguerre.model import Model
 from daguerre.nets import from_module, units
 from daguerre.objectives import (
     JS,

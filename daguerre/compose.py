@@ -19,19 +19,11 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Transform
 
 from daguerre.cpds import Conditional, Tabular
+from daguerre.declare import Input, Node, all_plates, place_of, variable_of, within
 from daguerre.devices import device_of
 from daguerre.graph import Graph, GraphError, Plate, Plated, Variable, did_you_mean
 from daguerre.lags import Lagged, Past, Start, lags_of, started
-from daguerre.model import (
-    Input,
-    Model,
-    Node,
-    all_plates,
-    check_names,
-    place_of,
-    variable_of,
-    within,
-)
+from daguerre.model import Model, check_names
 from daguerre.program import Outcome, Step
 
 __all__ = [

@@ -9,10 +9,11 @@ from typing import overload
 from torch import Tensor
 from torch.distributions import ComposeTransform, Distribution, Transform
 
+from daguerre.declare import Input
 from daguerre.families import combined
 from daguerre.graph import Graph, InadmissibleError, Variable, graph_of
 from daguerre.joint import as_joint
-from daguerre.model import Input, Model
+from daguerre.model import Model
 from daguerre.program import Outcome, Program, Step, misfit, realise
 from daguerre.structure import eliminate as substituted
 from daguerre.structure import eliminated_names
@@ -40,7 +41,7 @@ def eliminate(thing: Graph | Model, names: str | Iterable[str]) -> Graph | Model
     Raises:
         GraphError: An unknown name.
         InadmissibleError: A random variable, an input, a chain over time, which
-            `daguerre.unroll.unroll` writes out.
+            `Model.unroll` writes out.
         TypeError: Neither a Graph nor a Model.
 
     References:

@@ -147,6 +147,7 @@ class Joint:
     def sample(
         self,
         n: int | None = None,
+        /,
         given: Values | None = None,
         *,
         pathwise: bool = False,

@@ -234,7 +234,7 @@ class Part:
         Raises:
             GraphError: It returned something else than one value per row and slice.
         """
-        count = self.count
+        step, count = self.step, self.count  # the step is what an error is located by
         rows = max([self.sizes.rows(self.inner), *(one.shape[1] for one in self.known)])
 
         def of(one: _Argument) -> Tensor:
@@ -249,7 +249,7 @@ class Part:
         if not isinstance(made, Tensor) or made.shape[:2] != (rows, count):
             came = list(made.shape) if isinstance(made, Tensor) else type(made).__name__
             raise GraphError(
-                f"{self.step}: its over_time returned {came}; expected one value for each row and"
+                f"{step}: its over_time returned {came}; expected one value for each row and"
                 f" step, [{rows}, {count}, ...], as its CPD gives them step by step"
             )
         return made.transpose(0, 1)

@@ -94,7 +94,9 @@ def read_sizes(
 def _check_plates(sizes: Mapping[str, int], known: Iterable[str]) -> None:
     for name, size in sizes.items():
         if name not in known:
-            raise GraphError(f"no plate {name!r} to have a size{did_you_mean(name, known)}")
+            first = "; the number of draws comes first, sample(8)" if name == "n" else ""
+            hint = did_you_mean(name, known)
+            raise GraphError(f"no plate {name!r} to have a size{first or hint}")
         if not isinstance(size, int | torch.SymInt) or size < 1:
             raise GraphError(f"the size of the plate {name} is 1 or more, not {size!r}")
 

@@ -17,7 +17,7 @@ from torch.distributions import (
 
 import daguerre as dg
 from daguerre.gallery.rnn import GRU
-from daguerre.unroll import Unrolled, unroll
+from daguerre.model import Unrolled
 
 
 def middle(model: dg.Model) -> list[str]:
@@ -247,7 +247,7 @@ def test_it_may_not_where_no_row_can_be_taken():
 def recurrent(steps: int) -> tuple[dg.Model, Unrolled, dg.Model]:
     torch.manual_seed(1)
     p = GRU(2, 4)
-    flat = unroll(p, steps)
+    flat = p.unroll(steps)
     return p, flat, dg.eliminate(flat, [f"h[{t}]" for t in range(steps)])
 
 

@@ -9,6 +9,7 @@ from torch import nn
 from torch.distributions import Bernoulli, ExpTransform, Normal
 
 import daguerre as dg
+from daguerre.gallery.rnn import LSTM
 from daguerre.joint import as_joint
 from daguerre.nn import mlp
 from daguerre.queries import batch_size
@@ -354,3 +355,35 @@ def test_two_definitions_of_a_variable_do_not_multiply():
 def test_a_net_of_less_than_two_sizes_is_refused(sizes):
     with pytest.raises(ValueError, match="an mlp needs at least an input and an output size, not"):
         mlp(*sizes)
+
+
+# Numbers beyond a table, and what stands before the first step
+
+
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (
+            [0, 7, 2],
+            "(?s)embed = Embedding.6, 4.*it has rows 0 to 5, but is asked for rows 0 to 7",
+        ),
+        ([0, 1, 7], "(?s)x .state -> x..*x holds numbers 0 to 7"),
+    ],
+)
+def test_a_letter_beyond_the_vocabulary_is_told_with_its_number(x, message):
+    p, x = LSTM(5, hidden=4), torch.tensor([x])
+    with pytest.raises(dg.GraphError, match=message):
+        dg.nll(p).losses({"x": x})
+    with pytest.raises(dg.GraphError, match=message):
+        p["x"].log_prob({"x": x})
+
+
+def test_a_number_that_stands_in_for_a_vector_is_named():
+    walk = dg.model(
+        z=dg.rv(
+            lambda net, last=dg.lag("z", init=0.0): Normal(net(last), 1.0), net=nn.Linear(3, 3)
+        )
+    )
+    message = r"init of z\[t-1\] is 0.0, so give a Tensor if z is more than a number"
+    with pytest.raises(dg.GraphError, match=message):
+        walk.sample(2, t=3)

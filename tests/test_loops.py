@@ -162,6 +162,34 @@ def test_a_form_for_all_steps_is_called_once_on_what_is_known():
     torch.testing.assert_close(drawn["y"], want)
 
 
+def test_gaps_in_what_nothing_hangs_on_leave_all_steps_at_once():
+    """Units read u, and x has gaps: the likelihood is that of the form step by step."""
+    calls = []
+
+    def read_all(u: Tensor, cell: nn.GRUCell, last: Tensor):
+        calls.append(u.shape)
+        return over_time(cell, u, last)
+
+    def read(u: Tensor, cell: nn.Module, last=dg.lag("h", init=torch.zeros(4))):
+        return cell(u, last)
+
+    x, u = torch.randn(3, 7), torch.randn(3, 7, 2)
+    x[1, 3] = x[2, 5:] = NAN
+    losses = []
+    for form in (None, read_all):
+        torch.manual_seed(0)
+        p = dg.model(
+            u=dg.Input(2),
+            h=dg.deterministic(read, over_time=form, cell=nn.GRUCell(2, 4)),
+            x=lambda h: Normal(h.sum(1), 1.0),
+        )
+        cost = dg.nll(p, observed=["x"], partial=["x"])
+        calls.clear()
+        losses.append(cost.losses({"x": x, "u": u})["model"])
+    torch.testing.assert_close(*losses)
+    assert calls == [(3, 7, 2)]
+
+
 def test_a_form_for_all_steps_must_be_that_of_a_recursion():
     def shorter(x, before):
         return x

@@ -145,6 +145,18 @@ def test_a_subclass_may_swap_the_law_of_a_member():
     assert swapped.graph["theta"].plates == ("school",)
 
 
+def test_a_plate_may_be_called_n():
+    drawn = dg.model(a=dg.Plate("n")(standard())).sample(8, n=10)
+    assert drawn["a"].shape[:2] == (8, 10)
+
+
+def test_a_plan_without_data_calls_the_size_of_a_plate_an_example():
+    p = dg.model(mu=Normal(0.0, 1.0), a=ROW(lambda mu: Normal(mu, 1.0)))
+    assert "a variable per member: for example 2 of i" in str(dg.nll(p, observed=["a"]).explain())
+    plan = dg.explain(p, "mu", given={"a": torch.zeros(1, 3)})
+    assert "a variable per member: 3 of i" in str(plan)
+
+
 @pytest.mark.parametrize(
     ("ask", "text"),
     [
@@ -154,6 +166,10 @@ def test_a_subclass_may_swap_the_law_of_a_member():
         ),
         (lambda: dg.model(a=ROW(standard())).sample(2), "size of the plate i is not known"),
         (lambda: dg.model(a=ROW(standard())).sample(2, i=3, k=2), "no plate 'k'"),
+        (
+            lambda: dg.model(a=standard()).sample(2, n=3),
+            r"no plate 'n' to have a size; the number of draws comes first, sample\(8\)",
+        ),
         (
             lambda: Schools().sample(2, {"sigma": torch.ones(2, 7)}),
             r"size of the plate school differs: 8 .*, 7 \(that of sigma\)",

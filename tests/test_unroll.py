@@ -7,7 +7,6 @@ from torch.nn.functional import one_hot
 
 import daguerre as dg
 from daguerre.infer import posterior
-from daguerre.unroll import unroll
 
 
 def walk():
@@ -104,7 +103,7 @@ CHAINS += [stretched, Learned]
 @pytest.mark.parametrize("steps", [1, 2, 4])
 def test_chain_and_slices_score_alike(build, steps):
     p = build()
-    flat = unroll(p, steps)
+    flat = p.unroll(steps)
     drawn = p.sample(3, t=steps)
     torch.testing.assert_close(flat.log_prob(flat.apart(drawn)), p.log_prob(drawn))
     torch.manual_seed(1)
@@ -118,7 +117,7 @@ def test_chain_and_slices_score_alike(build, steps):
 @pytest.mark.parametrize("build", [from_a_value, recurrent, second_order, Learned])
 def test_the_same_seed_draws_the_same(build):
     p = build()
-    flat = unroll(p, 5)
+    flat = p.unroll(5)
     torch.manual_seed(3)
     want = p.sample(4, t=5)
     torch.manual_seed(3)
@@ -129,7 +128,7 @@ def test_the_same_seed_draws_the_same(build):
 
 def test_parameters_are_those_of_the_chain():
     p = Learned()
-    flat = unroll(p, 3)
+    flat = p.unroll(3)
     assert {*flat.parameters()} == {*p.parameters()}
     flat.log_prob({f"z[{t}]": torch.zeros(2) for t in range(3)}).sum().backward()
     assert p.first.grad == pytest.approx(-4.0)  # twice d/dm of -(0 - m)^2 / 2 at m = 2
@@ -146,12 +145,12 @@ def test_graphs_that_differ_in_the_order_of_parents_alone_are_told_apart():
     assert one.graph == two.graph
     drawn = one.sample(3, t=2)
     for p in (one, two):
-        flat = unroll(p, 2)
+        flat = p.unroll(2)
         torch.testing.assert_close(flat.log_prob(flat.apart(drawn)), p.log_prob(drawn))
 
 
 def test_its_picture_runs_from_left_to_right():
-    (panel,) = dg.draw(unroll(walk(), 3)).sheet.panels
+    (panel,) = dg.draw(walk().unroll(3)).sheet.panels
     level = [(a.source, a.target) for a in panel.figure.arrows if a.level]
     assert level == [("z[0]", "z[1]"), ("z[1]", "z[2]")]
 
@@ -159,10 +158,27 @@ def test_its_picture_runs_from_left_to_right():
 def test_inputs_come_per_slice():
     p = dg.model(u=dg.Input(2), z=lambda u, b=dg.lag("z", init=0.0): Normal(b + u.sum(1), 1.0))
     u = torch.randn(3, 4, 2)
-    flat = unroll(p, 4)
+    flat = p.unroll(4)
     assert list(flat.inputs()) == ["u[0]", "u[1]", "u[2]", "u[3]"]
     drawn = p.sample(given={"u": u})
     torch.testing.assert_close(flat.log_prob(flat.apart(drawn)), p.log_prob(drawn))
+
+
+def test_a_chain_in_a_plate_is_answered_by_its_slices():
+    """Each member as a chain of its own gives the same."""
+    start, band = Normal(0.0, 1.0), dg.Plate("band", 2)
+    cpds = {
+        "z": lambda last=dg.lag("z", init=start): Normal(0.9 * last, 1.0),
+        "x": lambda z: Normal(z, 0.5),
+    }
+    p = dg.model(**{name: band(dg.rv(cpd)) for name, cpd in cpds.items()})
+    x = torch.randn(3, 2, 4)
+    with pytest.raises(dg.InadmissibleError, match=r"z is in the plate band.*p\.unroll\(steps\)"):
+        posterior(p, "z", given={"x": x})
+    flat = p.unroll(4)
+    found = posterior(flat, "z[1]", given=flat.apart({"x": x})).mean
+    want = posterior(dg.model(**cpds), "z", given={"x": x.flatten(0, 1)}).mean[:, 1]
+    torch.testing.assert_close(found, want.unflatten(0, (3, 2)))
 
 
 def test_a_hidden_markov_model_is_answered_exactly_by_its_slices():
@@ -174,7 +190,7 @@ def test_a_hidden_markov_model_is_answered_exactly_by_its_slices():
     )
     x = [1, 0, 1, 1]
     given = {f"x[{t}]": torch.tensor([v]) for t, v in enumerate(x)}
-    answer = posterior(unroll(p, 4), "z[2]", given=given)
+    answer = posterior(p.unroll(4), "z[2]", given=given)
     forward = first * shows[:, x[0]]
     paths = [forward]
     for v in x[1:]:
@@ -189,15 +205,15 @@ def test_a_hidden_markov_model_is_answered_exactly_by_its_slices():
 @pytest.mark.parametrize(
     ("ask", "text"),
     [
-        (lambda: unroll(walk(), 0), "1 time slice or more, not 0"),
-        (lambda: unroll(dg.model(z=Normal(0.0, 1.0)), 2), "there is no chain"),
-        (lambda: unroll(walk(), 3).apart({"z": torch.zeros(1, 2, 2)}), r"has 3 time slices in"),
+        (lambda: walk().unroll(0), "1 time slice or more, not 0"),
+        (lambda: dg.model(z=Normal(0.0, 1.0)).unroll(2), "there is no chain"),
+        (lambda: walk().unroll(3).apart({"z": torch.zeros(1, 2, 2)}), r"has 3 time slices in"),
         (
-            lambda: unroll(walk(), 3).together({"z[1]": torch.zeros(1)}),
+            lambda: walk().unroll(3).together({"z[1]": torch.zeros(1)}),
             r"lacks .*: z\[0\], z\[2\]",
         ),
         (
-            lambda: unroll(mixture(), 2).sample(2),
+            lambda: mixture().unroll(2).sample(2),
             "give init a Distribution, the law of z then",
         ),
     ],

@@ -33,13 +33,12 @@ class LDA(dg.Model):
 
     Example:
         >>> LDA(words=50, topics=3).graph
-        Graph(counts; -> topics; -> share; topics, share => mixture; mixture -> w)
+        Graph(-> topics; -> share; topics, share => mixture; mixture -> w)
     """
 
     eta: Tensor
     alpha: Tensor
     document, word = dg.Plate("document"), dg.Plate("word")
-    counts = document(dg.Input())  # for an inference model: how often each word comes
 
     def __init__(
         self, words: int, topics: int, *, spread: float = 0.1, share: float = 0.5
@@ -104,7 +103,8 @@ def lda(words: int, topics: int) -> Game:
     """Build model, inference model and ELBO, of which rows lack the words beyond the end."""
     p = LDA(words, topics)
     q = Reader(p)
-    return Game({"p": p, "q": q}, dg.elbo(p, q, partial=["w"]), {"steps": 2000, "lr": 0.01})
+    cost = dg.elbo(p, q, observed=["w", "counts"], partial=["w"])
+    return Game({"p": p, "q": q}, cost, {"steps": 2000, "lr": 0.01})
 
 
 def corpus(w: Tensor, words: int) -> dict[str, Tensor]:

@@ -2,7 +2,7 @@ r"""Switching linear dynamics: a hidden state moves linearly, by one of several 
 
 $k_t \sim p(k_t \mid k_{t-1})$, $z_t \sim N(A_{k_t} z_{t-1} + b_{k_t}, Q_{k_t})$,
 $x_t \sim N(C z_t + d, R)$. Given all regimes k it is a state space, but there are $K^T$ paths of
-them: exact inference ends at a few steps, on the plain graph that `unrolled` makes. Longer
+them: exact inference ends at a few steps, on the plain graph `p.unroll(T)`. Longer
 sequences are filtered by particles, `dg.posterior(p, ["k", "z"], given={"x": x},
 method=dg.infer.SMC(1000))`, whose evidence is unbiased and has a variance that grows with T.
 """
@@ -14,7 +14,7 @@ from torch import Tensor
 
 import daguerre as dg
 
-__all__ = ["Switching", "by_step", "learn", "unrolled"]
+__all__ = ["Switching", "learn"]
 
 
 class Switching(dg.Model):
@@ -62,21 +62,6 @@ class Switching(dg.Model):
         return self.see(z)
 
 
-def unrolled(p: Switching, steps: int) -> dg.Model:
-    """Return the plain graph over k0, z0, x0, k1, ... that shares all parameters.
-
-    Example:
-        >>> unrolled(Switching(2, 1, 1), 2).graph
-        Graph(-> k0; -> z0; z0 -> x0; k0 -> k1; z0, k1 -> z1; z1 -> x1)
-    """
-    cpds = {"k0": p.first, "z0": p.start, "x0": p.see.renamed("z0")}
-    for t in range(1, steps):
-        cpds[f"k{t}"] = p.turn.renamed(f"k{t - 1}")
-        cpds[f"z{t}"] = p.move.renamed(f"z{t - 1}", f"k{t}")
-        cpds[f"x{t}"] = p.see.renamed(f"z{t}")
-    return dg.model(**cpds)
-
-
 def learn(p: Switching, x: Tensor, *, steps: int = 200, lr: float = 0.05) -> dg.Objective:
     """Fit by the gradient of the exact likelihood of short sequences, in place.
 
@@ -90,17 +75,8 @@ def learn(p: Switching, x: Tensor, *, steps: int = 200, lr: float = 0.05) -> dg.
     Returns:
         The cost, in nats per sequence.
     """
-    data = by_step(x)
-    cost = dg.nll(unrolled(p, x.shape[1]), observed=list(data))
+    plain = p.unroll(x.shape[1])
+    data = plain.apart({"x": x})
+    cost = dg.nll(plain, observed=list(data))
     dg.fit(cost, data, steps=steps, batch_size=min(256, len(x)), lr=lr, progress=False)
     return cost
-
-
-def by_step(x: Tensor) -> dict[str, Tensor]:
-    """Name the steps of sequences `[n, T, d]` as `unrolled` does: x0, x1, ...
-
-    Example:
-        >>> by_step(torch.arange(6.0).reshape(2, 3, 1))["x1"].flatten()
-        tensor([1., 4.])
-    """
-    return {f"x{t}": step for t, step in enumerate(x.unbind(1))}

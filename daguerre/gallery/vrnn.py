@@ -69,7 +69,7 @@ class VRNN(dg.Model):
 
 
 class Encoder(dg.Model):
-    """q(z_t | x_t, h_t), with the units of the model that it is made for, here called the past.
+    """q(z_t | x_t, h_t), with the units of the model that it is made for.
 
     Args:
         p: The model.
@@ -83,17 +83,17 @@ class Encoder(dg.Model):
         self.encode = dg.nn.mlp(p.pixels + p.hidden, p.hidden, 2 * p.latent)
 
     @dg.deterministic
-    def past(
+    def h(
         self,
-        before: Tensor = dg.lag("past", init=lambda self: self.p.zeros(self.p.hidden)),
+        before: Tensor = dg.lag("h", init=lambda self: self.p.zeros(self.p.hidden)),
         z: Tensor = dg.lag("z", init=lambda self: self.p.zeros(self.p.latent)),
         x: Tensor = dg.lag("x", init=lambda self: self.p.zeros(self.p.pixels)),
     ):
         return self.p.h(before, z, x)
 
     @dg.rv
-    def z(self, x: Tensor, past: Tensor):
-        mean, log_scale = self.encode(torch.cat([x, past], 1)).chunk(2, 1)
+    def z(self, x: Tensor, h: Tensor):
+        mean, log_scale = self.encode(torch.cat([x, h], 1)).chunk(2, 1)
         return Normal(mean, log_scale.exp())
 
 

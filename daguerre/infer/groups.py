@@ -87,12 +87,21 @@ class Groups(NamedTuple):
     model: Spread
     targets: tuple[str, ...]
 
-    def part(self, needed: Collection[str]) -> Part:
-        """Say which variables are written out, and to how many members of which plates."""
+    def part(self, needed: Collection[str], *, has_data: bool) -> Part:
+        """Say which variables are written out, and to how many members of which plates.
+
+        Args:
+            needed: The variables that a question needs.
+            has_data: Whether data tell the sizes of plates that are declared without one.
+        """
         graph = self.model.joint.graph
         own = {name: plates_of(graph, name) for name in graph.names if name in needed}
         used = dict.fromkeys(plate for plates in own.values() for plate in plates)
-        sizes = ", ".join(f"{self.model.sizes[plate]} of {plate}" for plate in used)
+        known = used if has_data else declared_sizes(graph)
+        sizes = ", ".join(
+            f"{'' if plate in known else 'for example '}{self.model.sizes[plate]} of {plate}"
+            for plate in used
+        )
         names = tuple(name for name, plates in own.items() if plates)
         return Part("writing plates out", names, f"a variable per member: {sizes or 'none'}")
 

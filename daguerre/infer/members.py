@@ -9,10 +9,11 @@ from typing import final
 from torch import Tensor, nn
 
 from daguerre.cpds import Conditional
+from daguerre.declare import Input
 from daguerre.graph import GraphError, Variable
 from daguerre.joint import Factor, Joint, as_joint
 from daguerre.lags import Past
-from daguerre.model import Input, Model
+from daguerre.model import Model
 from daguerre.program import Step
 from daguerre.structure.spread import members, plates_of, spread
 

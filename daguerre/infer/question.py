@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from daguerre.cpds import Conditional, Tabular
+from daguerre.declare import Input
 from daguerre.devices import on_device_of
 from daguerre.graph import GraphError, InadmissibleError, did_you_mean
 from daguerre.infer.evidence import Evidence, Given, read_evidence
@@ -23,7 +24,7 @@ from daguerre.infer.product import Factors
 from daguerre.infer.reading import RowByRowError, read_network
 from daguerre.joint import Factor, Joint, as_joint
 from daguerre.locate import located
-from daguerre.model import Input, Model
+from daguerre.model import Model
 from daguerre.program import validation
 from daguerre.structure.bayes_ball import Requisite, requisite
 from daguerre.structure.names import Names

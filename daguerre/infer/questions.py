@@ -390,11 +390,13 @@ def explain(
     with evaluating(p):
         if (chain := ChainQuestion.of(p, targets, given, None, limit)) is not None:
             return chain_plan(chain, how)
+        has_data = isinstance(given, Mapping)
         values = given if isinstance(given, Mapping) else _drawn(p, known)
-        return _explain(Question.of(p, targets, values, None, limit), known, how)
+        question = Question.of(p, targets, values, None, limit)
+        return _explain(question, known, how, has_data=has_data)
 
 
-def _explain(question: Question, known: tuple[str, ...], how: How) -> Plan:
+def _explain(question: Question, known: tuple[str, ...], how: How, *, has_data: bool) -> Plan:
     needed = question.requisite()
     pruned = tuple(n for n in question.names if n not in needed)
     if _is_named(how):
@@ -408,7 +410,7 @@ def _explain(question: Question, known: tuple[str, ...], how: How) -> Plan:
         part = approximate_part(question, how, f"{name} is {why}")
         return Plan(question.targets, known, pruned, (part,))
     plan = planned(laid, network, frozenset())
-    first = () if groups is None else (groups.part(needed),)
+    first = () if groups is None else (groups.part(needed, has_data=has_data),)
     parts, work, memory = (*first, *plan.parts()), plan.sum.work, sum(plan.memory)
     return Plan(question.targets, known, pruned, parts, is_exact=True, work=work, memory=memory)
 

@@ -13,13 +13,14 @@ import torch.utils._pytree as pytree
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from daguerre.declare import Input
 from daguerre.devices import device_of, on_device_of
 from daguerre.draw.notation import Figure, figure
 from daguerre.draw.repeats import folded
 from daguerre.graph import GraphError
 from daguerre.joint import as_joint
 from daguerre.locate import located
-from daguerre.model import Input, Model
+from daguerre.model import Model
 from daguerre.nets.plan import Block, Plan, plan
 from daguerre.nets.recording import HeldBy, Layout, Op, Recording, Result, Scene, run
 from daguerre.program import Outcome, Step, realise

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from daguerre.compose import CPD, read_cpd
+from daguerre.declare import Input
 from daguerre.families import shared
 from daguerre.graph import GraphError, Variable, did_you_mean
-from daguerre.model import Input
 from daguerre.nets.imported import Imported
 from daguerre.nets.modules import from_module
 from daguerre.nets.randomized import OUTPUT, Activation, Base, Randomized, Whole

@@ -14,9 +14,10 @@ from torch.distributions import Distribution, Normal
 from torch.func import functional_call, vmap
 
 from daguerre.compose import place_of_cpd
+from daguerre.declare import Input
 from daguerre.families import shared
 from daguerre.graph import Graph, GraphError, Variable
-from daguerre.model import Input, Model
+from daguerre.model import Model
 from daguerre.program import Outcome, Step
 
 __all__ = ["OUTPUT", "Activation", "Base", "MeanField", "Randomized", "Whole"]

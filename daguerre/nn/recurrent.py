@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from torch.nn.functional import linear
 
 __all__ = ["over_time"]
 
@@ -20,10 +19,9 @@ Cell = nn.RNNCell | nn.GRUCell | nn.LSTMCell
 def over_time(cell: Cell, inputs: Tensor, before: Tensor) -> Tensor:
     r"""Run a recurrent cell over all steps of its inputs: the `over_time` form of a recursion.
 
-    $h_t = \mathrm{cell}(x_t, h_{t-1})$. A GRU runs as torch's fused net. For RNN and LSTM, of
-    which torch multiplies and adds up gradients step by step or hides the memory cells, one
-    product takes all inputs to the units, and one gives the gradient of each weight, so that only
-    what must is done step by step.
+    $h_t = \mathrm{cell}(x_t, h_{t-1})$. A GRU runs as torch's fused net. RNN and LSTM, of which
+    torch adds up gradients step by step or hides the memory cells, run here, with one product for
+    the gradient of each weight.
 
     Args:
         cell: An `nn.RNNCell`, `nn.GRUCell` or `nn.LSTMCell`.
@@ -50,16 +48,15 @@ def over_time(cell: Cell, inputs: Tensor, before: Tensor) -> Tensor:
         True
     """
     _check(cell, inputs, before)
-    inputs = inputs.transpose(0, 1)
+    inputs = inputs.transpose(0, 1).contiguous()
     if isinstance(cell, nn.GRUCell):
         return _gru(cell, inputs, before).transpose(0, 1)
-    bias = cell.bias_ih + cell.bias_hh if cell.bias else None
-    added = linear(inputs.flatten(0, 1), cell.weight_ih, bias)
+    weight = torch.cat((cell.weight_ih, cell.weight_hh), 1)
+    bias = cell.bias_ih + cell.bias_hh if cell.bias else weight.new_zeros(len(weight))
     if isinstance(cell, nn.RNNCell):
-        added = added.unflatten(0, inputs.shape[:2])
-        states = _RNN.apply(added, before, cell.weight_hh, cell.nonlinearity == "relu")
+        states = _RNN.apply(inputs, before, weight, bias, cell.nonlinearity == "relu")
     else:
-        states, _ = _LSTM.apply(added, before, cell.weight_hh)  # type: ignore[misc] - it is untyped
+        states = _LSTM.apply(inputs, before, weight, bias, torch.is_grad_enabled())
     return states.transpose(0, 1)  # type: ignore[union-attr]
 
 
@@ -90,33 +87,65 @@ def _gru(cell: nn.GRUCell, inputs: Tensor, before: Tensor) -> Tensor:
     return torch.gru(inputs, before[None].contiguous(), weights, *flags)[0]
 
 
+def _apart(weight: Tensor, inputs: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the columns of the weights `[units, d + hidden]` that meet inputs, and states."""
+    return weight[:, : inputs.shape[2]], weight[:, inputs.shape[2] :]
+
+
+def _gradients(
+    ctx: Any, by: Tensor, inputs: Tensor, earlier: Tensor, weight: Tensor
+) -> tuple[Any, ...]:
+    """Return the gradients by the inputs, by the states before, by the weights and the bias.
+
+    Args:
+        ctx: Of a function whose first argument is the inputs.
+        by: The gradient by what inputs and states add to, `[T, n, units]`.
+        inputs: The inputs `[T, n, d]`.
+        earlier: The outputs before each step, `[T, n, hidden]`.
+        weight: The weights `[units, d + hidden]`.
+    """
+    into, back = _apart(weight, inputs)
+    rows = by.flatten(0, 1)
+    to_inputs = (rows @ into).view_as(inputs) if ctx.needs_input_grad[0] else None
+    met = (rows.t() @ inputs.flatten(0, 1), (earlier.flatten(0, 1).t() @ rows).t())
+    return to_inputs, by[0] @ back, torch.cat(met, 1), rows.sum(0)
+
+
 class _RNN(torch.autograd.Function):
-    """The recursion of a plain net, given what its inputs add to the units `[T, n, hidden]`."""
+    """The recursion of a plain net over its inputs `[T, n, d]`, to units `[T, n, hidden]`."""
 
     @staticmethod
-    def forward(ctx: Any, added: Tensor, h: Tensor, weight: Tensor, rectified: bool) -> Any:  # noqa: FBT001 - autograd passes by position
-        outputs, back = torch.empty_like(added), weight.t().contiguous()
-        ctx.save_for_backward(outputs, h, weight)
+    def forward(
+        ctx: Any,
+        inputs: Tensor,
+        h: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        rectified: bool,  # noqa: FBT001 - autograd passes by position
+    ) -> Any:
+        into, back = (part.t().contiguous() for part in _apart(weight, inputs))
+        outputs = torch.addmm(bias, inputs.flatten(0, 1), into).unflatten(0, inputs.shape[:2])
+        ctx.save_for_backward(inputs, outputs, h, weight)
         ctx.rectified = rectified
-        for new, out in zip(added.unbind(0), outputs.unbind(0), strict=True):
-            torch.addmm(new, h, back, out=out)
+        for out in outputs.unbind(0):
+            out.addmm_(h, back)
             h = out.relu_() if rectified else out.tanh_()
         return outputs
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *by: Tensor) -> Any:  # type: ignore[override]
-        (by_output,), (outputs, h, weight) = by, ctx.saved_tensors
+        (by_output,), (inputs, outputs, h, weight) = by, ctx.saved_tensors
+        _, back = _apart(weight, inputs)
         slopes = (outputs > 0).to(outputs.dtype) if ctx.rectified else 1 - outputs * outputs
         by_units = torch.empty_like(outputs)
         to_h = by_output[-1]
         for t in reversed(range(len(outputs))):
             torch.mul(to_h, slopes[t], out=by_units[t])
             if t:
-                to_h = torch.addmm(by_output[t - 1], by_units[t], weight)
-        earlier = torch.cat((h[None], outputs[:-1])).flatten(0, 1)
-        by_weight = by_units.flatten(0, 1).t() @ earlier
-        return by_units, by_units[0] @ weight, by_weight, None
+                to_h = torch.addmm(by_output[t - 1], by_units[t], back)
+        earlier = torch.cat((h[None], outputs[:-1]))
+        return *_gradients(ctx, by_units, inputs, earlier, weight), None
 
 
 class _Gates(NamedTuple):
@@ -137,23 +166,31 @@ class _Gates(NamedTuple):
 
 
 class _LSTM(torch.autograd.Function):
-    """The recursion of an LSTM, given what its inputs add to the gates `[T n, 4 hidden]`.
+    """The recursion of an LSTM over its inputs `[T, n, d]`, to states `[T, n, 2 hidden]`.
 
-    The gates overwrite what the inputs add: fresh memory for all steps would cost as much time as
-    the arithmetic. Functions of one step find its numbers in the cache, not in main memory.
+    All is done step by step, so that each function finds its numbers in the cache, not in main
+    memory; without a gradient the gates of all steps are in one place.
     """
 
     @staticmethod
-    def forward(ctx: Any, added: Tensor, before: Tensor, weight: Tensor) -> Any:
-        gates = added.unflatten(0, (-1, len(before)))
-        states = added.new_empty(len(gates) + 1, *before.shape)
+    def forward(
+        ctx: Any,
+        inputs: Tensor,
+        before: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        learns: bool,  # noqa: FBT001 - autograd passes by position
+    ) -> Any:
+        steps, n = inputs.shape[:2]
+        gates = inputs.new_empty(steps if learns else 1, n, len(weight)).expand(steps, -1, -1)
+        states = inputs.new_empty(steps + 1, *before.shape)
         states[0] = before
-        ctx.mark_dirty(added)
-        ctx.set_materialize_grads(False)
-        ctx.save_for_backward(added, states, weight)
+        ctx.save_for_backward(inputs, gates, states, weight)
         (h, *outputs), (c, *cells) = (part.unbind(0) for part in states.chunk(2, 2))
-        back = weight.t().contiguous()
-        for gate, out, cell in zip(_Gates.by_step(gates), outputs, cells, strict=True):
+        into, back = (part.t().contiguous() for part in _apart(weight, inputs))
+        by_step = zip(inputs.unbind(0), _Gates.by_step(gates), outputs, cells, strict=True)
+        for x, gate, out, cell in by_step:
+            torch.addmm(bias, x, into, out=gate.all)
             gate.all.addmm_(h, back)
             gate.ways.sigmoid_()
             gate.candidate.tanh_()
@@ -162,27 +199,28 @@ class _LSTM(torch.autograd.Function):
             c = cell.addcmul_(gate.kept, c)
             torch.tanh(cell, out=out)
             h = out.mul_(gate.shown)
-        return states[1:], added
+        return states[1:]
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, by_states: Tensor, _: None) -> Any:  # type: ignore[override]
-        added, states, weight = ctx.saved_tensors
-        gates = added.unflatten(0, (-1, states.shape[1]))
+    def backward(ctx: Any, *by: Tensor) -> Any:  # type: ignore[override]
+        (by_states,), (inputs, gates, states, weight) = by, ctx.saved_tensors
+        _, back = _apart(weight, inputs)
+        hidden = back.shape[1]
         by_gates = torch.empty_like(gates)
-        cells = states[:, :, weight.shape[1] :].unbind(0)
+        cells = states[:, :, hidden:].unbind(0)
         by_outputs, by_cells = (part.unbind(0) for part in by_states.chunk(2, 2))
         steps = [*zip(_Gates.by_step(gates), _Gates.by_step(by_gates), strict=True)]
         to_h, to_c = by_outputs[-1], by_cells[-1]
         for t in reversed(range(len(gates))):
-            gate, by = steps[t]
-            to_c = _slopes(gate, by, to_h, to_c, cells[t : t + 2])
-            to_h = torch.addmm(by_outputs[t - 1], by.all, weight) if t else by.all @ weight
+            gate, own = steps[t]
+            to_c = _slopes(gate, own, to_h, to_c, cells[t : t + 2])
+            if t:
+                to_h = torch.addmm(by_outputs[t - 1], own.all, back)
             to_c = torch.addcmul(by_cells[t - 1], to_c, gate.kept) if t else to_c * gate.kept
-        by_gates = by_gates.flatten(0, 1)
-        earlier = states[:-1, :, : weight.shape[1]]
-        by_weight = (earlier.flatten(0, 1).t() @ by_gates).t()
-        return by_gates, torch.cat((to_h, to_c), 1), by_weight
+        found = _gradients(ctx, by_gates, inputs, states[:-1, :, :hidden], weight)
+        to_inputs, by_output, by_weight, by_bias = found
+        return to_inputs, torch.cat((by_output, to_c), 1), by_weight, by_bias, None
 
 
 def _slopes(

@@ -14,10 +14,10 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
+from daguerre.declare import parameters_of, place_of
 from daguerre.draw.labels import label
 from daguerre.graph import Graph, GraphError, Variable, did_you_mean
 from daguerre.joint import Factor, Joint, as_joint
-from daguerre.model import parameters_of, place_of
 from daguerre.objectives.objective import Divergence, Objective, Player, Round, Term
 from daguerre.objectives.sides import expectation as averaged
 from daguerre.objectives.sides import modules_of, needed, pair_shapes

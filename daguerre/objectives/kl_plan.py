@@ -192,15 +192,29 @@ def kl_plan(a: Joint, b: Joint, choices: Choices = Choices()) -> KLPlan:  # noqa
             " which can only be sampled; put the data first: KL(data, p)"
         )
     a, b = in_step(a, b)
-    names = shared_names(a, b, "KL")
+    names = _scored_names(a, b)
     density = integrates_out(b, names, "KL")
-    conditioned = (n for n in b.graph.inputs if n in a.data)
+    read = {p for v in a.graph.variables for p in (*v.parents, *(lag.variable for lag in v.lags))}
+    conditioned = (n for n in a.data if n in b.graph.inputs or n in read - {*names})
     of_a = integrates_out(a, (*names, *conditioned), "KL")
     of_a = replace(of_a, terms=tuple(n for n in of_a.terms if n not in a.data))
     shapes = pair_shapes(a, b, pathwise=())
     plan = KLPlan(a, b, names, shapes, density, of_a, of_a.terms, density.terms, choices=choices)
     plan = replace(plan, how=_estimators(plan))
     return replace(plan, closed=_rules(plan))
+
+
+def _scored_names(a: Joint, b: Joint) -> tuple[str, ...]:
+    """Return what both sides are over, without maps that each side computes for itself."""
+    names = shared_names(a, b, "KL")
+    inverted = {v.inverts for g in (a.graph, b.graph) for v in g.variables if v.inverts}
+
+    def is_own(name: str) -> bool:
+        sides = (a.graph[name], b.graph[name])
+        maps = all(v.map == "deterministic" and not v.inverts for v in sides)
+        return maps and name not in inverted
+
+    return tuple(n for n in names if not is_own(n)) or names
 
 
 def cross_entropy_plan(
@@ -367,7 +381,7 @@ def _influences(plan: KLPlan, name: str) -> set[str]:
             source = moves[one]
             frontier += [*graph.parents(source or one), *([source] if source else [])]
         found.add(one)
-    return found
+    return found - {*moves}  # what a computes by the same name is another variable
 
 
 def check_rates(plan: KLPlan, rates: Rates) -> None:

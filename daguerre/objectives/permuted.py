@@ -12,9 +12,10 @@ from typing import final
 import torch
 from torch import Tensor
 
+from daguerre.declare import Input
 from daguerre.graph import Graph, GraphError, Variable
 from daguerre.joint import Joint
-from daguerre.model import Input, Model
+from daguerre.model import Model
 from daguerre.program import Step
 
 __all__ = ["Permuted", "permuted"]

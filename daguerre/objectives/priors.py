@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import final
 
+from daguerre.declare import Input
 from daguerre.graph import Graph
 from daguerre.joint import Joint
-from daguerre.model import Input, Model
+from daguerre.model import Model
 from daguerre.program import Step
 
 __all__ = ["Prior", "prior"]

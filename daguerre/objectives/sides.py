@@ -8,10 +8,11 @@ from typing import NamedTuple
 
 from torch import nn
 
+from daguerre.declare import Input
 from daguerre.draw.labels import index, label
 from daguerre.graph import GraphError, InadmissibleError, Plate
 from daguerre.joint import Empirical, Joint
-from daguerre.model import Input, Model
+from daguerre.model import Model
 from daguerre.program import Program, Step
 from daguerre.scoring import DensityPlan, density_plan
 from daguerre.shapes import Shape, trace_shapes

@@ -222,7 +222,7 @@ def test_a_bayesian_net_fits_what_it_saw_in_batches():
 def test_the_topic_of_each_word_is_summed_out():
     """Against all 2^4 ways to give the words of two documents topics; one word is not there."""
     p = lda.LDA(words=5, topics=2)
-    given = p.sample(1, {"counts": torch.zeros(1, 2, 5)}, word=3)
+    given = p.sample(1, document=2, word=3)
     beta, theta = given["topics"][0], given["share"][0]
     w = torch.tensor([[0, 3, 3], [1, -1, -1]])
     places = [(0, 0), (0, 1), (0, 2), (1, 0)]
@@ -233,10 +233,8 @@ def test_the_topic_of_each_word_is_summed_out():
         )
         for topics in itertools.product(range(2), repeat=4)
     )
-    loss = dg.objectives.cross_entropy(
-        dg.data("topics", "share", "w", "counts"), p, of=["w"], partial=["w"]
-    )
-    batch = {"topics": beta[None], "share": theta[None], **lda.corpus(w, 5)}
+    loss = dg.objectives.cross_entropy(dg.data("topics", "share", "w"), p, of=["w"], partial=["w"])
+    batch = {"topics": beta[None], "share": theta[None], "w": w[None]}
     assert loss.losses(batch)["model"].item() == pytest.approx(-math.log(total), rel=1e-5)
 
 

@@ -185,19 +185,20 @@ def enumerated(p: switching.Switching, x: Tensor) -> Tensor:
 def test_a_few_steps_of_switching_dynamics_are_exact_on_the_plain_graph():
     p = switching.Switching(3, 1, 1).double()
     x = p.sample(2, t=3)["x"]
-    plain, given = switching.unrolled(p, 3), switching.by_step(x)
+    plain = p.unroll(3)
+    given = plain.apart({"x": x})
     want = enumerated(p, x)
     close(dg.log_evidence(plain, given), want)
     found = dg.log_evidence(p, {"x": x}, method=dg.infer.SMC(20_000))
     close(found, want, 0.05)
-    exact = dg.posterior(plain, "k2", given=given).probs
+    exact = dg.posterior(plain, "k[2]", given=given).probs
     particles = dg.posterior(p, "k", given={"x": x}, method=dg.infer.SMC(20_000)).probs
     close(particles[:, 2].double(), exact, 0.03)
 
 
 def test_the_plain_graph_shares_the_parameters():
     p = switching.Switching(2, 1, 1)
-    plain = switching.unrolled(p, 4)
+    plain = p.unroll(4)
     assert {id(q) for q in plain.parameters()} == {id(q) for q in p.parameters()}
     assert (p.move.parents, p.see.parents) == (("last", "k"), ("z",))
 
@@ -219,8 +220,8 @@ def test_switching_dynamics_come_near_the_likelihood_of_the_truth():
 
 
 def loss_plain(p: switching.Switching, x: Tensor) -> float:
-    plain, given = switching.unrolled(p, x.shape[1]), switching.by_step(x)
-    return -dg.log_evidence(plain, given).mean().item()
+    plain = p.unroll(x.shape[1])
+    return -dg.log_evidence(plain, plain.apart({"x": x})).mean().item()
 
 
 # Recurrent nets

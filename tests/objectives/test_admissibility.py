@@ -225,13 +225,32 @@ def test_nll_refuses_what_must_be_integrated_out():
         dg.nll(Bent(), observed=["x"])
 
 
-def test_a_function_of_the_same_name_on_both_sides_is_refused():
+@pytest.mark.parametrize("name", ["h", "other"])
+def test_each_side_computes_its_own_maps_of_the_same_name_too(name):
+    """q is the posterior, so that the bound of each draw is the evidence of x under N(0, 5)."""
     p = dg.model(
         z=Normal(0.0, 1.0), h=dg.deterministic(lambda z: 2 * z), x=lambda h: Normal(h, 1.0)
     )
-    q = dg.model(x=dg.Input(), h=dg.deterministic(lambda x: x), z=lambda h: Normal(h, 1.0))
-    with pytest.raises(dg.InadmissibleError, match="h is implicit"):
+    scale = dg.deterministic(lambda x: 0.4 * x)
+    law = {"h": lambda h: Normal(h, 0.2**0.5), "other": lambda other: Normal(other, 0.2**0.5)}
+    q = dg.model(x=dg.Input(), **{name: scale}, z=law[name])
+    x = torch.randn(5)
+    want = -Normal(0.0, 5**0.5).log_prob(x).mean()
+    torch.testing.assert_close(dg.iwae(p, q, particles=2).losses({"x": x})["model"], want)
+
+
+def test_q_may_look_at_what_p_lacks_if_the_data_is_said_to_hold_it():
+    p = dg.model(z=Normal(0.0, 1.0), x=lambda z: Normal(z, 1.0))
+    q = dg.model(mean=dg.Input(), z=lambda mean: Normal(mean, 0.5**0.5))
+    with pytest.raises(dg.GraphError, match=r"'mean', which p lacks.*observed=\['x', 'mean'\]"):
         dg.elbo(p, q)
+    x = torch.randn(5)
+    want = -Normal(0.0, 2**0.5).log_prob(x).mean()
+    for cost in (
+        dg.iwae(p, q, particles=2, observed=["x", "mean"]),
+        dg.KL(dg.data("x", "mean") * q, p, gradients=dg.estimators.STICK_THE_LANDING),
+    ):
+        torch.testing.assert_close(cost.losses({"x": x, "mean": x / 2})["model"], want)
 
 
 def test_something_else_than_a_joint_is_refused():

@@ -8,7 +8,14 @@ from typing import NamedTuple
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.distributions import Categorical, Exponential, MultivariateNormal, Normal, Poisson
+from torch.distributions import (
+    Bernoulli,
+    Categorical,
+    Exponential,
+    MultivariateNormal,
+    Normal,
+    Poisson,
+)
 
 import daguerre as dg
 from daguerre.objectives.observations import read_data
@@ -450,3 +457,18 @@ def test_functions_that_lead_on_are_not_observed_by_default():
     torch.testing.assert_close(
         loss.losses(x)["model"], -dg.log_evidence(p, {"x": x}).mean(), rtol=1e-6, atol=1e-6
     )
+
+
+def test_a_chain_in_double_precision_is_planned_in_it():
+    def through(net: nn.Module, value: Tensor) -> Bernoulli:
+        return Bernoulli(logits=net(value[:, None])[:, 0])
+
+    p = dg.model(
+        z=dg.rv(lambda net, last=dg.lag("z", init=0.0): through(net, last), net=nn.Linear(1, 1)),
+        x=dg.rv(lambda z, net: through(net, z), net=nn.Linear(1, 1)),
+    ).double()
+    x = torch.tensor([[1.0, 0.0, 1.0]], dtype=torch.float64)
+    found = dg.nll(p, observed=["x"]).losses({"x": x})["model"]
+    z = torch.cartesian_prod(*[torch.arange(2.0, dtype=torch.float64)] * 3)
+    want = -p.log_prob({"z": z, "x": x.expand(8, 3)}).logsumexp(0)
+    torch.testing.assert_close(found, want)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+from daguerre.declare import Input
 from daguerre.devices import on_device_of
 from daguerre.graph import Graph, GraphError, InadmissibleError
 from daguerre.infer.answer import Answer, Most, check_names, check_possible
@@ -18,7 +19,7 @@ from daguerre.infer.chain.finite import FiniteChain
 from daguerre.infer.chain.gaussian import GaussianChain
 from daguerre.infer.chain.grid import finite_chain, supports
 from daguerre.infer.chain.linear import gaussian_chain
-from daguerre.infer.chain.reading import Reading, read
+from daguerre.infer.chain.reading import Reading, float_of, read
 from daguerre.infer.evidence import Given
 from daguerre.infer.plan import Part, Plan
 from daguerre.infer.product import Factors
@@ -219,18 +220,19 @@ def _check_chain(graph: Graph) -> None:
     if still:
         raise InadmissibleError(
             f"{still[0]} is outside the plate {TIME}, so it holds for all time, and no engine for"
-            " chains takes that yet; write the steps out with daguerre.unroll.unroll(p, steps)"
+            " chains takes that yet; write the steps out with p.unroll(steps)"
         )
     for v in graph.variables:
         if beside := [plate for plate in v.plates if plate != TIME]:
             raise InadmissibleError(
                 f"{v.name} is in the plate {beside[0]}: no engine for chains takes plates yet;"
-                " give each member as a row of evidence"
+                " give each member as a row of evidence, or write the steps out with"
+                " p.unroll(steps)"
             )
         if ahead := [lag for lag in v.lags if lag.steps < 0]:
             raise InadmissibleError(
                 f"{v.name} depends on {ahead[0].variable} at t + {-ahead[0].steps}: questions are"
-                " answered for chains that go forwards; write the steps out"
+                " answered for chains that go forwards; write the steps out with p.unroll(steps)"
             )
 
 
@@ -265,12 +267,15 @@ def recognise(reading: Reading, lengths: Tensor | None = None) -> Chain:
 
 def _drawn(joint: Joint, names: Sequence[str]) -> dict[str, Tensor]:
     """Draw one slice of some variables, and repeat it over time; inputs are zero."""
-    data = {
-        name: torch.zeros(1, STEPS, *(shape.shape or ()), dtype=shape.dtype)
-        for name, shape in inputs_of(joint).items()
-    }
+    like = float_of(joint, {})
+
+    def unknown(declared: Input) -> Tensor:
+        dtype = like.dtype if declared.dtype.is_floating_point else declared.dtype
+        return torch.zeros(1, STEPS, *(declared.shape or ()), dtype=dtype)
+
+    data = {name: unknown(declared) for name, declared in inputs_of(joint).items()}
     steps = {s.name: s for f in joint.factors for s in f.steps() if s.cpd is not None}
-    reading = Reading(steps, data, {}, (1, STEPS), torch.zeros(()))
+    reading = Reading(steps, data, {}, (1, STEPS), like)
     known: dict[str, Tensor] = {}
     with torch.random.fork_rng(devices=[]), torch.no_grad(), validation(enabled=False):
         for name in (n for n in joint.graph.order if n in steps):

@@ -16,21 +16,46 @@ __all__ = ["determine"]
 def determine(reading: Reading) -> Reading:
     """Compute the deterministic variables that data determine, so that they are data too.
 
-    All steps at once where none depends on another of an earlier slice, else step by step.
+    All steps at once where a map says them so, or none depends on another of an earlier slice,
+    else step by step.
     """
-    names = _determined(reading)
-    if not names:
-        return reading
-    if any(lagged.variable in names for name in names for lagged in reading.lags(name)):
-        return _unrolled(reading, names)
-    for name in names:
-        parts = [_computed(reading, name, first=True)]
-        if reading.size[1] > 1:
-            later = _computed(reading, name, first=False)
-            parts.append(later.unflatten(0, (-1, reading.size[1] - 1)))
-        parts[0] = parts[0].unsqueeze(1)
-        reading = _with(reading, {name: torch.cat([_over(p, reading.size[0]) for p in parts], 1)})
+    left = _determined(reading)
+    while left:
+        name = next((n for n in left if not (_parents(reading, n) - {n}) & {*left}), None)
+        if name is None:  # some feed each other
+            return _stepped(reading, left)
+        left.remove(name)
+        if name not in _parents(reading, name):
+            reading = _with(reading, {name: _apart(reading, name)})
+        elif reading.steps[name].whole is not None:
+            reading = _with(reading, {name: _at_once(reading, name)})
+        else:
+            reading = _stepped(reading, [name])
     return reading
+
+
+def _apart(reading: Reading, name: str) -> Tensor:
+    """Return all steps of a map, none of which depends on another."""
+    parts = [_computed(reading, name, first=True).unsqueeze(1)]
+    if reading.size[1] > 1:
+        later = _computed(reading, name, first=False)
+        parts.append(later.unflatten(0, (-1, reading.size[1] - 1)))
+    return torch.cat([_over(part, reading.size[0]) for part in parts], 1)
+
+
+def _at_once(reading: Reading, name: str) -> Tensor:
+    """Return all steps of a recursion that says them at once, `over_time`."""
+    step = reading.steps[name]
+    assert step.whole is not None, "only such a recursion is asked"
+    arguments = [reading.data[parent] for parent in step.arguments]
+    for lagged in reading.lags(name):
+        if lagged.variable == name:
+            start = reading.start(name, lagged)
+            assert isinstance(start, Tensor), "a map has no law"
+            arguments.append(_over(start[None], reading.size[0]))
+        else:
+            arguments.append(reading.shifted(name, lagged))
+    return step.whole(*arguments)
 
 
 def _determined(reading: Reading) -> list[str]:
@@ -53,7 +78,7 @@ def _computed(reading: Reading, name: str, *, first: bool) -> Tensor:
     return found
 
 
-def _unrolled(reading: Reading, names: list[str]) -> Reading:
+def _stepped(reading: Reading, names: list[str]) -> Reading:
     """Step through time."""
     batch, steps = reading.size
     known = {name: list(value.unbind(1)) for name, value in reading.data.items()}

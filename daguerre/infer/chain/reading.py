@@ -16,7 +16,7 @@ from daguerre.joint import Joint
 from daguerre.lags import Lagged
 from daguerre.program import Outcome, Step, misfit
 
-__all__ = ["Reading", "bearing", "read"]
+__all__ = ["Reading", "bearing", "float_of", "read"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,12 +82,16 @@ class Reading:
 
     def before(self, name: str, lagged: Lagged, *, first: bool) -> Tensor:
         """Return data of an earlier slice, in the same way; `init` where there is none."""
+        return _rows(self.shifted(name, lagged), first=first)
+
+    def shifted(self, name: str, lagged: Lagged) -> Tensor:
+        """Return data of an earlier slice for all slices, `[B, T, *event]`."""
         values, start = self.data[lagged.variable], self.start(name, lagged)
         if isinstance(start, Distribution):
             start = torch.zeros((), dtype=values.dtype)  # not looked at: the law holds at t = 0
         event = values.shape[2:]
         ahead = start.to(values).expand(values.shape[0], lagged.steps, *event)
-        return _rows(torch.cat([ahead, values], 1)[:, : values.shape[1]], first=first)
+        return torch.cat([ahead, values], 1)[:, : values.shape[1]]
 
     def call(self, name: str, arguments: list[Tensor]) -> Outcome:
         """Call a CPD on rows of its parents; that of a root is repeated to one row.
@@ -164,7 +168,7 @@ def read(
         if name in data and data[name].is_floating_point() and bool(data[name].isnan().any()):
             raise GraphError(f"{name} is an input, which has a value at every step, but holds NaN")
     first = next(iter(values.values()))
-    return Reading(steps, data, pinned, (first.shape[0], first.shape[1]), _like(joint, values))
+    return Reading(steps, data, pinned, (first.shape[0], first.shape[1]), float_of(joint, values))
 
 
 def _check(graph: Graph, name: str, is_observed: bool) -> None:  # noqa: FBT001 - private
@@ -179,12 +183,12 @@ def _check(graph: Graph, name: str, is_observed: bool) -> None:  # noqa: FBT001 
         )
 
 
-def _like(joint: Joint, values: Mapping[str, Tensor]) -> Tensor:
+def float_of(joint: Joint, values: Mapping[str, Tensor]) -> Tensor:
     """Return a float of the observations, else of the parameters."""
-    parameters = (p.detach() for module in joint.modules for p in module.parameters())
-    floats = (x for x in (*values.values(), *parameters) if x.is_floating_point())
-    device = next(iter(values.values())).device
-    return next(floats, torch.zeros((), device=device)).new_zeros((), device=device)
+    parameters = [p.detach() for module in joint.modules for p in module.parameters()]
+    met = [*values.values(), *parameters]
+    found = next((x for x in met if x.is_floating_point()), torch.zeros(()))
+    return found.new_zeros((), device=met[0].device if met else None)
 
 
 def _lags(step: Step) -> tuple[Lagged, ...]:

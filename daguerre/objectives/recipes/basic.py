@@ -43,8 +43,8 @@ def elbo(
     Args:
         p: The model; every variable that is observed must have a density.
         q: The inference model of the latents, given what is observed.
-        observed: Variables of p that the data holds. By default q's inputs and p's leaves that q
-            does not draw.
+        observed: Variables that the data holds: those of p, and inputs that q alone looks at. By
+            default q's inputs and p's leaves that q does not draw.
         partial: Variables that the data holds for some rows: NaN, or a negative integer, marks a
             row where it does not. The bound of such a row is that of what is known of it; where q
             is given such a variable, it sees 0.
@@ -259,7 +259,8 @@ def observed_names(
 ) -> tuple[str, ...]:
     """Return the observed variables of a model, by default its leaves."""
     if observed is not None:
-        return tuple(graph[n].name for n in observed)
+        read = latent.inputs if latent is not None else ()
+        return tuple(n if n in read else graph[n].name for n in observed)
     drawn = {n for n in latent.names if n not in latent.inputs} if latent is not None else set()
     given = latent.inputs if latent is not None else ()
     names = [n for n in graph.names if n in (*graph.leaves, *given) and n not in graph.inputs]
@@ -282,9 +283,13 @@ def check_names(
     """
     p, q = model.graph, other.graph
     for name in q.inputs:
-        if name not in p:
+        if name not in p and name not in observed:
             hint = did_you_mean(name, p.names)
-            raise GraphError(f"q, {type(other).__name__}, is given {name!r}, which p lacks{hint}")
+            also = ", ".join(map(repr, (*observed, name)))
+            raise GraphError(
+                f"q, {type(other).__name__}, is given {name!r}, which p lacks{hint}; data that q"
+                f" alone looks at is named in observed=[{also}]"
+            )
     recovered = {v.inverts for g in (p, q) for v in g.variables if v.inverts}
     known = (*observed, *recovered)
     latent = [n for n in p.names if p[n].map == "stochastic" and n not in known]
