@@ -20,6 +20,7 @@ from daguerre.cpds import LinearGaussian, Tabular
 from daguerre.elimination import eliminate
 from daguerre.empirical import data
 from daguerre.evaluate import evaluate
+from daguerre.evaluate import measures as measures
 from daguerre.families import StandardNormal
 from daguerre.formats import read_bif, write_bif
 from daguerre.graph import Graph, GraphError, InadmissibleError, Plate

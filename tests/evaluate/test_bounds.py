@@ -82,9 +82,10 @@ def test_each_example_has_its_own_evidence():
 
 def test_data_of_any_size_is_taken_in_passes(monkeypatch):
     whole = evidence_bound(model(), near(), at(2000), particles=20)
-    for rows in (1, 7, 20_000):  # 1: a pass holds one row at least
-        monkeypatch.setattr(module, "ROWS", rows * 20)
-        passes = evidence_bound(model(), near(), at(300 if rows == 1 else 2000), particles=20)
+    monkeypatch.setattr(module, "NARROW", 1)
+    for rows in (3, 140, 20_000):  # 3: an example takes seven passes
+        monkeypatch.setattr(module, "NUMBERS", rows)
+        passes = evidence_bound(model(), near(), at(300 if rows == 3 else 2000), particles=20)
         assert passes.value == pytest.approx(whole.value, abs=6 * passes.stderr)
 
 
