@@ -24,7 +24,7 @@ from daguerre.evaluate.scores import Score
 from daguerre.evaluate.subject import Subject
 from daguerre.rows import tile
 
-__all__ = ["AIS", "BDMC", "Annealing"]
+__all__ = ["AIS", "BDMC", "Annealing", "annealed"]
 
 TARGET, RATE, WARM_UP, PILOTS = 0.65, 0.3, 20, 4  # of step sizes: Wu et al. aim at 0.65 too
 SIGMOID = 4.0  # the schedule spans a logistic curve from -4 to 4
@@ -64,6 +64,18 @@ class Annealing:
         return (curve - curve[0]) / (curve[-1] - curve[0])
 
 
+def annealed(latent: Latent, observed: Mapping[str, Tensor], annealing: Annealing) -> Tensor:
+    """Return the log of the mean weight of each row, `[N]`; the mean itself is p(x) on average.
+
+    Args:
+        latent: What moves, `latent_of(p, observed, "AIS")`.
+        observed: `{name: Tensor[N, *event]}`, inputs with them.
+        annealing: How chains are run.
+    """
+    parts = _batches(observed, annealing.chains)
+    return torch.cat([_Chains(latent, *part, annealing).forward() for part in parts])
+
+
 @dataclass(frozen=True)
 class AIS:
     """The log-evidence by annealed importance sampling, in nats.
@@ -95,13 +107,9 @@ class AIS:
     def __call__(self, of: Subject) -> Score:
         """Return the mean over the rows."""
         observed = {name: value[: self.rows] for name, value in of.observed.items()}
-        latent = latent_of(of.p, observed, "AIS")
-        found = []
-        for given, n in _batches(observed, self.annealing.chains):
-            found.append(_Chains(latent, given, n, self.annealing).forward(self.annealing.chains))
-        return Score.mean(
-            "ais", torch.cat(found).cpu(), "nats, log p(x), too low rather than high"
-        )
+        found = annealed(latent_of(of.p, observed, "AIS"), observed, self.annealing)
+        note = "nats, log p(x), too low rather than high"
+        return Score.mean("ais", found.cpu(), note)
 
 
 @dataclass(frozen=True)
@@ -140,7 +148,7 @@ class BDMC:
         lower, upper, first = [], [], 0
         for given, n in _batches(observed, self.annealing.chains):
             chains = _Chains(latent, given, n, self.annealing)
-            lower.append(chains.forward(self.annealing.chains))
+            lower.append(chains.forward())
             upper.append(chains.backward(exact[first : first + n]))
             first += n
         below, above = torch.cat(lower).cpu(), torch.cat(upper).cpu()
@@ -180,8 +188,9 @@ class _Chains:
         self.annealing, self.betas = annealing, annealing.betas.tolist()
         self.step_sizes = self._tuned()
 
-    def forward(self, chains: int) -> Tensor:
+    def forward(self) -> Tensor:
         """Return the log of the mean weight of each row, `[n]`."""
+        chains = self.annealing.chains
         point = self._start(chains)
         weight = self._gain(point, 1)
         for t in range(1, self.annealing.steps):

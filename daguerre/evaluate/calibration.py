@@ -116,11 +116,11 @@ def uniformity(ranks: Tensor, *, draws: int, bins: int = 20) -> Uniformity:
             " on average; take draws=99, bins=20, rows=500"
         )
     bin_of = torch.div(ranks * bins, draws + 1, rounding_mode="floor").long()
-    counts = torch.zeros(bins, ranks.shape[1], dtype=torch.float64)
+    counts = torch.zeros(bins, ranks.shape[1], dtype=torch.float64, device=ranks.device)
     counts.scatter_add_(0, bin_of, torch.ones_like(bin_of, dtype=torch.float64))
     expected = rows / bins
     pearson = ((counts - expected) ** 2 / expected).sum(0)
-    free = torch.tensor(float(bins - 1), dtype=torch.float64)
+    free = counts.new_tensor(bins - 1)
     return Uniformity(counts, pearson / free, torch.special.gammaincc(free / 2, pearson / 2))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -32,7 +33,7 @@ def class_score(logits: Tensor) -> Tensor:
         3.0
     """
     each = logits.double().log_softmax(1)
-    whole = each.logsumexp(0) - torch.tensor(len(each), dtype=each.dtype).log()
+    whole = each.logsumexp(0) - math.log(len(each))
     terms = torch.where(each.exp() > 0, each.exp() * (each - whole), 0.0)
     return terms.sum(1).mean().exp()
 

@@ -91,8 +91,7 @@ class UnitRates:
 
     def __call__(self, of: Subject) -> tuple[Score, ...]:
         """Return one score per dimension."""
-        kl = divergence_of(of.sampled)
-        _refuse_plates(kl, "the rate of each dimension")
+        kl = _plain(of, "the rate of each dimension")
         found: dict[str, list[Tensor]] = {}
         for at, drawn, scored in _draws(of, kl):
             for name in kl.latents.how:
@@ -133,13 +132,12 @@ class ActiveUnits:
 
     def __call__(self, of: Subject) -> Score:
         """Return the count, its spread by the bootstrap over rows."""
-        kl = divergence_of(of.sampled)
-        _refuse_plates(kl, "the count of active units")
+        kl = _plain(of, "the count of active units")
         one, other = (self._means(of, kl) for _ in range(2))
         n, units = one.shape
-        rows = torch.ones(1, n, dtype=one.dtype)
+        rows = one.new_ones(1, n)
         drawn = torch.multinomial(rows.expand(RESAMPLES, n), n, replacement=True)
-        counts = torch.zeros(RESAMPLES, n, dtype=one.dtype)
+        counts = one.new_zeros(RESAMPLES, n)
         counts.scatter_add_(1, drawn, torch.ones_like(counts))
         value = self._active(one, other, rows)
         spread = self._active(one, other, counts).std().item()
@@ -194,10 +192,10 @@ class AggregateSplit:
 
     def __call__(self, of: Subject) -> tuple[Score, Score]:
         """Return the mean of both over the data."""
-        kl = divergence_of(of.sampled)
-        _refuse_plates(kl, "the aggregate posterior")
+        kl = _plain(of, "the aggregate posterior")
         _refuse_hidden(kl)
-        given = {name: value[: self.rows] for name, value in of.given.items()}
+        device = torch.get_default_device()
+        given = {name: value[: self.rows].to(device) for name, value in of.given.items()}
         n = len(next(iter(given.values())))
         at = Round(n, given)
         drawn = kl.latents.draw(at)
@@ -243,8 +241,16 @@ def _columns(values: Tensor) -> Iterator[tuple[str, Tensor]]:
     """Yield the index of each dimension of `[N, *event]` with its column."""
     shape = values.shape[1:]
     for i, column in enumerate(values.flatten(1).T if shape else values[None]):
-        place = torch.unravel_index(torch.tensor(i), shape) if shape else ()
-        yield str([int(k) for k in place]) if shape else "", column
+        yield str(_place(i, shape)) if shape else "", column
+
+
+def _place(i: int, shape: torch.Size) -> list[int]:
+    """Return the indices of the i-th number of a tensor."""
+    place = []
+    for size in reversed(shape):
+        i, rest = divmod(i, size)
+        place.append(rest)
+    return place[::-1]
 
 
 def _mean(name: str, drawn: Drawn) -> Tensor:
@@ -285,12 +291,18 @@ def _table(outcome: object, z: Tensor, n: int) -> Tensor:
     return table.reshape(len(z), n, -1).sum(2)
 
 
-def _refuse_plates(kl: KullbackLeibler, what: str) -> None:
-    if kl.plates:
+def _plain(of: Subject, what: str) -> KullbackLeibler:
+    """Return minus the ELBO, with one draw of each latent for each row.
+
+    Raises:
+        InadmissibleError: Latents repeat.
+    """
+    if plates := divergence_of(of.cost).plates:
         raise InadmissibleError(
-            f"{what} is that of latents of one row of data, but {', '.join(kl.plates)} repeat in"
+            f"{what} is that of latents of one row of data, but {', '.join(plates)} repeat in"
             " plates or time; take ELBO() and RateDistortion()"
         )
+    return divergence_of(of.sampled)
 
 
 def _refuse_hidden(kl: KullbackLeibler) -> None:

@@ -61,7 +61,7 @@ def overlap(real: Tensor, fake: Tensor, *, k: int = 5) -> Overlap:
         rows = min(len(real), len(fake))
         raise ValueError(f"k={k}; expected 1 to {rows - 1}, as the smaller sample has {rows} rows")
     real_radius, fake_radius = nearest(real, real, k + 1), nearest(fake, fake, k + 1)
-    inside, reached = torch.zeros(len(fake), dtype=torch.long), []
+    inside, reached = torch.zeros(len(fake), dtype=torch.long, device=fake.device), []
     found = []
     for block, radius in zip(_blocks(real, fake), _blocks(real_radius, fake), strict=True):
         distance = torch.cdist(block, fake)

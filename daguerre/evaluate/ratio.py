@@ -55,7 +55,8 @@ class CriticRatio:
             GraphError: There is no critic, or more than one.
         """
         game = game_of(self.objective)
-        n, given = self.objective.read(of.provided)
+        n, rows = self.objective.read(of.provided)
+        given = {name: value.to(torch.get_default_device()) for name, value in rows.items()}
         modules = [module for player in game.players for module in player.modules]
         with mode(modules, training=False):
             real, fake = (
@@ -64,7 +65,7 @@ class CriticRatio:
             )
         one, other = logsigmoid(real) / 2 + math.log(2), logsigmoid(-fake) / 2
         return (
-            _two_means("critic js", one, other, "nats, at most the JS divergence, log 2"),
+            _two_means("critic js", one, other, "nats, at most the JS divergence, and that log 2"),
             Score.mean("critic kl", real.cpu(), "nats, KL(data, model) if the critic is right"),
         )
 

@@ -25,6 +25,10 @@ from daguerre.queries import declared_sizes, read_sizes, sample
 
 __all__ = ["Measure", "Subject", "divergence_of", "rows_of", "seeded"]
 
+ODD, SALT = 0x9E3779B97F4A7C15, 0x5851F42D4C957F2D  # spread seeds over all numbers
+
+ODD, SALT = 0x9E3779B97F4A7C15, 0x5851F42D4C957F2D  # spread seeds over all numbers
+
 
 @dataclass(frozen=True, eq=False)
 class Subject:
@@ -109,13 +113,15 @@ class Subject:
     @cached_property
     def drawn(self) -> dict[str, Tensor]:
         """One draw of all variables for each row of the data, inputs given."""
-        n = len(next(iter(self.observed.values())))
-        given = {name: self.observed[name] for name in self.p.graph.inputs}
+        some = next(iter(self.observed.values()))
+        n, device = len(some), device_of([self.p]) or some.device
+        given = {name: self.observed[name].to(device) for name in self.p.graph.inputs}
         program = as_joint(self.p).program
         sizes = read_sizes(program.plates, self.observed, n, declared_sizes(self.p.graph))
         of = {} if sizes is None else sizes.of
         with torch.no_grad(), seeded(self.seed, [self.p]), on_device_of([self.p]):
-            return sample(program, n, given, pathwise=False, sizes=of)
+            drawn = sample(program, n, given, pathwise=False, sizes=of)
+        return {name: value.to(some.device) for name, value in drawn.items()}
 
     @cached_property
     def real(self) -> Tensor:
@@ -152,11 +158,23 @@ not apply, saying why and what else does."""
 
 @contextmanager
 def seeded(seed: int, modules: Iterable[nn.Module] = ()) -> Iterator[None]:
-    """Seed torch's generators for a while and give them back."""
+    """Seed torch's generators for a while and give them back.
+
+    The seed is not used as it is: data that a program made from the same seed, as `torch.randn`
+    after `torch.manual_seed(0)`, would otherwise be the very noise that is drawn here.
+
+    Example:
+        >>> with seeded(0):
+        ...     a = torch.randn(())
+        >>> with seeded(0):
+        ...     b = torch.randn(())
+        >>> bool(a == b), bool(a == torch.randn((), generator=torch.Generator().manual_seed(0)))
+        (True, False)
+    """
     device = device_of(modules)
     devices = [device] if device is not None and device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices), validation(enabled=False):
-        torch.manual_seed(seed)
+        torch.manual_seed((seed * ODD + SALT) % 2**63)
         yield
 
 
