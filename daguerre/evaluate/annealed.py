@@ -26,7 +26,13 @@ from daguerre.rows import tile
 
 __all__ = ["AIS", "BDMC", "Annealing", "annealed"]
 
-TARGET, RATE, WARM_UP, PILOTS = 0.65, 0.3, 20, 4  # of step sizes: Wu et al. aim at 0.65 too
+TARGET, RATE, WARM_UP, PILOTS, TRIES = (
+    0.65,
+    0.5,
+    20,
+    4,
+    2,
+)  # of step sizes: Wu et al. aim at 0.65 too
 SIGMOID = 4.0  # the schedule spans a logistic curve from -4 to 4
 NUMBERS = 1 << 23  # in one pass
 
@@ -179,7 +185,7 @@ class Move(NamedTuple):
 
 
 class _Chains:
-    """The chains of some rows of data, with their step sizes `[T - 1, n]`."""
+    """The chains of some rows of data, with their step sizes `[T, n]`."""
 
     def __init__(
         self, latent: Latent, given: Mapping[str, Tensor], n: int, annealing: Annealing
@@ -219,18 +225,21 @@ class _Chains:
         """Run chains whose step sizes follow how often each row's moves are accepted."""
         point = self._start(PILOTS)
         log_step = torch.full([self.n], math.log(0.5))
-        found = []
-        for t in [1] * WARM_UP + [*range(1, self.annealing.steps)]:
+        found = [log_step] * self.annealing.steps
+        for t in [1] * WARM_UP + [t for t in range(1, self.annealing.steps) for _ in range(TRIES)]:
             point, accepted = self._move(point, t, log_step.exp())
             rate = accepted.unflatten(0, (PILOTS, self.n)).mean(0)
-            found.append(log_step.exp())
-            log_step = log_step + RATE * (rate - TARGET).to(log_step.dtype)
-        return torch.stack(found)[WARM_UP:]
+            found[t - 1] = log_step = log_step + RATE * (rate - TARGET).to(log_step.dtype)
+        return torch.stack(found).exp()
 
     def _move(self, point: Point, t: int, sizes: Tensor) -> Move:
-        """Move along Hamiltonian paths at a temperature, with one step size for each row."""
+        """Move along Hamiltonian paths at a temperature, with a step size for each row.
+
+        Each chain takes a random part of it, lest paths of one length come back to their start.
+        """
         beta = self.betas[t]
         step = tile(sizes, len(point.free)).to(point.free.dtype)[:, None]
+        step = step * (0.5 + 0.5 * torch.rand_like(step))
         speed = torch.randn_like(point.free)
         before = _energy(point, beta, speed)
         end, slope = self._slope(point.free, beta)

@@ -18,7 +18,7 @@ from daguerre.model import Model
 from daguerre.modes import mode
 from daguerre.objectives.observations import Data
 
-__all__ = ["evaluate"]
+__all__ = ["applicable", "evaluate"]
 
 
 def evaluate(
@@ -76,12 +76,23 @@ def evaluate(
 
 
 def _usual(subject: Subject, particles: int) -> Scores:
-    """Take what is cheap, and leave out what does not apply."""
-    needed: list[Measure] = [] if subject.q is None else [ELBO(), IWAE(particles)]
-    scores = [score for one in needed for score in _measured(one, subject)]
-    refused = []
-    optional: list[Measure] = [] if subject.q is None else [RateDistortion(), ActiveUnits()]
-    for one in (*optional, MMD2(), C2ST()):
+    """Take what is cheap; bounds whatever comes, and what else applies."""
+    if subject.q is None:
+        return applicable(subject, [MMD2(), C2ST()])
+    bounds = [score for one in (ELBO(), IWAE(particles)) for score in _measured(one, subject)]
+    found = applicable(subject, [RateDistortion(), ActiveUnits(), MMD2(), C2ST()])
+    return Scores((*bounds, *found.scores), found.refused)
+
+
+def applicable(subject: Subject, measures: Iterable[Measure]) -> Scores:
+    """Take those measures that apply, and note why the others do not.
+
+    Args:
+        subject: What is measured, its models in evaluation mode.
+        measures: What to measure.
+    """
+    scores, refused = [], []
+    for one in measures:
         try:
             scores += _measured(one, subject)
         except InadmissibleError as error:

@@ -17,7 +17,7 @@ Features = Callable[[Tensor], Tensor]
 
 ROWS = 1024  # in one call of the features
 WIDE = 1024  # values of a row that are compared as they are
-HIDDEN, STEPS, BATCH, RATE = (256, 64), 1000, 128, 2e-3
+HIDDEN, STEPS, BATCH, RATE = (256, 64), 600, 128, 2e-3
 
 
 class Classifier(nn.Module):

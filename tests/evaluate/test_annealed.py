@@ -11,6 +11,7 @@ from daguerre import measures as m
 from daguerre.evaluate import annealed as module
 from daguerre.evaluate.annealed import annealed
 from daguerre.evaluate.paths import latent_of
+from daguerre.evaluate.subject import seeded
 
 W, MU = torch.tensor([2.0, 1.0]), torch.tensor([0.5, -1.0])
 LOG_PX = -3.80717725748  # oracle A1, at x = (1.5, 0.5)
@@ -23,8 +24,7 @@ def ppca():
 
 
 def weights(p, observed, annealing, seed=0):
-    torch.manual_seed(seed)
-    with torch.no_grad():
+    with torch.no_grad(), seeded(seed):
         return annealed(latent_of(p, observed, "AIS"), observed, annealing)
 
 
@@ -64,8 +64,10 @@ def test_many_temperatures_find_the_evidence_of_each_row():
     p = ppca()
     x = p.sample(12)["x"]
     exact = MultivariateNormal(MU, torch.outer(W, W) + 0.25 * torch.eye(2)).log_prob(x)
-    found = weights(p, {"x": x}, m.Annealing(chains=32, steps=100, leapfrogs=5))
-    assert (found - exact).abs().max() < 0.15
+    found = weights(p, {"x": x}, m.Annealing(chains=32, steps=60, leapfrogs=4))
+    error = found - exact
+    assert error.abs().max() < 0.4
+    assert abs(error.mean()) < 0.1
 
 
 def test_the_log_is_too_low_on_average():
@@ -96,10 +98,10 @@ def test_several_latents_and_an_input():
         x=lambda b: Normal(b, 0.5),
     )
     c, x = torch.tensor([[1.0], [-2.0]]), torch.tensor([[0.0], [1.0]])
-    annealing = m.Annealing(chains=64, steps=60, leapfrogs=5)
+    annealing = m.Annealing(chains=64, steps=30, leapfrogs=4)
     found = weights(p, {"x": x, "c": c}, annealing)
     exact = Normal(c, 3.25**0.5).log_prob(x)[:, 0]
-    assert (found - exact).abs().max() < 0.1
+    assert (found - exact).abs().max() < 0.2
     scores = dg.evaluate(p, data={"x": x, "c": c}, measures=[m.BDMC(2, annealing)])
     assert abs(scores["ais gap"].value) < 0.5
 
@@ -108,15 +110,15 @@ def test_data_of_any_size_is_taken_in_passes(monkeypatch):
     monkeypatch.setattr(module, "NUMBERS", 256 * 16 * 7)  # seven rows in a pass
     x = ppca().sample(30)["x"]
     exact = MultivariateNormal(MU, torch.outer(W, W) + 0.25 * torch.eye(2)).log_prob(x).mean()
-    annealing = m.Annealing(chains=16, steps=50, leapfrogs=5)
+    annealing = m.Annealing(chains=16, steps=30, leapfrogs=3)
     scores = dg.evaluate(ppca(), data=x, measures=[m.AIS(100, annealing)])
-    assert abs(scores["ais"].value - exact) < 0.1
+    assert abs(scores["ais"].value - exact) < 0.2
 
 
 def test_the_gap_closes_with_the_temperatures():
     """Lower and upper bound hold for the rows that were drawn; 4 standard errors."""
     gaps = []
-    for steps in (3, 10, 40):
+    for steps in (3, 40):
         annealing = m.Annealing(chains=8, steps=steps, leapfrogs=3)
         scores = dg.evaluate(ppca(), measures=[m.BDMC(300, annealing)])
         exact = -0.5 * (2 * math.log(2 * math.pi) + math.log(1.3125) + 2)  # minus the entropy
@@ -124,18 +126,18 @@ def test_the_gap_closes_with_the_temperatures():
         assert low.value < exact + 4 * low.spread
         assert high.value > exact - 4 * high.spread
         gaps.append(scores["ais gap"].value)
-    assert gaps[0] > 2 * gaps[1] > 4 * gaps[2] > 0
+    assert gaps[0] > 4 * gaps[1] > 0
 
 
 def test_steps_are_accepted_as_often_as_they_should_be():
     p = ppca()
     observed = {"x": p.sample(50)["x"]}
     torch.manual_seed(0)
-    chains = module._Chains(latent_of(p, observed, "AIS"), observed, 50, m.Annealing(steps=60))
+    chains = module._Chains(latent_of(p, observed, "AIS"), observed, 50, m.Annealing(steps=30))
     with torch.no_grad():
         point = chains._start(16)
         rates = []
-        for t in range(1, 60):
+        for t in range(1, 30):
             point, accepted = chains._move(point, t, chains.step_sizes[t - 1])
             rates.append(accepted.mean().item())
     assert 0.55 < sum(rates) / len(rates) < 0.8
@@ -149,12 +151,12 @@ def test_chains_that_leave_the_finite_numbers_stay_where_they_were():
 
     p = dg.model(z=dg.StandardNormal(1), x=x)
     observed = {"x": torch.zeros(4, 1)}
-    torch.manual_seed(0)
-    latent = latent_of(p, observed, "AIS")
-    chains = module._Chains(latent, observed, 4, m.Annealing(steps=5))
-    point = latent.at(torch.zeros(64, 1), observed)
-    for t in range(1, 5):
-        point = chains._move(point, t, torch.full((4,), 0.7)).point
+    with seeded(0):
+        latent = latent_of(p, observed, "AIS")
+        chains = module._Chains(latent, observed, 4, m.Annealing(steps=5))
+        point = latent.at(torch.zeros(64, 1), observed)
+        for t in range(1, 5):
+            point = chains._move(point, t, torch.full((4,), 0.7)).point
     assert point.free.max() <= 1
     assert point.free.std() > 0.1
     assert point.likelihood.isfinite().all()
