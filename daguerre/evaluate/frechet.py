@@ -52,7 +52,7 @@ def fid(real: Tensor, fake: Tensor) -> Tensor:
         raise ModuleNotFoundError(
             f"FID needs the package {error.name}: pip install 'daguerre[metrics]'"
         ) from None
-    metric = FrechetInceptionDistance(feature=_Given(real.shape[1]))
+    metric = FrechetInceptionDistance(feature=_Given(real.shape[1])).cpu()
     metric.update(real.cpu().double(), real=True)
     metric.update(fake.cpu().double(), real=False)
     return metric.compute()
