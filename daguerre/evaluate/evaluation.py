@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 from types import FunctionType
 
 import torch
@@ -42,7 +44,8 @@ def evaluate(
         data: `{name: Tensor[N, *event]}` of the observed variables, or a Tensor if it is one. Few
             measures do without.
         measures: What to measure: values such as `dg.measures.IWAE(5000)`, or any functions of a
-            `Subject` that return a `Score` or several.
+            `Subject` that return a `Score` or several. The second score of a name is numbered,
+            `"iwae 2"`.
         particles: K of the importance-weighted bound that is taken by default.
         seed: Of all draws; the global generator is left alone.
 
@@ -71,7 +74,7 @@ def evaluate(
     subject = Subject(p, q, data, seed)
     with mode(subject.models, training=False):
         if measures is not None:
-            return Scores(tuple(s for one in measures for s in _measured(one, subject)))
+            return Scores(_distinct(s for one in measures for s in _measured(one, subject)))
         return _usual(subject, particles)
 
 
@@ -109,6 +112,17 @@ def _measured(measure: Measure, subject: Subject) -> tuple[Score, ...]:
     if wrong := [score for score in scores if not isinstance(score, Score)]:
         raise TypeError(f"{_name(measure)} returned {wrong[0]!r}; a measure returns a Score")
     return scores
+
+
+def _distinct(scores: Iterable[Score]) -> tuple[Score, ...]:
+    """Number scores of one name, so that each is found by its own: "iwae", "iwae 2"."""
+    seen: Counter[str] = Counter()
+    found = []
+    for score in scores:
+        seen[score.name] += 1
+        count = seen[score.name]
+        found.append(score if count == 1 else replace(score, name=f"{score.name} {count}"))
+    return tuple(found)
 
 
 def _name(measure: Measure) -> str:

@@ -80,6 +80,22 @@ def test_a_function_is_a_measure():
     assert abs(score.value - 1.25) < 4 * score.spread
 
 
+def test_scores_of_one_name_are_told_apart():
+    scores = dg.evaluate(Decoder(), Coder(), data(), measures=[m.IWAE(1), m.IWAE(30)])
+    assert [score.name for score in scores] == ["iwae", "iwae 2"]
+    assert "30 particles" in scores["iwae 2"].note
+    assert len(scores.json()) == 2
+
+
+def test_data_of_the_same_seed_is_not_the_noise_of_the_draws():
+    """With one seed for both, samples of the right model would be the data, number by number."""
+    torch.manual_seed(4)
+    p, x = dg.model(x=Normal(torch.zeros(2), 1.0)), torch.randn(100, 2)
+    scores = dg.evaluate(p, data=x, measures=[m.FID(), m.Manifold()], seed=4)
+    assert scores["FID"].value > 0.001
+    assert scores["density"].value != 1
+
+
 def test_what_is_no_score_is_refused():
     with pytest.raises(TypeError, match="<lambda> returned 3; a measure returns a Score"):
         dg.evaluate(Generator(), data=data(), measures=[lambda of: [3]])  # type: ignore[list-item]
