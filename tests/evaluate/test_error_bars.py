@@ -9,6 +9,7 @@ import pytest
 import torch
 from measured import MEASURES, data
 
+pytestmark = pytest.mark.slow
 SEEDS = 25
 CASES = [
     (name, score)

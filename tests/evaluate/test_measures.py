@@ -64,7 +64,7 @@ def test_its_place_in_the_list_changes_nothing(entry):
 
     measures = [noise, entry.make(p), noise]
     scores = dg.evaluate(p, q, data(), measures=measures).scores
-    assert scores[0] == scores[-1]
+    assert scores[0].value == scores[-1].value
     assert scores[1:-1] == entry.scores(p).scores
 
 
