@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -28,7 +29,9 @@ from daguerre.query import (
     read_file,
     variables,
 )
-from daguerre.runs import Run, git_state, pictures, read_game, read_run, samples, train
+from daguerre.runs import Run, pictures, read_game, read_run, samples, train
+from daguerre.runs_export import export_run
+from daguerre.runs_repeat import compared, stamped
 from daguerre.runs_scores import score_run
 from daguerre.runs_table import compare, curves, find_runs
 from daguerre.settings import parse_settings
@@ -45,6 +48,9 @@ app = typer.Typer(
 
 Name = Annotated[str, typer.Argument(help="vae, gan, or module:Class of your own.")]
 Auxiliary = Annotated[str | None, typer.Option(help="module:Class, for a model of your own.")]
+Maker = Annotated[str | None, typer.Option(help="The module:Class that made the run.")]
+Moved = Annotated[str | None, typer.Option(help="Where the data are now, if they have moved.")]
+MovedFolder = Annotated[Path | None, typer.Option(help="Where the folder of the data is now.")]
 Threads = Annotated[int, typer.Option(min=1, help="Small nets are fastest on one thread.")]
 
 
@@ -72,35 +78,59 @@ def fit(  # noqa: PLR0913 - options of a command
         ),
     ] = None,
     threads: Threads = 1,
+    *,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Write OUT/tensorboard as well.")
+    ] = False,
 ) -> None:
     """Fit a model into a folder: checkpoints, losses, samples, weights, picture."""
     torch.set_num_threads(threads)
     split = _data(data, folder)
     asked = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "compile": compile}
     settings = {k: v for k, v in asked.items() if v is not None} | {"seed": seed}
+    options = {"q": q, "critic": critic, "threads": threads, "tensorboard": tensorboard}
     run = Run(
         name,
-        data,
+        str(Path(data).resolve()) if data.endswith(".npy") else data,
         split.train["x"][0].numel(),
-        options={"q": q, "critic": critic, "threads": threads},
+        options=options,
         settings=settings | parse_settings(set or []),
-        folder=str(folder) if folder else None,
-        versions={"daguerre": dg.__version__, "torch": torch.__version__},
-        git=git_state(),
+        folder=str(folder.resolve()) if folder else None,
     )
-    _train(out, run, split, resume=False)
+    _train(out, stamped(run, split), split, resume=False)
 
 
 @app.command()
 def resume(
     run: Annotated[Path, typer.Argument(help="The folder of a run that has not come to its end.")],
-    model: Annotated[str | None, typer.Option(help="The module:Class that made the run.")] = None,
+    model: Maker = None,
+    data: Moved = None,
+    folder: MovedFolder = None,
 ) -> None:
     """Go on with a run from its newest checkpoint, as if it had never ended."""
     made = read_run(run)
     torch.set_num_threads(made.options.get("threads", 1))
-    split = _data(made.data, Path(made.folder) if made.folder else None)
+    split = _data_of(made, data, folder)
     _train(run, made, split, resume=True, trust=model == made.name)
+
+
+@app.command()
+def repeat(
+    run: Annotated[Path, typer.Argument(help="The folder of a run.")],
+    out: Annotated[Path, typer.Option(help="Folder of the new run; must not hold one.")],
+    model: Maker = None,
+    data: Moved = None,
+    folder: MovedFolder = None,
+) -> None:
+    """Do a run again with the same data, settings and seed, and compare the weights."""
+    made = read_run(run)
+    torch.set_num_threads(made.options.get("threads", 1))
+    split = _data_of(made, data, folder)
+    again = stamped(made, split)
+    if made.checksum not in ("", again.checksum):
+        raise ValueError(f"{run} was fitted to other data: {made.checksum}, not {again.checksum}")
+    _train(out, again, split, resume=False, trust=model == made.name)
+    typer.echo(compared(run, out))
 
 
 @app.command()
@@ -117,17 +147,19 @@ def runs(
 
 
 @app.command()
-def evaluate(
+def evaluate(  # noqa: PLR0913 - options of a command
     run: Annotated[Path, typer.Argument(help="The folder of a run.")],
     particles: Annotated[int, typer.Option(min=1, help="K of the bound on log p(x).")] = 100,
     rows: Annotated[int, typer.Option(min=20, help="As many samples as rows, at most.")] = 2000,
     seed: int = 0,
+    data: Annotated[str | None, typer.Option(help="Where the data of the run are now.")] = None,
+    folder: Annotated[Path | None, typer.Option(help="The same, of a folder.")] = None,
     model: Annotated[str | None, typer.Option(help="The module:Class that made the run.")] = None,
 ) -> None:
     """Measure a run on its test data: a table, and evaluation.json in its folder."""
     made = read_run(run)
     torch.set_num_threads(made.options.get("threads", 1))
-    split = _data(made.data, Path(made.folder) if made.folder else None)
+    split = _data_of(made, data, folder)
     scores = score_run(run, _load(run, model), split, particles=particles, rows=rows, seed=seed)
     typer.echo(f"{scores}\nwrote {run / 'evaluation.json'}")
 
@@ -154,6 +186,25 @@ def sample(
         case suffix:
             raise ValueError(f"samples are written as .png or .npy, not {suffix or 'no suffix'}")
     typer.echo(f"wrote {n} samples to {out}")
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(help="The folder of a run.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="A .pt2 or .onnx.")],
+    output: Annotated[
+        list[str] | None,
+        typer.Option(help="x, x.mean, x.draw, sample or log_prob; once for each."),
+    ] = None,
+    given: Annotated[list[str] | None, typer.Option(help="An input; once for each.")] = None,
+    of: Annotated[str, typer.Option(help="Which model: p, or its inference model q.")] = "p",
+    model: Maker = None,
+) -> None:
+    """Export a decoder, generator or encoder for programs without this library."""
+    pixels = read_run(run).pixels
+    exported = export_run(_load(run, model), pixels, output, given, of=of)
+    exported.save(out)
+    typer.echo(f"{exported}\nwrote {out}")
 
 
 @app.command()
@@ -292,6 +343,18 @@ def _data(name: str, folder: Path | None) -> Split:
     return dg.data.array(name)
 
 
+def _data_of(run: Run, data: str | None, folder: Path | None) -> Split:
+    """Return the data of a run, from where they are now."""
+    where = folder or (Path(run.folder) if run.folder else None)
+    try:
+        return _data(data or run.data, where)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"the data of the run are not where they were: {error}; say where they are now,"
+            " --data or --folder"
+        ) from error
+
+
 def _asked(what: str, model: str | None) -> tuple[Any, Any]:
     """Return the model or graph that a name stands for, and the q that it brings, or None."""
     if Path(what).is_dir():
@@ -338,11 +401,15 @@ def _rows(sizes: list[str] | None) -> tuple[torch.Tensor, ...]:
 
 def _train(out: Path, run: Run, split: Split, *, resume: bool, trust: bool = True) -> None:
     torch.manual_seed(run.settings.get("seed", 0))
-    history = train(out, run, _game(run, trust=trust), split, resume=resume)
-    end = (
-        f"interrupted; go on with daguerre resume {out}" if history.interrupted else f"wrote {out}"
-    )
-    typer.echo(f"{history}\n{end}")
+    further = f"interrupted; go on with daguerre resume {out}"
+    try:
+        history = train(out, run, _game(run, trust=trust), split, resume=resume)
+    except SystemExit:  # by SIGTERM
+        typer.echo(further)
+        raise
+    typer.echo(f"{history}\n{further if history.interrupted else f'wrote {out}'}")
+    if history.interrupted:
+        raise SystemExit(128 + signal.SIGINT)
 
 
 def _load(folder: Path, model: str | None) -> Game:

@@ -1,5 +1,6 @@
 """Training: one player's step, the loop over players, what watches it, checkpoints."""
 
+from daguerre.precision import mixed_precision
 from daguerre.train.callbacks import (
     Callback,
     Moment,
@@ -16,6 +17,7 @@ from daguerre.train.optimizers import SGD, Adam, RMSprop
 from daguerre.train.rates import cosine, stepped, warm_up
 from daguerre.train.step import Step
 from daguerre.train.store import Checkpoints, restore
+from daguerre.train.tensorboard import tensorboard
 from daguerre.train.turns import Turn
 
 __all__ = [
@@ -36,11 +38,13 @@ __all__ = [
     "fit",
     "keep_best",
     "load",
+    "mixed_precision",
     "read_history",
     "restore",
     "sample_grid",
     "save",
     "stepped",
+    "tensorboard",
     "validation",
     "warm_up",
 ]

@@ -11,6 +11,7 @@ import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -19,13 +20,26 @@ from torch import Tensor, nn
 from daguerre.evaluate.images import grid, write_png
 from daguerre.model import Model
 from daguerre.modes import mode
+from daguerre.objectives.objective import Objective
 from daguerre.objectives.observations import Data, read_data
+from daguerre.objectives.schedules import at_step
 from daguerre.train.chance import seeded
 from daguerre.train.checkpoint import save
+from daguerre.train.record import Record
 from daguerre.train.session import Session
 from daguerre.train.turns import check_positive
 
-__all__ = ["Callback", "Moment", "early_stop", "every", "keep_best", "sample_grid", "validation"]
+__all__ = [
+    "Callback",
+    "Moment",
+    "Occasional",
+    "early_stop",
+    "every",
+    "keep_best",
+    "sample_grid",
+    "sampled",
+    "validation",
+]
 
 
 class Moment:
@@ -51,6 +65,20 @@ class Moment:
         """What was measured until now: pairs of steps done and value, by name."""
         return self._session.record.metrics
 
+    @property
+    def rates(self) -> dict[str, float]:
+        """The learning rates of the last step, by player."""
+        steps = self._session.steps
+        made = {step.player.name: max(int(step.made) - 1, 0) for step in steps}
+        return {
+            s.player.name: float(at_step(s.turn.optimizer.lr, made[s.player.name])) for s in steps
+        }
+
+    @property
+    def objective(self) -> Objective:
+        """What is minimised."""
+        return self._session.objective
+
     def stop(self, reason: str) -> None:
         """End the fit after this step; the reason is kept in the history."""
         self._session.record.stopped = reason
@@ -70,6 +98,25 @@ class Moment:
 Callback = Callable[[Moment], Mapping[str, float] | None]
 
 
+@dataclass(frozen=True)
+class Occasional:
+    """A callback that has something to do after some steps only.
+
+    A step after which nothing was called need not look whether anything was changed.
+
+    Attributes:
+        callback: What it does.
+        is_due: Whether it has to, after a step of this record.
+    """
+
+    callback: Callback
+    is_due: Callable[[Record], bool]
+
+    def __call__(self, now: Moment) -> Mapping[str, float] | None:
+        """Do it if it is due."""
+        return self.callback(now) if self.is_due(now._session.record) else None
+
+
 def every(steps: int, callback: Callback) -> Callback:
     """Return a callback that is called only after every so many steps.
 
@@ -77,11 +124,7 @@ def every(steps: int, callback: Callback) -> Callback:
         ValueError: Fewer than one step.
     """
     check_positive(steps=steps)
-
-    def now_and_then(now: Moment) -> Mapping[str, float] | None:
-        return callback(now) if now.step % steps == 0 else None
-
-    return now_and_then
+    return Occasional(callback, lambda record: record.steps % steps == 0)
 
 
 def validation(data: Data, *, batch_size: int = 1024, name: str = "validation") -> Callback:
@@ -114,14 +157,15 @@ def validation(data: Data, *, batch_size: int = 1024, name: str = "validation") 
     def validate(now: Moment) -> Mapping[str, float]:
         objective = now._session.objective
         given = read_data(objective, data)
-        rows = len(next(iter(given.values())))
+        count, device = len(next(iter(given.values()))), now._session.batches.device
         sums = dict.fromkeys((p.name for p in objective.players), 0.0)
         with now.evaluation():
-            for first in range(0, rows, batch_size):
-                batch = {n: values[first : first + batch_size] for n, values in given.items()}
-                count = min(batch_size, rows - first)
+            for first in range(0, count, batch_size):
+                rows = slice(first, first + batch_size)
+                batch = {n: values[rows].to(device) for n, values in given.items()}
+                share = min(batch_size, count - first) / count
                 for player, loss in objective.losses(batch, step=now.step).items():
-                    sums[player] += count / rows * loss.item()
+                    sums[player] += share * loss.item()
         return {f"{name} {player}": total for player, total in sums.items()}
 
     return validate
@@ -142,10 +186,10 @@ def early_stop(metric: str, *, patience: int = 10, maximize: bool = False) -> Ca
 
     def stop(now: Moment) -> None:
         values = _values(now, metric, maximize=maximize)
-        if values and len(values) - 1 - values.index(min(values)) >= patience:
+        if len(values) - 1 - values.index(min(values)) >= patience:
             now.stop(f"{metric} has not got better {patience} times in a row")
 
-    return stop
+    return Occasional(stop, _after(metric))
 
 
 def keep_best(
@@ -166,11 +210,11 @@ def keep_best(
 
     def keep(now: Moment) -> None:
         values = _values(now, metric, maximize=maximize)
-        if values and values[-1] == min(values) and values.count(values[-1]) == 1:
+        if values[-1] == min(values) and values.count(values[-1]) == 1:
             with now.evaluation():
                 save(modules, path, notes={"step": now.step, metric: now.metrics[metric][-1][1]})
 
-    return keep
+    return Occasional(keep, _after(metric))
 
 
 def sample_grid(
@@ -189,12 +233,18 @@ def sample_grid(
     name = variable or p.graph.leaves[0]
 
     def draw(now: Moment) -> None:
-        with now.evaluation(), torch.no_grad():
-            drawn = p.sample(n)[name]
+        picture = sampled(now, p, variable=name, n=n)
         Path(folder).mkdir(parents=True, exist_ok=True)
-        write_png(Path(folder) / f"{now.step:09d}.png", grid(_square(drawn), columns=16, scale=4))
+        write_png(Path(folder) / f"{now.step:09d}.png", picture)
 
     return draw
+
+
+def sampled(now: Moment, p: Model, *, variable: str | None = None, n: int = 64) -> Tensor:
+    """Return a grid of samples as one picture, uint8 `[H, W]`, of the same noise each time."""
+    with now.evaluation(), torch.no_grad():
+        drawn = p.sample(n)[variable or p.graph.leaves[0]]
+    return grid(_square(drawn), columns=16, scale=4)
 
 
 def _square(values: Tensor) -> Tensor:
@@ -202,10 +252,17 @@ def _square(values: Tensor) -> Tensor:
     return values.reshape(len(values), *(size for size in values.shape[1:] if size > 1)).float()
 
 
+def _after(metric: str) -> Callable[[Record], bool]:
+    """Return whether a measure was taken after the last step."""
+
+    def was_taken(record: Record) -> bool:
+        taken = record.metrics.get(metric)
+        return bool(taken) and taken[-1][0] == record.steps
+
+    return was_taken
+
+
 def _values(now: Moment, metric: str, *, maximize: bool) -> list[float]:
-    """Return the values of a measure, the less the better, if it was taken after this step."""
-    taken = now.metrics.get(metric, [])
-    if not taken or taken[-1][0] != now.step:
-        return []
+    """Return the values of a measure, the less the better."""
     sign = -1 if maximize else 1
-    return [sign * value if math.isfinite(value) else math.inf for _, value in taken]
+    return [sign * v if math.isfinite(v) else math.inf for _, v in now.metrics[metric]]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
+from signal import Signals
 
 from torch import Tensor
 
 from daguerre.graph import GraphError
-from daguerre.train.callbacks import Callback, Moment
+from daguerre.train.callbacks import Callback, Moment, Occasional
 from daguerre.train.diagnosis import Place, diagnosed
 from daguerre.train.history import History
 from daguerre.train.interrupt import interruptible
@@ -35,6 +37,7 @@ class Loop:
         self.session, self.total, self.callbacks = session, total, callbacks
         self.store = store
         self._watched = Place.of(session)
+        self._disturbed = True  # whether code of the user's has run since the last pass
 
     def run(self, *, resume: bool, show: bool) -> History:
         """Run it to its end, from where it was left if it is resumed."""
@@ -55,7 +58,7 @@ class Loop:
     def _play(self, *, show: bool) -> bool:
         """Pass through the players; return whether Ctrl-C ended it."""
         record = self.session.record
-        with Progress(self.total, show=show) as bar, interruptible() as asked:
+        with Progress(self.total, show=show) as bar, interruptible(self._signals) as asked:
             try:
                 while record.steps < self.total and not record.stopped and not asked.is_set():
                     record.add(self._pass())
@@ -70,31 +73,43 @@ class Loop:
                 self._look()
                 return True
             self._look()
-        if self.store is not None:
-            self.store.write(self.session)
+            if self.store is not None:
+                self.store.write(self.session)
         return asked.is_set()
 
+    @property
+    def _signals(self) -> tuple[Signals, ...]:
+        """What ends the fit after its step; without a folder there is nothing to end well for."""
+        return (Signals.SIGINT,) if self.store is None else (Signals.SIGINT, Signals.SIGTERM)
+
     def _pass(self) -> list[Tensor]:
+        """Let every player move; after a callback, steps look whether it has changed anything."""
         batches = self.session.batches
         batch = next(batches)
         losses = []
         for step in self.session.steps:
-            loss = step(batch)
+            move = step if self._disturbed else step.again
+            loss = move(batch)
             for _ in range(step.turn.batches - 1):
-                loss = step(next(batches))
+                loss = move(next(batches))
             losses.append(loss)
         return losses
 
     def _call(self) -> None:
-        if self.callbacks:
-            now = Moment(self.session, self.total)
-            for callback in self.callbacks:
-                if found := callback(now):
-                    self.session.record.note(found)
+        self._disturbed = False
+        record = self.session.record
+        for callback in self.callbacks:
+            if not isinstance(callback, Occasional) or callback.is_due(record):
+                self._disturbed = True
+                if found := callback(Moment(self.session, self.total)):
+                    record.note(found)
 
     def _look(self) -> None:
         """Read the losses; where one is not finite, say which and why."""
-        if (bad := self.session.record.flush()) is not None:
+        told = nullcontext() if self.store is None else self.store.told("losses were not written")
+        with told:
+            bad = self.session.record.flush()
+        if bad is not None:
             kept = self.store.last if self.store is not None else None
             error = diagnosed(self.session, self._watched, *bad)
             mend = "no weight has moved since; try a lower lr, Turn(clip=...), or a bounded scale"
