@@ -152,9 +152,9 @@ def evaluate(  # noqa: PLR0913 - options of a command
     particles: Annotated[int, typer.Option(min=1, help="K of the bound on log p(x).")] = 100,
     rows: Annotated[int, typer.Option(min=20, help="As many samples as rows, at most.")] = 2000,
     seed: int = 0,
-    data: Annotated[str | None, typer.Option(help="Where the data of the run are now.")] = None,
-    folder: Annotated[Path | None, typer.Option(help="The same, of a folder.")] = None,
-    model: Annotated[str | None, typer.Option(help="The module:Class that made the run.")] = None,
+    data: Moved = None,
+    folder: MovedFolder = None,
+    model: Maker = None,
 ) -> None:
     """Measure a run on its test data: a table, and evaluation.json in its folder."""
     made = read_run(run)
