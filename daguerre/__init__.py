@@ -21,6 +21,7 @@ from daguerre.declare import Input, bijection, deterministic, rv
 from daguerre.elimination import eliminate
 from daguerre.empirical import data
 from daguerre.evaluate import evaluate
+from daguerre.evaluate import measures as measures
 from daguerre.export import export
 from daguerre.families import StandardNormal
 from daguerre.formats import read_bif, write_bif

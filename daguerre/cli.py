@@ -32,6 +32,7 @@ from daguerre.query import (
 from daguerre.runs import Run, pictures, read_game, read_run, samples, train
 from daguerre.runs_export import export_run
 from daguerre.runs_repeat import compared, stamped
+from daguerre.runs_scores import score_run
 from daguerre.runs_table import compare, curves, find_runs
 from daguerre.settings import parse_settings
 from daguerre.structure import read_statement, separation
@@ -143,6 +144,24 @@ def runs(
     if plot is not None:
         write_whole(plot, curves(found).encode())
         typer.echo(f"wrote {plot}")
+
+
+@app.command()
+def evaluate(  # noqa: PLR0913 - options of a command
+    run: Annotated[Path, typer.Argument(help="The folder of a run.")],
+    particles: Annotated[int, typer.Option(min=1, help="K of the bound on log p(x).")] = 100,
+    rows: Annotated[int, typer.Option(min=20, help="As many samples as rows, at most.")] = 2000,
+    seed: int = 0,
+    data: Moved = None,
+    folder: MovedFolder = None,
+    model: Maker = None,
+) -> None:
+    """Measure a run on its test data: a table, and evaluation.json in its folder."""
+    made = read_run(run)
+    torch.set_num_threads(made.options.get("threads", 1))
+    split = _data_of(made, data, folder)
+    scores = score_run(run, _load(run, model), split, particles=particles, rows=rows, seed=seed)
+    typer.echo(f"{scores}\nwrote {run / 'evaluation.json'}")
 
 
 @app.command()

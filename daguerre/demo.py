@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from daguerre.data import digits
+from daguerre.evaluate import Scores, evaluate
 from daguerre.evaluate.images import grid, png_bytes
-from daguerre.evaluate.scores import Scores, evaluate
 from daguerre.evaluate.two_sample import classifier_accuracy, mmd2
 from daguerre.files import write_whole
 from daguerre.gallery import GAMES

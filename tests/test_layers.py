@@ -42,7 +42,7 @@ LAYERS = (  # low to high; a module may import from lower layers, and from its o
     {"gallery"},
     {"settings"},
     {"query", "report", "runs"},
-    {"runs_export", "runs_repeat", "runs_table"},
+    {"runs_export", "runs_repeat", "runs_scores", "runs_table"},
     {"demo"},
     {"cli"},
     {"__main__"},

@@ -34,7 +34,7 @@ from daguerre.precision import called
 from daguerre.program import Program, Step
 from daguerre.shapes import trace_shapes
 
-__all__ = ["JS", "Adversarial", "log_ratio"]
+__all__ = ["JS", "Adversarial", "game_of", "log_ratio"]
 
 
 def JS(  # noqa: N802 - the field's name
@@ -347,12 +347,21 @@ def log_ratio(objective: Objective, values: Mapping[str, Tensor]) -> Tensor:
         >>> log_ratio(game, {"x": torch.zeros(3, 1)}).shape
         torch.Size([3])
     """
+    return game_of(objective).log_ratio(values)
+
+
+def game_of(objective: Objective) -> Adversarial:
+    """Return the one term of an objective that has a critic.
+
+    Raises:
+        GraphError: There is no critic, or more than one.
+    """
     games = [part for _, part in as_objective(objective).parts if isinstance(part, Adversarial)]
     if len(games) != 1:
         raise GraphError(
             f"the log-ratio is that of one critic, and {objective!r} has {len(games)}"
         )
-    return games[0].log_ratio(values)
+    return games[0]
 
 
 def _wrong_logits(n: int | str, event: tuple[int, ...]) -> str:

@@ -7,7 +7,7 @@ $$\mathcal{L}_K = \mathbb{E} \log \tfrac1K \sum_k w_k \le \log p(x),
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import reduce
 from operator import add
@@ -27,7 +27,7 @@ from daguerre.objectives.objective import Divergence, Player, Round, Term
 from daguerre.program import Trace
 from daguerre.rows import align, tile
 
-__all__ = ["ImportanceWeighted", "Particles", "log_weights"]
+__all__ = ["ImportanceWeighted", "Particles", "log_weights", "weigher"]
 
 
 @dataclass(frozen=True)
@@ -82,11 +82,20 @@ class Particles:
 
 def log_weights(divergence: KullbackLeibler, at: Round, *, particles: int) -> Tensor:
     """Return the log-weights of several draws for each row of a batch, `[n, particles]`."""
+    return weigher(divergence, particles)(at)
+
+
+def weigher(divergence: KullbackLeibler, particles: int) -> Callable[[Round], Tensor]:
+    """Plan once what returns the log-weights `[n, particles]` of batch after batch."""
     weighing = _Weighing(divergence.plan, Particles(particles))
-    at = in_rows(at, weighing.inner.plates, weighing.inner.partial)
-    drawn = weighing.inner.latents.draw(at)
-    scored = weighing.inner.scored(drawn, at)
-    return weighing.log_weights(drawn, scored, drawn.trace).T
+    inner = weighing.inner
+
+    def weights(at: Round) -> Tensor:
+        at = in_rows(at, inner.plates, inner.partial)
+        drawn = inner.latents.draw(at)
+        return weighing.log_weights(drawn, inner.scored(drawn, at), drawn.trace).T
+
+    return weights
 
 
 @final

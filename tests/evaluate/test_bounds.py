@@ -10,6 +10,7 @@ from torch.distributions import Normal
 import daguerre as dg
 from daguerre.evaluate import bounds as module
 from daguerre.evaluate.bounds import evidence_bound
+from daguerre.evaluate.subject import seeded
 
 # Oracle A3: z ~ N(0, 1), x | z ~ N(z, 1), x = 2, q the prior; after Burda, Grosse and
 # Salakhutdinov (2016, arXiv 1509.00519)
@@ -62,8 +63,8 @@ def test_the_posterior_closes_the_gap_for_any_number_of_particles():
 def test_one_particle_is_the_elbo():
     x = torch.randn(50)
     bound = evidence_bound(model(), near(), x, seed=3)
-    torch.manual_seed(3)
-    loss = dg.elbo(model(), near()).losses(x)["model"]
+    with seeded(3):
+        loss = dg.elbo(model(), near()).losses(x)["model"]
     assert bound.value == pytest.approx(-loss.item(), abs=1e-6)
 
 
@@ -82,9 +83,10 @@ def test_each_example_has_its_own_evidence():
 
 def test_data_of_any_size_is_taken_in_passes(monkeypatch):
     whole = evidence_bound(model(), near(), at(2000), particles=20)
-    for rows in (1, 7, 20_000):  # 1: a pass holds one row at least
-        monkeypatch.setattr(module, "ROWS", rows * 20)
-        passes = evidence_bound(model(), near(), at(300 if rows == 1 else 2000), particles=20)
+    monkeypatch.setattr(module, "NARROW", 1)
+    for rows in (3, 140, 20_000):  # 3: an example takes seven passes
+        monkeypatch.setattr(module, "NUMBERS", rows)
+        passes = evidence_bound(model(), near(), at(300 if rows == 3 else 2000), particles=20)
         assert passes.value == pytest.approx(whole.value, abs=6 * passes.stderr)
 
 
