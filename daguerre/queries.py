@@ -40,8 +40,9 @@ def batch_size(values: Values, n: int | None = None) -> int:
     sizes = {} if n is None else {"n": n}
     for name, value in values.items():
         if not isinstance(value, Tensor) or value.dim() == 0:
-            came = "a tensor without dimensions" if isinstance(value, Tensor) else repr(value)
-            raise GraphError(f"{name} must be a Tensor [n, *event], not {came}")
+            kind = f"{type(value).__name__}; torch.as_tensor makes one of an array or a list"
+            came = "tensor without dimensions" if isinstance(value, Tensor) else kind
+            raise GraphError(f"{name} must be a Tensor [n, *event], not a {came}")
         sizes[name] = value.shape[0]
     if not sizes:
         raise GraphError("say how many draws: n is missing and nothing is given")

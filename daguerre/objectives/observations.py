@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
+import torch
 from torch import Tensor
 
 from daguerre.objectives.latents import filled
@@ -31,7 +32,7 @@ def read_data(objective: Objective, data: Data) -> dict[str, Tensor]:
     Raises:
         GraphError: A missing or misspelt name, a wrong shape.
         ValueError: No rows, NaN or infinity, or values outside the support of their CPD: variable,
-            row, value and what to do.
+            row, value and what to do; numbers of another type than a critic's.
     """
     n, given = as_objective(objective).read(data)
     if not given:
@@ -42,6 +43,8 @@ def read_data(objective: Objective, data: Data) -> dict[str, Tensor]:
     if n == 0:
         raise ValueError(f"the data is empty: {', '.join(given)} has no rows")
     parts = [part for _, part in objective.parts]
+    for name, values in given.items():
+        _check_kind(name, values, parts)
     partial = {name for part in parts for name in part.partial}
     whole = {
         name
@@ -57,6 +60,24 @@ def read_data(objective: Objective, data: Data) -> dict[str, Tensor]:
     for _, part in objective.parts:
         _check_support(part, given)
     return given
+
+
+def _check_kind(name: str, values: Tensor, parts: Iterable[Divergence]) -> None:
+    """Check that batches can be cut from a tensor, and that critics take numbers of its type."""
+    if values.layout != torch.strided or values.is_meta:
+        came = "on the device meta, without contents" if values.is_meta else values.layout
+        raise ValueError(f"{name} must be a dense tensor in memory, not {came}; use .to_dense()")
+    critics = (part.critic for part in parts if part.critic is not None and name in part.names)
+    for weight in (w for critic in critics for w in critic.parameters()):
+        if (
+            values.is_floating_point()
+            and weight.is_floating_point()
+            and weight.dtype != values.dtype
+        ):
+            raise ValueError(
+                f"{name} is {values.dtype}, but the critic's weights are {weight.dtype}; convert"
+                f" the data with .to({weight.dtype}), or the modules with .to({values.dtype})"
+            )
 
 
 def _check_finite(name: str, values: Tensor, *, may_lack: bool) -> None:

@@ -68,16 +68,24 @@ class Session:
         _check_call(found.notes["call"], self.call(), path)
         parts = self._parts()
         _check_parts(found, parts, path)
+        try:  # first what a file can get wrong, so that weights are set last, or not at all
+            seconds = self._go_to(found)
+        except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            raise ValueError(f"{path} holds no state of a fit: {error!r}") from error
         set_weights(found, modules_of(self.objective), path)
         with torch.no_grad():
             for part in ("moves", "averages"):
                 for name, tensor in parts[part].items():
                     tensor.copy_(found.tensors[part][name])
+        return seconds
+
+    def _go_to(self, found: Saved) -> float:
+        """Go to the place of a checkpoint in draws, data and history."""
         self.chance.set(found.tensors["chance"])
         self.batches.set(found.tensors["batches"])
         self.record.restore(found.tensors["losses"], found.notes["metrics"])
-        self.record.stopped = found.notes["stopped"]
-        return found.notes["seconds"]
+        self.record.stopped = str(found.notes["stopped"])
+        return float(found.notes["seconds"])
 
     def call(self) -> dict[str, Any]:
         """Describe what must be the same for a fit to go on as if it had never ended."""

@@ -102,6 +102,7 @@ def check_positive(**options: float | None) -> None:
     """
     for name, value in options.items():
         kind = float if name in ("epochs", "lr", "clip", "seconds") else int
-        if value is not None and not (isinstance(value, int | kind) and 0 < value < math.inf):
+        counts = isinstance(value, int | kind) and not isinstance(value, bool)
+        if value is not None and not (counts and 0 < value < math.inf):
             what = "positive" if kind is float else "a whole number, 1 or more"
             raise ValueError(f"{name} must be {what}, not {value!r}")

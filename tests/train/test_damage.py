@@ -3,14 +3,18 @@
 import json
 import os
 import pickle
+import random
+import struct
 from pathlib import Path
 
 import pytest
 import torch
+from players import snapshot, vae
 from safetensors.torch import save as to_bytes
 from torch import nn
 
 import daguerre as dg
+from daguerre.train.checkpoint import Saved, read, write
 
 
 def net():
@@ -196,3 +200,99 @@ def test_a_folder_in_the_place_of_the_file_is_refused(tmp_path):
     with pytest.raises(OSError, match=r"m\.safetensors"):
         dg.save(net(), tmp_path / "m.safetensors")
     assert [p.name for p in tmp_path.iterdir()] == ["m.safetensors"]
+
+
+# Checkpoints
+
+
+@pytest.fixture
+def run(tmp_path):
+    """The folder of a run of three steps."""
+    game = vae()
+    dg.fit(game.objective, game.x, steps=3, batch_size=8, out=tmp_path / "run")
+    return tmp_path / "run"
+
+
+def checkpoint_of(run):
+    return run / "checkpoints/000000003.safetensors"
+
+
+def resumed(run):
+    """Resume it into other weights; return them before and after, and what was raised."""
+    game = vae()
+    before = snapshot(game.modules["p"])
+    with pytest.raises(ValueError, match=r"000000003\.safetensors") as error:
+        dg.fit(game.objective, game.x, steps=5, batch_size=8, out=run, resume=True)
+    assert all(map(torch.equal, before, game.modules["p"].parameters()))
+    return str(error.value)
+
+
+@pytest.mark.parametrize("region", ["length", "header", "data"])
+def test_bytes_changed_anywhere_are_refused_or_are_words_alone(region, run):
+    path = checkpoint_of(run)
+    good, whole = path.read_bytes(), read(path)
+    data = 8 + struct.unpack("<Q", good[:8])[0]
+    first, end = {"length": (0, 8), "header": (8, data), "data": (data, len(good))}[region]
+    chance, accepted = random.Random(0), 0
+    for _ in range(150):
+        content = bytearray(good)
+        for _ in range(chance.choice((1, 1, 3, 20))):
+            content[chance.randrange(first, end)] ^= chance.randrange(1, 256)
+        path.write_bytes(content)
+        try:
+            found = read(path)
+        except ValueError:
+            continue
+        accepted += 1
+        for module, tensors in found.tensors.items():
+            assert all(torch.equal(t, whole.tensors[module][k]) for k, t in tensors.items())
+    assert accepted == 0 or region == "header"
+
+
+@pytest.mark.parametrize("length", [0, 10**9, 2**63, 2**64 - 1])
+def test_a_header_of_impossible_length_is_refused(length, run):
+    path = checkpoint_of(run)
+    path.write_bytes(struct.pack("<Q", length) + path.read_bytes()[8:])
+    assert "truncated or no safetensors file" in resumed(run)
+
+
+NOTES = {
+    "metrics that are no table": {"metrics": 5},
+    "metrics that are no numbers": {"metrics": {"a": ["b", {}]}},
+    "time that is no number": {"seconds": {}},
+}
+TENSORS = {
+    "generators of another kind": ("chance", "torch", torch.zeros(3, dtype=torch.uint8)),
+    "generators of too few words": ("chance", "numpy", torch.zeros(3, dtype=torch.long)),
+    "a place that is none": ("batches", "drawn", torch.zeros(3, dtype=torch.long)),
+    "a shuffle that is none": ("batches", "generator", torch.zeros(3, dtype=torch.uint8)),
+}
+
+
+@pytest.mark.parametrize("name", NOTES)
+def test_notes_that_a_stranger_wrote_are_refused_and_nothing_is_set(name, run):
+    path = checkpoint_of(run)
+    found = read(path)
+    write(path, Saved(found.tensors, found.graphs, found.notes | NOTES[name]))
+    assert "holds no state of a fit" in resumed(run)
+
+
+@pytest.mark.parametrize("name", TENSORS)
+def test_states_that_a_stranger_wrote_are_refused_and_nothing_is_set(name, run):
+    path, (part, key, tensor) = checkpoint_of(run), TENSORS[name]
+    found = read(path)
+    found.tensors[part][key] = tensor
+    write(path, found)
+    assert "holds no state of a fit" in resumed(run)
+
+
+def test_a_checkpoint_that_is_a_link_is_read_and_never_written_through(run, tmp_path):
+    path, elsewhere = checkpoint_of(run), tmp_path / "elsewhere.safetensors"
+    path.rename(elsewhere)
+    content = elsewhere.read_bytes()
+    path.symlink_to(elsewhere)
+    game = vae()
+    plan = dg.train.Checkpoints(run, every=1, keep=1)
+    assert len(dg.fit(game.objective, game.x, steps=5, batch_size=8, out=plan, resume=True)) == 5
+    assert elsewhere.read_bytes() == content
+    assert [p.name for p in (run / "checkpoints").iterdir()] == ["000000005.safetensors"]
