@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from daguerre.graph import GraphError, did_you_mean
+from daguerre.peers import ALONE, Peers
 
 __all__ = ["Batches", "Members", "read_members"]
 
@@ -75,6 +76,10 @@ class Batches:
         seed: Of the order.
         members: Per plate of which a batch holds some members, which those are; an epoch then
             has as many batches as hold all entries of the data.
+        peers: The processes that share the rows of each batch; all see the same order.
+
+    Raises:
+        ValueError: The rows of a batch cannot be shared equally.
 
     Attributes:
         drawn: How many batches were drawn.
@@ -94,12 +99,16 @@ class Batches:
         size: int,
         seed: int,
         members: Mapping[str, Members] | None = None,
+        peers: Peers = ALONE,
     ) -> None:
         self.data = dict(data)
         self.rows = len(next(iter(self.data.values())))
         self.size = min(size, self.rows)
         self.seed, self.drawn = seed, 0
         self.members = dict(members or {})
+        self._peers = peers
+        if self.size % peers.world:
+            raise ValueError(_unequal(self.size, size, peers.world))
         self._rows = _Deck(self.rows, self.size, seed)
         self._chosen = {
             plate: _Deck(one.whole, one.size, seed + i)
@@ -109,7 +118,7 @@ class Batches:
         self.per_epoch = prod(deck.hands for deck in decks)
 
     def __next__(self) -> dict[str, Tensor]:
-        rows = self._rows.hand(self.drawn)
+        rows = self._peers.share(self._rows.hand(self.drawn))
         batch = {name: values[rows] for name, values in self.data.items()}
         for plate, one in self.members.items():
             chosen = self._chosen[plate].hand(self.drawn)
@@ -133,6 +142,15 @@ class Batches:
         self._rows.shuffle_as(state["generator"])
         for plate, deck in self._chosen.items():
             deck.shuffle_as(state[f"generator of {plate}"])
+
+
+def _unequal(size: int, asked: int, world: int) -> str:
+    whole = f", as many as the data has rows (batch_size={asked})" if size < asked else ""
+    few = f" or {size - size % world}" if size > world else ""
+    return (
+        f"a batch of {size} rows{whole} cannot be shared equally by {world} processes; take a"
+        f" batch_size that {world} divides, such as {world}{few}"
+    )
 
 
 class _Deck:

@@ -2,7 +2,8 @@
 
 A callback is called with the moment after each step. What it measures and returns, as
 `{name: number}`, goes into the history. It sees the state of the fit through the moment alone, so
-that a resumed fit goes on as if it had never ended.
+that a resumed fit goes on as if it had never ended. Of several processes each calls it, after
+the same steps; what process 0 measures and decides then counts for all.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -25,7 +27,17 @@ from daguerre.train.checkpoint import save
 from daguerre.train.session import Session
 from daguerre.train.turns import check_positive
 
-__all__ = ["Callback", "Moment", "early_stop", "every", "keep_best", "sample_grid", "validation"]
+__all__ = [
+    "Callback",
+    "Moment",
+    "Paced",
+    "early_stop",
+    "every",
+    "is_due",
+    "keep_best",
+    "sample_grid",
+    "validation",
+]
 
 
 class Moment:
@@ -51,6 +63,11 @@ class Moment:
         """What was measured until now: pairs of steps done and value, by name."""
         return self._session.record.metrics
 
+    @property
+    def is_main(self) -> bool:
+        """Whether this is process 0 of several, whose measures and decisions count for all."""
+        return self._session.peers.is_main
+
     def stop(self, reason: str) -> None:
         """End the fit after this step; the reason is kept in the history."""
         self._session.record.stopped = reason
@@ -70,6 +87,30 @@ class Moment:
 Callback = Callable[[Moment], Mapping[str, float] | None]
 
 
+@dataclass(frozen=True)
+class Paced:
+    """A callback that has nothing to do after most steps.
+
+    Attributes:
+        callback: What it calls.
+        steps: Steps between two calls; None where it acts on what others have just measured.
+    """
+
+    callback: Callback
+    steps: int | None = None
+
+    def __call__(self, now: Moment) -> Mapping[str, float] | None:
+        """Call it, if it is time."""
+        return self.callback(now) if self.steps is None or is_due(self, now.step) else None
+
+
+def is_due(callback: Callback, step: int) -> bool:
+    """Whether a callback may measure something or decide after a step, of itself."""
+    if not isinstance(callback, Paced):
+        return True
+    return callback.steps is not None and step % callback.steps == 0
+
+
 def every(steps: int, callback: Callback) -> Callback:
     """Return a callback that is called only after every so many steps.
 
@@ -77,18 +118,14 @@ def every(steps: int, callback: Callback) -> Callback:
         ValueError: Fewer than one step.
     """
     check_positive(steps=steps)
-
-    def now_and_then(now: Moment) -> Mapping[str, float] | None:
-        return callback(now) if now.step % steps == 0 else None
-
-    return now_and_then
+    return Paced(callback, steps)
 
 
 def validation(data: Data, *, batch_size: int = 1024, name: str = "validation") -> Callback:
     """Return a callback that takes the mean losses on held-out data.
 
     Averaged weights are used where there are some, in evaluation mode, and the same draws each
-    time, so that two looks differ by the weights alone.
+    time, so that two looks differ by the weights alone. Several processes share the batches.
 
     Args:
         data: `{name: Tensor[N, *event]}`, or a Tensor where one variable is observed.
@@ -116,13 +153,15 @@ def validation(data: Data, *, batch_size: int = 1024, name: str = "validation") 
         given = read_data(objective, data)
         rows = len(next(iter(given.values())))
         sums = dict.fromkeys((p.name for p in objective.players), 0.0)
-        with now.evaluation():
-            for first in range(0, rows, batch_size):
+        peers = now._session.peers
+        with now.evaluation(seed=peers.rank):
+            for first in range(peers.rank * batch_size, rows, peers.world * batch_size):
                 batch = {n: values[first : first + batch_size] for n, values in given.items()}
                 count = min(batch_size, rows - first)
                 for player, loss in objective.losses(batch, step=now.step).items():
                     sums[player] += count / rows * loss.item()
-        return {f"{name} {player}": total for player, total in sums.items()}
+        totals = peers.sum(torch.tensor([*sums.values()], dtype=torch.float64)).tolist()
+        return {f"{name} {player}": total for player, total in zip(sums, totals, strict=True)}
 
     return validate
 
@@ -145,7 +184,7 @@ def early_stop(metric: str, *, patience: int = 10, maximize: bool = False) -> Ca
         if values and len(values) - 1 - values.index(min(values)) >= patience:
             now.stop(f"{metric} has not got better {patience} times in a row")
 
-    return stop
+    return Paced(stop)
 
 
 def keep_best(
@@ -165,12 +204,12 @@ def keep_best(
     """
 
     def keep(now: Moment) -> None:
-        values = _values(now, metric, maximize=maximize)
+        values = _values(now, metric, maximize=maximize) if now.is_main else []
         if values and values[-1] == min(values) and values.count(values[-1]) == 1:
             with now.evaluation():
                 save(modules, path, notes={"step": now.step, metric: now.metrics[metric][-1][1]})
 
-    return keep
+    return Paced(keep)
 
 
 def sample_grid(
@@ -189,6 +228,8 @@ def sample_grid(
     name = variable or p.graph.leaves[0]
 
     def draw(now: Moment) -> None:
+        if not now.is_main:
+            return
         with now.evaluation(), torch.no_grad():
             drawn = p.sample(n)[name]
         Path(folder).mkdir(parents=True, exist_ok=True)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from daguerre.devices import device_of
 from daguerre.modes import mode
 from daguerre.objectives.objective import Objective
 from daguerre.objectives.observations import Data, read_data
@@ -18,8 +20,11 @@ from daguerre.objectives.subsample import subsampled
 from daguerre.train.batches import Batches, read_members
 from daguerre.train.callbacks import Callback
 from daguerre.train.chance import Chance, seeded
+from daguerre.train.exchange import Exchange
 from daguerre.train.history import History
 from daguerre.train.loop import Loop
+from daguerre.train.normalise import normalised_over
+from daguerre.train.processes import processes, seed_of
 from daguerre.train.record import Record
 from daguerre.train.session import Session
 from daguerre.train.step import Step
@@ -119,17 +124,20 @@ def fit(  # noqa: PLR0913 - options of one loop, all optional and by keyword
     plates = {n: own for _, part in objective.parts for n, own in part.plates.items()}
     members = read_members(plates, given, subsample or {})
     objective = subsampled(objective, **{plate: one.whole for plate, one in members.items()})
-    batches = Batches(given, batch_size, seed, members)
+    modules = [m for p in objective.players for m in p.modules]
+    peers = processes(device_of(modules))
+    batches = Batches(given, batch_size, seed, members, peers)
     total = steps or max(1, round((epochs or 1) * batches.per_epoch))
     turns = _turns(objective, optimizer, lr)
     if (store := store_of(out)) is not None:
-        store.prepare(resume=resume)
+        peers.once(partial(store.prepare, resume=resume))
     choice = _choice(objective, turns, total, compile)
-    players = _steps(objective, turns, choice)
+    exchange = Exchange(peers, device_of(modules))
+    players = _steps(objective, turns, choice, exchange)
     chance = Chance(_cuda(given))
-    session = Session(objective, players, batches, Record([*turns]), chance)
-    modules = [m for p in objective.players for m in p.modules]
-    with mode(modules, training=True), seeded(chance, seed):
+    session = Session(objective, players, batches, Record([*turns]), chance, exchange)
+    own = seeded(chance, seed_of(seed, peers.rank))
+    with mode(modules, training=True), own, normalised_over(modules, peers):
         history = Loop(session, total, callbacks, store).run(resume=resume, show=progress)
     history = replace(history, how=choice.why)
     for module in modules:
@@ -175,9 +183,14 @@ def _choice(
     return _Choice(f"compiled: {losses:,} losses repay it", compiled=True)
 
 
-def _steps(objective: Objective, turns: Mapping[str, Turn], choice: _Choice) -> list[Step]:
+def _steps(
+    objective: Objective, turns: Mapping[str, Turn], choice: _Choice, exchange: Exchange
+) -> list[Step]:
     """Make the players' steps, which stop together where one meets what is not finite."""
-    steps = [Step(objective, n, optimizer=t, compile=choice.compiled) for n, t in turns.items()]
+    steps = [
+        Step(objective, n, optimizer=t, compile=choice.compiled, exchange=exchange)
+        for n, t in turns.items()
+    ]
     for step in steps[1:]:
         step.sound = steps[0].sound
     return steps

@@ -18,6 +18,7 @@ from daguerre.objectives.objective import Batch, Objective, Player, Round, as_ob
 from daguerre.objectives.schedules import at_step
 from daguerre.program import validation
 from daguerre.train.average import Average, Gathered
+from daguerre.train.exchange import Exchange
 from daguerre.train.optimizers import State
 from daguerre.train.turns import Moves, as_turn
 
@@ -99,6 +100,7 @@ class Step:
             clipping and average are part of the step. To accumulate k batches, call it k times.
         compile: Whether to compile, by default where the objective allows it and nothing is run
             slice by slice over time; without a C++ compiler the step says so and runs eagerly.
+        exchange: With the processes that hold the other rows of the batch.
 
     Raises:
         InadmissibleError: The step is to be compiled, but the objective cannot be; says why.
@@ -121,6 +123,7 @@ class Step:
         *,
         optimizer: Moves | None = None,
         compile: bool | None = None,  # noqa: A002 - torch's word for it
+        exchange: Exchange | None = None,
     ) -> None:
         self.objective = as_objective(objective)
         if compile and objective.eager:
@@ -142,6 +145,7 @@ class Step:
         self.sound = torch.ones((), dtype=torch.bool, device=device)  # all was finite until now
         self.average = Average.of(self.player, self.turn.average)
         self._gathered = Gathered(self.parameters, self.turn.accumulate)
+        self._exchange = exchange or Exchange()
         self._seen: dict[object, int] = {}
         self._home = on_device_of([m for p in objective.players for m in p.modules])
         with validation(enabled=False):  # torch.compile turns it off for the process
@@ -181,11 +185,14 @@ class Step:
         return {} if isinstance(batch, int) else {name: batch[name] for name in names}
 
     def _update(self, n: int, given: Mapping[str, Tensor], moves: bool) -> Tensor:  # noqa: FBT001 - positional for the compiler's guards
-        loss = self.objective.loss(self.player.name, Round(n, given, self.made))
+        at = Round(n, given, self.made, peers=self._exchange.peers)
+        loss = self.objective.loss(self.player.name, at)
         gradients = torch.autograd.grad(loss, self.parameters, allow_unused=True)
         with torch.no_grad():
             loss, gradients = self._gathered.mean(loss.detach(), gradients, done=moves)
-            return self._move(loss, gradients) if moves else loss
+            if not moves:
+                return loss
+            return self._move(*self._exchange.mean(loss, gradients, self.parameters))
 
     def _move(self, loss: Tensor, gradients: Sequence[Tensor | None]) -> Tensor:
         """Update the parameters that the loss reaches, unless something was not finite."""
@@ -253,7 +260,9 @@ def _compiled(step: Step) -> Callable[..., Tensor]:
     shared = Step._update
     own = FunctionType(shared.__code__.replace(), shared.__globals__, f"{step.player.name}_step")
     update = MethodType(own, step)
-    return torch.compile(update, fullgraph=True, dynamic=False, options=_OPTIONS)
+    alone = step._exchange.peers.world == 1
+    options = {**_OPTIONS, "cpp_wrapper": alone}  # which takes no messages between processes
+    return torch.compile(update, fullgraph=True, dynamic=False, options=options)
 
 
 def _shapes(batch: Batch) -> object:

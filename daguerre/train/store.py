@@ -11,8 +11,11 @@ from __future__ import annotations
 import os
 import time
 import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from torch import Tensor
 
 from daguerre.files import sweep
 from daguerre.objectives.objective import Objective
@@ -81,18 +84,23 @@ class Store:
         sweep(self.folder)
         sweep(self._inner)
 
-    def begin(self, session: Session, *, resume: bool) -> None:
+    def begin(self, session: Session, *, resume: bool) -> Saved | None:
         """Go on where the newest checkpoint that can be read left off, if there is one.
+
+        Returns:
+            The checkpoint.
 
         Raises:
             ValueError: It was written by another call, or of another model.
         """
+        saved = None
         if resume and (found := newest(self.folder, aside=True)) is not None:
             saved, path = found
             self._before = session.restore(saved, path)
             self._newest = path
         session.record.open(self.folder / HISTORY)
         self._started = self._written_at = time.monotonic()
+        return saved
 
     @property
     def seconds(self) -> float:
@@ -111,8 +119,12 @@ class Store:
             return steps % self.plan.every == 0
         return time.monotonic() - self._written_at >= self.plan.seconds
 
-    def write(self, session: Session) -> None:
+    def write(self, session: Session, chances: Sequence[Mapping[str, Tensor]] = ()) -> None:
         """Write a checkpoint, and remove the oldest where there are too many.
+
+        Args:
+            session: The fit.
+            chances: The generators of the other processes.
 
         Raises:
             OSError: The disk does not take it; the last one is intact, and named.
@@ -122,7 +134,7 @@ class Store:
             return
         try:
             session.record.sync()
-            write(path, session.saved(self.seconds))
+            write(path, session.saved(self.seconds, chances))
         except OSError as error:
             kept = f"the last one, {self.last}, is intact" if self.last else "there is none yet"
             raise OSError(
