@@ -145,7 +145,7 @@ class Batches:
 
 
 def _unequal(size: int, asked: int, world: int) -> str:
-    whole = f", as many as the data has rows (batch_size={asked})" if size < asked else ""
+    whole = f", as many as the data has rows (batch_size={asked})," if size < asked else ""
     few = f" or {size - size % world}" if size > world else ""
     return (
         f"a batch of {size} rows{whole} cannot be shared equally by {world} processes; take a"

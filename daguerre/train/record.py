@@ -95,7 +95,7 @@ class Record:
         return {
             name: torch.frombuffer(bytearray(column), dtype=torch.float32)
             if column
-            else torch.zeros(0)
+            else torch.zeros(0, dtype=torch.float32)
             for name, column in self._columns.items()
         }
 
