@@ -50,7 +50,7 @@ def _forward(layer: _BatchNorm, peers: Peers, x: Tensor) -> Tensor:
     layer._check_input_dim(x)
     count, mean, variance = _moments(x.float() if x.dtype.itemsize < 4 else x, peers)
     if layer.track_running_stats:
-        _follow(layer, mean.detach(), variance.detach() * count / (count - 1))
+        _follow(layer, mean, variance * count / (count - 1))
     shape = [1, -1] + [1] * (x.dim() - 2)
     found = (x - mean.view(shape)) * (variance + layer.eps).rsqrt().view(shape)
     if layer.affine:
@@ -69,6 +69,7 @@ def _moments(x: Tensor, peers: Peers) -> tuple[Tensor, Tensor, Tensor]:
     return count, mean, (counts * (variances + (means - mean).square())).sum(0) / count
 
 
+@torch.no_grad()
 def _follow(layer: _BatchNorm, mean: Tensor, variance: Tensor) -> None:
     """Move the running statistics, as torch does."""
     assert layer.num_batches_tracked is not None
