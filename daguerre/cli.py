@@ -32,6 +32,7 @@ from daguerre.runs import Run, git_state, pictures, read_game, read_run, samples
 from daguerre.runs_table import compare, curves, find_runs
 from daguerre.settings import parse_settings
 from daguerre.structure import read_statement, separation
+from daguerre.train.processes import processes
 
 __all__ = ["app", "main"]
 
@@ -325,7 +326,8 @@ def _train(out: Path, run: Run, split: Split, *, resume: bool, trust: bool = Tru
     end = (
         f"interrupted; go on with daguerre resume {out}" if history.interrupted else f"wrote {out}"
     )
-    typer.echo(f"{history}\n{end}")
+    if processes().is_main:
+        typer.echo(f"{history}\n{end}")
 
 
 def _load(folder: Path, model: str | None) -> Game:

@@ -60,14 +60,15 @@ def fit(  # noqa: PLR0913 - options of one loop, all optional and by keyword
     step, or accumulates batches, it takes further ones. Batches are drawn without replacement,
     reshuffled every epoch, and all of one size; so are members of plates, where `subsample` asks
     for some of them. Afterwards the modules are in evaluation mode, and hold the averages of their
-    weights where a player's turn asks for them.
+    weights where a player's turn asks for them. Where `torchrun` started several processes, all
+    call this alike and share the rows of each batch; see "Several processes" in the documentation.
 
     Args:
         objective: What is minimised, such as `dg.elbo(p, q)`.
         data: `{name: Tensor[N, *event]}`, or a Tensor where one variable is observed.
         epochs: Passes through the data; 1 by default.
         steps: Passes through the players, instead of epochs.
-        batch_size: Rows in a batch; at most N.
+        batch_size: Rows in a batch, of all processes together; at most N.
         subsample: Per plate, how many of its members a batch holds, instead of all: a Bayesian
             net of which a row is the whole data set, `{"y": y[None], "x": x[None]}`, learns from
             `subsample={"n": 64}`. What is in the plate then counts N / 64 times, so that losses
@@ -92,13 +93,15 @@ def fit(  # noqa: PLR0913 - options of one loop, all optional and by keyword
 
     Raises:
         FileExistsError: The folder holds a run, and is not resumed.
+        ConnectionError: Another process has ended.
         GraphError: Data that lacks a variable or has a wrong shape; a plate in `subsample` that
             holds nothing of the data; a loss or gradient that is not finite, with its step, player
             and variable; a checkpoint of another model.
         InadmissibleError: The objective is no sum over the members of a plate in `subsample`.
         OSError: The folder cannot be written to; the last checkpoint is intact.
-        ValueError: Data with NaN or outside the support of a CPD; an option out of range; a
-            checkpoint of a fit with other options.
+        ValueError: Data with NaN or outside the support of a CPD; an option out of range;
+            processes that are called with other options or data, or cannot share a batch equally;
+            a checkpoint of a fit with other options.
 
     Example:
         >>> import daguerre as dg

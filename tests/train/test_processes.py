@@ -1,12 +1,27 @@
 """Several processes play as one: the same curve, shared rows, checkpoints for any number."""
 
 import re
+import signal
+import subprocess
+import sys
+import time
 from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
 import torch
-from together import ALIKE, APART, TURN, exact, played, vae, validated, work
+from together import (
+    ALIKE,
+    APART,
+    IN_ONE_GRAPH,
+    TURN,
+    compile_all,
+    exact,
+    played,
+    vae,
+    validated,
+    work,
+)
 from torch import Tensor
 
 import daguerre as dg
@@ -22,14 +37,19 @@ def folder(tmp_path_factory):
     """Where two processes left all that they found; the second one dies in the end."""
     found = tmp_path_factory.mktemp("together")
     played(vae, steps=5, out=found / "runs/one, two", **SHORT)
+    assert both(work, found) == [0, 3]
+    return found
+
+
+def both(target, folder: Path) -> list[int | None]:
+    """Run two processes to their end, and return how they ended."""
     context = get_context("spawn")
-    workers = [context.Process(target=work, args=(rank, found)) for rank in range(2)]
+    workers = [context.Process(target=target, args=(rank, folder)) for rank in range(2)]
     for worker in workers:
         worker.start()
     for worker in workers:
-        worker.join(120)
-    assert [worker.exitcode for worker in workers] == [0, 3]
-    return found
+        worker.join(300)
+    return [worker.exitcode for worker in workers]
 
 
 def found(folder: Path, name: str, rank: int = 0) -> dict[str, Tensor]:
@@ -53,16 +73,16 @@ def equal(one, other, *, rtol=1e-9) -> bool:
 @pytest.mark.parametrize("name", ALIKE)
 def test_two_processes_play_as_one(name, folder):
     make, options = ALIKE[name]
-    both = found(folder, name)
-    assert equal(both, found(folder, name, 1), rtol=0)
-    assert equal(played(make, **options), both)
+    two = found(folder, name)
+    assert equal(two, found(folder, name, 1), rtol=0)
+    assert equal(played(make, **options), two)
 
 
 @pytest.mark.parametrize("name", APART)
 def test_with_noise_they_play_as_a_loop_over_the_shares(name, folder):
-    both = found(folder, name)
-    assert equal(both, found(folder, name, 1), rtol=0)
-    assert equal(by_hand(name), both)
+    two = found(folder, name)
+    assert equal(two, found(folder, name, 1), rtol=0)
+    assert equal(by_hand(name), two)
 
 
 def by_hand(name: str) -> dict[str, Tensor]:
@@ -88,7 +108,7 @@ def by_hand(name: str) -> dict[str, Tensor]:
                     gradients = [a + b / 2 for a, b in zip(gradients, own, strict=True)]
                 with torch.no_grad():
                     state = states[player.name]
-                    dg.Adam().update(player.parameters(), gradients, state, 1e-3)
+                    dg.Adam().update([*player.parameters()], gradients, state, 1e-3)
                 losses[player.name].append(loss)
     weights = {
         f"{player.name}.{i}.{k}": v
@@ -140,9 +160,9 @@ def test_a_batch_that_cannot_be_shared_is_refused(size, message):
 
 def test_two_processes_resume_to_the_bit(folder):
     for rank in (0, 1):
-        both = found(folder, "resumed", rank)
-        whole = {k.removeprefix("whole "): v for k, v in both.items() if k.startswith("whole ")}
-        assert equal(whole, {k: v for k, v in both.items() if not k.startswith("whole ")}, rtol=0)
+        two = found(folder, "resumed", rank)
+        whole = {k.removeprefix("whole "): v for k, v in two.items() if k.startswith("whole ")}
+        assert equal(whole, {k: v for k, v in two.items() if not k.startswith("whole ")}, rtol=0)
     assert equal(found(folder, "resumed"), found(folder, "resumed", 1), rtol=0)
 
 
@@ -169,17 +189,17 @@ def test_process_0_alone_writes(folder):
 
 
 def test_what_process_0_measures_and_decides_counts_for_all(folder):
-    both = found(folder, "decided")
-    assert both["steps"] == 4
-    assert len(both["random"]) == 4
-    assert equal(both, found(folder, "decided", 1), rtol=0)
+    two = found(folder, "decided")
+    assert two["steps"] == 4
+    assert len(two["random"]) == 4
+    assert equal(two, found(folder, "decided", 1), rtol=0)
 
 
 def test_validation_is_that_of_one_process_and_stops_all(folder):
-    both = found(folder, "validated")
-    assert both["steps"] < 20
-    assert equal(validated(), both)
-    assert equal(both, found(folder, "validated", 1), rtol=0)
+    two = found(folder, "validated")
+    assert two["steps"] < 20
+    assert equal(validated(), two)
+    assert equal(two, found(folder, "validated", 1), rtol=0)
 
 
 @pytest.mark.parametrize(
@@ -198,9 +218,9 @@ def test_all_processes_raise_the_same_error(scene, message, folder):
 
 
 def test_ctrl_c_in_one_process_ends_all_after_the_same_step(folder):
-    both = found(folder, "interrupted")
-    assert both["steps"] == 4  # what is pressed in a step is heard with the next
-    assert equal(both, found(folder, "interrupted", 1), rtol=0)
+    two = found(folder, "interrupted")
+    assert two["steps"] == 4  # what is pressed in a step is heard with the next
+    assert equal(two, found(folder, "interrupted", 1), rtol=0)
     out = folder / "runs/interrupted"
     assert [path.stem for path in (out / "checkpoints").iterdir()] == ["000000004"]
     assert equal(played(vae, steps=9, out=out, resume=True), played(vae, steps=9))
@@ -228,3 +248,52 @@ def test_seeds_of_processes_differ():
     assert len({seed_of(seed, rank) for seed in range(20) for rank in range(5)}) == 100
     assert seed_of(7, 0) == 7
     assert seed_of(7, 1, steps=3) != seed_of(7, 1)
+
+
+# Compiled, and from the command line
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.torch.jit.script_method:DeprecationWarning")  # torch's own
+def test_compiled_steps_hold_the_messages(tmp_path):
+    assert both(compile_all, tmp_path) == [0, 0]
+    for name, (make, options) in IN_ONE_GRAPH.items():
+        assert equal(played(make, **options), found(tmp_path, name))
+
+
+def torchrun(*words: str) -> subprocess.Popen[str]:
+    """Start two processes as in the foreground, where Ctrl-C counts."""
+    start = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "-m", "daguerre"]
+    return subprocess.Popen(
+        [*start, *words],
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+
+
+@pytest.mark.slow
+def test_torchrun_fits_and_writes_once(tmp_path):
+    out = tmp_path / "run"
+    with torchrun("fit", "vae", "--out", str(out), "--set", "steps=4") as process:
+        said, _ = process.communicate(timeout=200)
+    assert process.returncode == 0
+    assert said.count(f"wrote {out}") == 1
+    assert len(dg.train.read_history(out / "history.jsonl")) == 4
+    assert {"run.json", "graph.svg", "weights.safetensors"} <= {p.name for p in out.iterdir()}
+
+
+@pytest.mark.slow
+def test_ctrl_c_to_torchrun_leaves_a_checkpoint_of_the_last_step(tmp_path):
+    out = tmp_path / "run"
+    with torchrun(
+        "fit", "vae", "--out", str(out), "--set", "steps=1000000", "--no-compile"
+    ) as process:
+        lines = out / "history.jsonl"
+        while process.poll() is None and not (lines.exists() and lines.stat().st_size):
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        said, _ = process.communicate(timeout=60)
+    assert said.count("interrupted; go on with daguerre resume") == 1
+    (path,) = (out / "checkpoints").iterdir()
+    assert int(path.stem) == len(dg.train.read_history(lines))

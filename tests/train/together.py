@@ -6,6 +6,7 @@ import signal
 from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,8 +19,10 @@ from daguerre.objectives.rates import capacity, free_bits
 __all__ = [
     "ALIKE",
     "APART",
+    "IN_ONE_GRAPH",
     "SCENES",
     "TURN",
+    "compile_all",
     "data",
     "exact",
     "played",
@@ -150,7 +153,7 @@ def data(*names: str) -> dict[str, Tensor]:
 Game = tuple[dg.Objective, dict[str, Tensor]]
 
 
-def vae(rate: object = None) -> Game:
+def vae(rate: Any = None) -> Game:
     return dg.elbo(Decoder(), Encoder(), rate=rate), data()
 
 
@@ -172,7 +175,7 @@ def covariance() -> Game:
     return dg.recipes.dip_vae(Decoder(), Encoder()), data()
 
 
-def versus(loss: object) -> Game:
+def versus(loss: Any) -> Game:
     critic = dg.nn.Joined(dg.nn.mlp(WIDTH + 2, 4, 1))
     sides = dg.data("x", "u"), dg.data("u") * Generator()
     return dg.JS(*sides, critic=critic, loss=loss), data("x", "u")
@@ -188,7 +191,7 @@ def groups() -> Game:
     return dg.elbo(Group(), GroupLevel()), {"x": x}
 
 
-ALIKE: dict[str, tuple[Callable[[], Game], dict[str, object]]] = {
+ALIKE: dict[str, tuple[Callable[[], Game], dict[str, Any]]] = {
     "accumulated, clipped, averaged": (vae, {"optimizer": TURN}),
     "batch norm": (vae_with_batch_norm, {}),
     "free bits": (lambda: vae(free_bits(0.4, each=True)), {}),
@@ -205,7 +208,7 @@ ALIKE: dict[str, tuple[Callable[[], Game], dict[str, object]]] = {
 """Games without noise of their own: two processes play them as one does."""
 
 
-def gan(loss: object = dg.games.NON_SATURATING) -> Game:
+def gan(loss: Any = dg.games.NON_SATURATING) -> Game:
     return dg.gan(NoisyGenerator(), dg.nn.mlp(WIDTH, 4, 1), loss=loss), data()
 
 
@@ -236,7 +239,7 @@ def exact():
         torch.set_default_dtype(before)
 
 
-def played(make: Callable[[], Game], **options: object) -> Found:
+def played(make: Callable[[], Game], **options: Any) -> Found:
     """Fit a game and return its losses, measures, weights, and running statistics."""
     with exact():
         objective, given = make()
@@ -246,7 +249,16 @@ def played(make: Callable[[], Game], **options: object) -> Found:
     for player in objective.players:
         for i, module in enumerate(player.modules):
             found |= {f"{player.name}.{i}.{k}": v for k, v in module.state_dict().items()}
+            assert not any(buffer.requires_grad for buffer in module.buffers())
     return found | {"steps": torch.tensor(len(history))}
+
+
+GENTLE = {"optimizer": dg.SGD(lr=0.05), "steps": 3}
+IN_ONE_GRAPH = {
+    "batch norm": (vae_with_batch_norm, GENTLE),
+    "averages of logits": (lambda: versus(dg.games.RELATIVISTIC_AVERAGE), GENTLE),
+}
+"""Games without noise that compile, with messages in the middle of a loss."""
 
 
 # What several processes alone can do
@@ -349,7 +361,7 @@ def deserted(folder: Path) -> Found:
     return refused(vae, steps=9, callbacks=[dg.train.every(3, leave)], out=plan)
 
 
-def refused(make: Callable[[], Game], **options: object) -> Found:
+def refused(make: Callable[[], Game], **options: Any) -> Found:
     """Return the error that a fit ends with, in words."""
     try:
         played(make, **options)
@@ -372,11 +384,23 @@ SCENES = (
 )
 
 
-def work(rank: int, folder: Path) -> None:
-    """Be one of two processes: play everything, and write what came out."""
+def meet(rank: int, folder: Path) -> None:
+    """Become one of two processes."""
     torch.set_num_threads(1)
     store = f"file://{folder / 'store'}"
     dist.init_process_group("gloo", init_method=store, rank=rank, world_size=2)
+
+
+def compile_all(rank: int, folder: Path) -> None:
+    """Play games in one graph a step, messages included."""
+    meet(rank, folder)
+    for name, (make, options) in IN_ONE_GRAPH.items():
+        torch.save(played(make, compile=True, **options), folder / f"{name} {rank}.pt")
+
+
+def work(rank: int, folder: Path) -> None:
+    """Be one of two processes: play everything, and write what came out."""
+    meet(rank, folder)
     for name, (make, options) in ALIKE.items():
         torch.save(played(make, **options), folder / f"{name} {rank}.pt")
     for name, make in APART.items():
