@@ -5,7 +5,7 @@ BENCH := .venv-bench/bin
 # two cores shared by several threads of one small net are slower than one
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test slow reference lint bench pictures clean
+.PHONY: demo test slow reference lint bench mnist pictures clean
 
 demo: .venv/ready
 	$(BIN)/daguerre demo --out runs/demo
@@ -35,6 +35,10 @@ bench: .venv-bench/ready
 	$(BENCH)/python benchmarks/vae_step.py
 	$(BENCH)/python benchmarks/objectives.py
 	$(BENCH)/python benchmarks/gradients.py
+
+# a VAE of MNIST, in $$DAGUERRE_DATA/mnist, beside published figures; skipped where there is none
+mnist: .venv/ready
+	$(BIN)/python benchmarks/mnist.py
 
 # docs/pictures, a page of models with their code, their pictures and their equations
 pictures: .venv/ready

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -322,12 +323,20 @@ def _rows(sizes: list[str] | None) -> tuple[torch.Tensor, ...]:
 
 def _train(out: Path, run: Run, split: Split, *, resume: bool, trust: bool = True) -> None:
     torch.manual_seed(run.settings.get("seed", 0))
-    history = train(out, run, _game(run, trust=trust), split, resume=resume)
-    end = (
-        f"interrupted; go on with daguerre resume {out}" if history.interrupted else f"wrote {out}"
-    )
-    if processes().is_main:
-        typer.echo(f"{history}\n{end}")
+    further = f"interrupted; go on with daguerre resume {out}"
+    say = typer.echo if processes().is_main else _say_nothing
+    try:
+        history = train(out, run, _game(run, trust=trust), split, resume=resume)
+    except SystemExit:  # by SIGTERM
+        say(further)
+        raise
+    say(f"{history}\n{further if history.interrupted else f'wrote {out}'}")
+    if history.interrupted:
+        raise SystemExit(128 + signal.SIGINT)
+
+
+def _say_nothing(text: str) -> None:
+    """Leave it to process 0 of several to say what happened."""
 
 
 def _load(folder: Path, model: str | None) -> Game:

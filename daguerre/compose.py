@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from functools import lru_cache, partial
 from operator import is_not
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Transform
 
 from daguerre.cpds import Conditional, Tabular
+from daguerre.devices import device_of
 from daguerre.graph import Graph, GraphError, Plate, Plated, Variable, did_you_mean
 from daguerre.lags import Lagged, Past, Start, lags_of, started
 from daguerre.model import (
@@ -113,6 +114,15 @@ def _moved(distribution: Distribution, move: Callable[[Tensor], Tensor]) -> Dist
     return copied
 
 
+def _gather(cpds: Sequence[nn.Module]) -> None:
+    """Move constants to the device of the nets that they meet: they were made without knowing."""
+    constants = [cpd for cpd in cpds if isinstance(cpd, Constant)]
+    device = device_of(cpd for cpd in cpds if not isinstance(cpd, Constant))
+    if device is not None and device != torch.get_default_device():
+        for constant in constants:
+            constant.to(device)
+
+
 class Composed(Model):
     """A model assembled from CPDs, perhaps on top of another model whose parameters it shares."""
 
@@ -127,6 +137,8 @@ class Composed(Model):
         for name, cpd in cpds.items():
             if isinstance(cpd, nn.Module):
                 self.add_module(_slot(name), cpd)
+        modules = [cpd for cpd in cpds.values() if isinstance(cpd, nn.Module)]
+        _gather([*modules, base] if base is not None else modules)
 
     def inputs(self) -> dict[str, Input]:
         """Return the declared inputs, those of the base included."""

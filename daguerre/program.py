@@ -19,6 +19,7 @@ from torch.distributions import Distribution, Transform
 from daguerre.families import pathwise_draw
 from daguerre.graph import Graph, GraphError, InadmissibleError, Variable
 from daguerre.lags import Past
+from daguerre.precision import called
 from daguerre.repeats import Repeat, Sizes, repeats_of
 from daguerre.rows import align, tile
 from daguerre.structure.recurrence import TIME
@@ -120,7 +121,7 @@ class Step:
             mapped = [n for n in (self.variable.inverts, self.name) if n in values]
             rows = max([rows, *[values[n].shape[0] for n in mapped]])
         found = align(found)
-        return self.cpd(*([tile(value, rows) for value in found] if rows else found))
+        return called(self.cpd, *([tile(value, rows) for value in found] if rows else found))
 
     @property
     def plates(self) -> tuple[str, ...]:

@@ -47,3 +47,10 @@ def test_a_module_is_where_its_first_tensor_is():
     assert device_of([nn.ReLU(), nn.Linear(1, 1, device=META)]) == META
     assert device_of([nn.BatchNorm1d(2, affine=False, device=META)]) == META
     assert device_of([nn.ReLU()]) is None
+
+
+def test_constants_meet_nets_that_were_moved_before():
+    net = nn.Linear(3, 2, device=META)
+    p = dg.model(z=dg.StandardNormal(3), x=dg.deterministic(lambda z, net: net(z), net=net))
+    assert p.sample(4)["x"].device == META
+    assert dg.replace(p, z=torch.distributions.Normal(torch.zeros(3), 1.0)).sample(2)["z"].is_meta

@@ -31,7 +31,7 @@ LAYERS = (  # low to high; a module may import from lower layers, and from its o
         "peers",
         "plot",
     },
-    {"cpds", "lags", "rows", "structure"},
+    {"cpds", "lags", "precision", "rows", "structure"},
     {"abduction", "draw", "repeats"},
     {"program"},
     {"loops"},

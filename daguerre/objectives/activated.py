@@ -21,6 +21,7 @@ from daguerre.objectives.estimators import Pathwise
 from daguerre.objectives.kl_plan import KLPlan
 from daguerre.objectives.kl_words import kl_latex
 from daguerre.objectives.objective import Divergence, Player, Round, Term
+from daguerre.precision import called
 from daguerre.running import draw
 
 __all__ = ["AdversaryActivated"]
@@ -45,6 +46,7 @@ class AdversaryActivated(Divergence):
         self.a, self.b, self.shapes = bound.a, bound.b, bound.shapes
         self.names, self.critic = game.names, game.critic
         self.players = (Player("critic", (game.critic,)), *bound.players)
+        self.auxiliaries = (*game.auxiliaries, *bound.auxiliaries)
         self._given = bound.given  # looked up here, since a compiled loss cannot
 
     @property
@@ -68,7 +70,7 @@ class AdversaryActivated(Divergence):
         both = self._with_fakes(at)
         with torch.no_grad():
             assert self.critic is not None
-            logits = self.critic(*(both.given[name] for name in self.names))
+            logits = called(self.critic, *(both.given[name] for name in self.names))
         trust = logits.reshape(both.n).sigmoid()
         return (trust * self.bound.per_example(both)).mean()
 

@@ -30,6 +30,7 @@ from daguerre.objectives.sides import (
     repeating,
     sampled_sides,
 )
+from daguerre.precision import called
 from daguerre.program import Program, Step
 from daguerre.shapes import trace_shapes
 
@@ -129,6 +130,7 @@ class Adversarial(Divergence):
         self.a, self.b, self.critic, self.game = a, b, critic, loss
         self.penalties, self.clip = penalties, clip
         self.players = (Player("critic", (critic,)), Player("model", modules_of(b, a)))
+        self.auxiliaries = ("critic",)
         self.names, learns, self.shapes = sampled_sides(a, b, loss.divergence)
         self._learns = tuple(side for side in learns if self._moves(side))
         self._compared = sum(n not in b.graph.inputs for n in self.names)  # conditions come last
@@ -255,7 +257,7 @@ class Adversarial(Divergence):
 
     def _logits(self, values: list[Tensor]) -> Tensor:
         assert self.critic is not None
-        logits = self.critic(*values)
+        logits = called(self.critic, *values)
         n = values[0].shape[0]
         if logits.shape not in ((n,), (n, 1)):
             raise GraphError(_wrong_logits(n, logits.shape[1:]))

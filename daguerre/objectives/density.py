@@ -172,6 +172,7 @@ class KullbackLeibler(Divergence):
         baselines = tuple(self._scores.baselines.values())
         movers = (Player("model", modules_of(plan.b, plan.a)),) if players is None else players
         self.players = (Player("baseline", baselines), *movers) if baselines else movers
+        self.auxiliaries = ("baseline",) if baselines else ()
 
     @property
     def title(self) -> str:

@@ -102,6 +102,7 @@ class Divergence(ABC):
             long to compile and pays for small nets only.
         plates: The plates of each variable, time last: its values are `[n, *plates, *event]`.
         whole: The size of each plate of which a batch holds some members only.
+        auxiliaries: Players that only help to estimate the term, as critics and baselines do.
     """
 
     a: Joint
@@ -116,6 +117,15 @@ class Divergence(ABC):
     recurs: bool = False
     plates: Mapping[str, Sequence[str]] = MappingProxyType({})
     whole: Mapping[str, int] = MappingProxyType({})
+    auxiliaries: tuple[str, ...] = ()
+
+    def weight_for(self, player: str, weight: Number) -> Number:
+        """Return how much the term counts for a player, given how much it counts in a cost.
+
+        A cost is what the model minimises. A critic's task is the estimate itself, whatever that
+        counts for: its loss, and with it the balance of its penalties, stays as it is.
+        """
+        return 1 if player in self.auxiliaries else weight
 
     @abstractmethod
     def loss(self, player: str, at: Round) -> Tensor:
@@ -148,6 +158,8 @@ class Divergence(ABC):
 @dataclass(frozen=True, eq=False, repr=False)
 class Objective:
     """A weighted sum of divergences. Objectives add, and scale by numbers.
+
+    Weights are the model's: a critic's loss is that of its own task, whatever the weight.
 
     Attributes:
         parts: Pairs (weight, divergence).
@@ -230,7 +242,7 @@ class Objective:
         total: Tensor | None = None
         for weight, part in self.parts:
             if any(p.name == player for p in part.players):
-                loss = part.loss(player, at)
+                loss, weight = part.loss(player, at), part.weight_for(player, weight)
                 loss = loss if weight == 1 else at_step(weight, at.step) * loss
                 total = loss if total is None else total + loss
         assert total is not None, "every player comes from a part"
@@ -274,7 +286,7 @@ class Objective:
     def explain(self) -> Table:
         """Return the ledger: player, term, estimator and why, one row per term."""
         rows = [
-            (row.player, f"{_weight(weight)}{row.term}", *row[2:])
+            (row.player, f"{_weight(part.weight_for(row.player, weight))}{row.term}", *row[2:])
             for weight, part in self.parts
             for row in part.ledger()
         ]
@@ -290,7 +302,8 @@ class Objective:
         lines: dict[str, str] = {}
         for weight, part in self.parts:
             for player, term in part.latex().items():
-                term = term if weight == 1 else rf"{_symbol(weight)}\,{_bracketed(term)}"
+                own = part.weight_for(player, weight)
+                term = term if own == 1 else rf"{_symbol(own)}\,{_bracketed(term)}"
                 lines[player] = f"{lines[player]} + {term}" if player in lines else term
         marks = {name: _parameters(self.parts, name) for name in lines}
         return {name: rf"\min_{{{marks[name]}}}\; {line}" for name, line in lines.items()}

@@ -139,6 +139,7 @@ class Subsampled(Divergence):
         self.inner, self.whole = inner, dict(whole)
         self.a, self.b, self.names, self.shapes = inner.a, inner.b, inner.names, inner.shapes
         self.players, self.critic, self.plates = inner.players, inner.critic, inner.plates
+        self.auxiliaries = inner.auxiliaries
         self.partial, self.piecewise, self.eager = inner.partial, inner.piecewise, inner.eager
 
     @property

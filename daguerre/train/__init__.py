@@ -1,5 +1,6 @@
 """Training: one player's step, the loop over players, what watches it, checkpoints."""
 
+from daguerre.precision import mixed_precision
 from daguerre.train.callbacks import (
     Callback,
     Moment,
@@ -36,6 +37,7 @@ __all__ = [
     "fit",
     "keep_best",
     "load",
+    "mixed_precision",
     "read_history",
     "restore",
     "sample_grid",

@@ -76,6 +76,8 @@ class Batches:
         seed: Of the order.
         members: Per plate of which a batch holds some members, which those are; an epoch then
             has as many batches as hold all entries of the data.
+        device: Where batches are wanted. Data is moved there once if it fits into half of what is
+            free there; else each batch is, while the device still works on the one before.
         peers: The processes that share the rows of each batch; all see the same order.
 
     Raises:
@@ -99,9 +101,11 @@ class Batches:
         size: int,
         seed: int,
         members: Mapping[str, Members] | None = None,
+        device: torch.device | None = None,
         peers: Peers = ALONE,
     ) -> None:
-        self.data = dict(data)
+        self.device = device or next(iter(data.values())).device
+        self.data = _placed(data, self.device)
         self.rows = len(next(iter(self.data.values())))
         self.size = min(size, self.rows)
         self.seed, self.drawn = seed, 0
@@ -109,9 +113,11 @@ class Batches:
         self._peers = peers
         if self.size % peers.world:
             raise ValueError(_unequal(self.size, size, peers.world))
-        self._rows = _Deck(self.rows, self.size, seed)
+        where = next(iter(self.data.values())).device
+        self._is_placed = where == self.device
+        self._rows = _Deck(self.rows, self.size, seed, where)
         self._chosen = {
-            plate: _Deck(one.whole, one.size, seed + i)
+            plate: _Deck(one.whole, one.size, seed + i, where)
             for i, (plate, one) in enumerate(self.members.items(), 1)
         }
         decks = (self._rows, *self._chosen.values())
@@ -119,16 +125,25 @@ class Batches:
 
     def __next__(self) -> dict[str, Tensor]:
         rows = self._peers.share(self._rows.hand(self.drawn))
-        batch = {name: values[rows] for name, values in self.data.items()}
+        batch = {name: values.index_select(0, rows) for name, values in self.data.items()}
         for plate, one in self.members.items():
             chosen = self._chosen[plate].hand(self.drawn)
             for name, dim in one.dims.items():
-                batch[name] = batch[name].index_select(dim, chosen.to(batch[name].device))
+                batch[name] = batch[name].index_select(dim, chosen)
         self.drawn += 1
-        return batch
+        if self._is_placed:
+            return batch
+        return {n: v.pin_memory().to(self.device, non_blocking=True) for n, v in batch.items()}
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
         return self
+
+    def peek(self) -> dict[str, Tensor]:
+        """Return the next batch and stay where it is."""
+        place = self.state()
+        batch = next(self)
+        self.set(place)
+        return batch
 
     def state(self) -> dict[str, Tensor]:
         """Return the place in the stream: batches drawn, and what shuffled last."""
@@ -153,17 +168,28 @@ def _unequal(size: int, asked: int, world: int) -> str:
     )
 
 
+def _placed(data: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:
+    """Move data to a device at once, where it fits into half of what is free there."""
+    if device.type == "cuda":
+        size = sum(v.nbytes for v in data.values() if v.device != device)
+        if size > torch.cuda.mem_get_info(device)[0] // 2:
+            return {name: values.cpu() for name, values in data.items()}
+    return {name: values.to(device) for name, values in data.items()}
+
+
 class _Deck:
     """Numbers below a count, so many at a time, without replacement until all came.
 
     Args:
         count: How many numbers.
         size: How many at a time; the remainder waits for the next shuffle.
-        seed: Of the order.
+        seed: Of the order, which is the same on all devices.
+        device: Where the numbers are wanted.
     """
 
-    def __init__(self, count: int, size: int, seed: int) -> None:
+    def __init__(self, count: int, size: int, seed: int, device: torch.device) -> None:
         self.count, self.size, self.hands = count, size, count // size
+        self.device = device
         self._generator = torch.Generator("cpu").manual_seed(seed)
         self._shuffle()
 
@@ -172,7 +198,7 @@ class _Deck:
         place = i % self.hands
         if i and place == 0:
             self._shuffle()
-        return self._order[place * self.size : (place + 1) * self.size]
+        return self._dealt[place]
 
     def shuffle_as(self, generator: Tensor) -> None:
         """Shuffle as a generator in some state does."""
@@ -181,4 +207,5 @@ class _Deck:
 
     def _shuffle(self) -> None:
         self.before = self._generator.get_state()
-        self._order = torch.randperm(self.count, generator=self._generator, device="cpu")
+        order = torch.randperm(self.count, generator=self._generator, device="cpu")
+        self._dealt = order.to(self.device).split(self.size)

@@ -24,16 +24,16 @@ from daguerre.modes import mode
 from daguerre.objectives.observations import Data, read_data
 from daguerre.train.chance import seeded
 from daguerre.train.checkpoint import save
+from daguerre.train.record import Record
 from daguerre.train.session import Session
 from daguerre.train.turns import check_positive
 
 __all__ = [
     "Callback",
     "Moment",
-    "Paced",
+    "Occasional",
     "early_stop",
     "every",
-    "is_due",
     "keep_best",
     "sample_grid",
     "validation",
@@ -88,27 +88,22 @@ Callback = Callable[[Moment], Mapping[str, float] | None]
 
 
 @dataclass(frozen=True)
-class Paced:
-    """A callback that has nothing to do after most steps.
+class Occasional:
+    """A callback that has something to do after some steps only.
+
+    A step after which nothing was called need not look whether anything was changed.
 
     Attributes:
-        callback: What it calls.
-        steps: Steps between two calls; None where it acts on what others have just measured.
+        callback: What it does.
+        is_due: Whether it has to, after a step of this record.
     """
 
     callback: Callback
-    steps: int | None = None
+    is_due: Callable[[Record], bool]
 
     def __call__(self, now: Moment) -> Mapping[str, float] | None:
-        """Call it, if it is time."""
-        return self.callback(now) if self.steps is None or is_due(self, now.step) else None
-
-
-def is_due(callback: Callback, step: int) -> bool:
-    """Whether a callback may measure something or decide after a step, of itself."""
-    if not isinstance(callback, Paced):
-        return True
-    return callback.steps is not None and step % callback.steps == 0
+        """Do it if it is due."""
+        return self.callback(now) if self.is_due(now._session.record) else None
 
 
 def every(steps: int, callback: Callback) -> Callback:
@@ -118,7 +113,7 @@ def every(steps: int, callback: Callback) -> Callback:
         ValueError: Fewer than one step.
     """
     check_positive(steps=steps)
-    return Paced(callback, steps)
+    return Occasional(callback, lambda record: record.steps % steps == 0)
 
 
 def validation(data: Data, *, batch_size: int = 1024, name: str = "validation") -> Callback:
@@ -151,15 +146,16 @@ def validation(data: Data, *, batch_size: int = 1024, name: str = "validation") 
     def validate(now: Moment) -> Mapping[str, float]:
         objective = now._session.objective
         given = read_data(objective, data)
-        rows = len(next(iter(given.values())))
+        count, device = len(next(iter(given.values()))), now._session.batches.device
         sums = dict.fromkeys((p.name for p in objective.players), 0.0)
         peers = now._session.peers
         with now.evaluation(seed=peers.rank):
-            for first in range(peers.rank * batch_size, rows, peers.world * batch_size):
-                batch = {n: values[first : first + batch_size] for n, values in given.items()}
-                count = min(batch_size, rows - first)
+            for first in range(peers.rank * batch_size, count, peers.world * batch_size):
+                rows = slice(first, first + batch_size)
+                batch = {n: values[rows].to(device) for n, values in given.items()}
+                share = min(batch_size, count - first) / count
                 for player, loss in objective.losses(batch, step=now.step).items():
-                    sums[player] += count / rows * loss.item()
+                    sums[player] += share * loss.item()
         totals = peers.sum(torch.tensor([*sums.values()], dtype=torch.float64)).tolist()
         return {f"{name} {player}": total for player, total in zip(sums, totals, strict=True)}
 
@@ -181,10 +177,10 @@ def early_stop(metric: str, *, patience: int = 10, maximize: bool = False) -> Ca
 
     def stop(now: Moment) -> None:
         values = _values(now, metric, maximize=maximize)
-        if values and len(values) - 1 - values.index(min(values)) >= patience:
+        if len(values) - 1 - values.index(min(values)) >= patience:
             now.stop(f"{metric} has not got better {patience} times in a row")
 
-    return Paced(stop)
+    return Occasional(stop, _after(metric))
 
 
 def keep_best(
@@ -204,12 +200,12 @@ def keep_best(
     """
 
     def keep(now: Moment) -> None:
-        values = _values(now, metric, maximize=maximize) if now.is_main else []
-        if values and values[-1] == min(values) and values.count(values[-1]) == 1:
+        values = _values(now, metric, maximize=maximize)
+        if now.is_main and values[-1] == min(values) and values.count(values[-1]) == 1:
             with now.evaluation():
                 save(modules, path, notes={"step": now.step, metric: now.metrics[metric][-1][1]})
 
-    return Paced(keep)
+    return Occasional(keep, _after(metric))
 
 
 def sample_grid(
@@ -243,10 +239,17 @@ def _square(values: Tensor) -> Tensor:
     return values.reshape(len(values), *(size for size in values.shape[1:] if size > 1)).float()
 
 
+def _after(metric: str) -> Callable[[Record], bool]:
+    """Return whether a measure was taken after the last step."""
+
+    def was_taken(record: Record) -> bool:
+        taken = record.metrics.get(metric)
+        return bool(taken) and taken[-1][0] == record.steps
+
+    return was_taken
+
+
 def _values(now: Moment, metric: str, *, maximize: bool) -> list[float]:
-    """Return the values of a measure, the less the better, if it was taken after this step."""
-    taken = now.metrics.get(metric, [])
-    if not taken or taken[-1][0] != now.step:
-        return []
+    """Return the values of a measure, the less the better."""
     sign = -1 if maximize else 1
-    return [sign * value if math.isfinite(value) else math.inf for _, value in taken]
+    return [sign * v if math.isfinite(v) else math.inf for _, v in now.metrics[metric]]

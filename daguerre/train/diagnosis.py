@@ -88,7 +88,8 @@ def _losses(objective: Objective, player: str, at: Round) -> Iterator[tuple[int,
     """Evaluate the parts of a player's loss one by one, in their order."""
     for i, (weight, part) in enumerate(objective.parts):
         if any(p.name == player for p in part.players):
-            yield i, at_step(weight, at.step) * part.loss(player, at)
+            own = part.weight_for(player, weight)
+            yield i, at_step(own, at.step) * part.loss(player, at)
 
 
 def _first(objective: Objective, step: Step, at: Round) -> _Fault | None:

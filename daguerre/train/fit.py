@@ -6,10 +6,9 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import NamedTuple
+from typing import Any
 
 import torch
-from torch import Tensor
 
 from daguerre.devices import device_of
 from daguerre.modes import mode
@@ -20,6 +19,7 @@ from daguerre.objectives.subsample import subsampled
 from daguerre.train.batches import Batches, read_members
 from daguerre.train.callbacks import Callback
 from daguerre.train.chance import Chance, seeded
+from daguerre.train.choice import choose
 from daguerre.train.exchange import Exchange
 from daguerre.train.history import History
 from daguerre.train.loop import Loop
@@ -28,12 +28,10 @@ from daguerre.train.processes import processes, seed_of
 from daguerre.train.record import Record
 from daguerre.train.session import Session
 from daguerre.train.step import Step
-from daguerre.train.store import Checkpoints, store_of
+from daguerre.train.store import Checkpoints, released, store_of
 from daguerre.train.turns import Moves, Turn, check_positive, turns_of
 
 __all__ = ["fit"]
-
-WORTH_COMPILING = 50_000  # losses; with fewer, compiling costs more time than it saves
 
 
 def fit(  # noqa: PLR0913 - options of one loop, all optional and by keyword
@@ -50,6 +48,7 @@ def fit(  # noqa: PLR0913 - options of one loop, all optional and by keyword
     out: str | os.PathLike[str] | Checkpoints | None = None,
     resume: bool = False,
     compile: bool | None = None,  # noqa: A002 - torch's word for it
+    precision: torch.dtype | None = None,
     seed: int = 0,
     progress: bool = True,
 ) -> History:
@@ -84,6 +83,8 @@ def fit(  # noqa: PLR0913 - options of one loop, all optional and by keyword
             bit where the fit would be, had it not ended.
         compile: Whether each player's step is compiled into one graph; by default where the
             number of updates makes it worth while and the objective allows it.
+        precision: `torch.bfloat16` to let CPDs and critics compute in it, where losses stay in
+            float32; see `dg.train.mixed_precision`.
         seed: Of the order of the data and of all draws; the global generators are left alone.
         progress: Whether to show a bar with the losses, where there is a terminal.
 
@@ -92,13 +93,16 @@ def fit(  # noqa: PLR0913 - options of one loop, all optional and by keyword
         was trained is kept, in a checkpoint too where there is a folder.
 
     Raises:
+        BlockingIOError: Another fit is at work in the folder; says which process.
         FileExistsError: The folder holds a run, and is not resumed.
         ConnectionError: Another process has ended.
         GraphError: Data that lacks a variable or has a wrong shape; a plate in `subsample` that
             holds nothing of the data; a loss or gradient that is not finite, with its step, player
             and variable; a checkpoint of another model.
         InadmissibleError: The objective is no sum over the members of a plate in `subsample`.
-        OSError: The folder cannot be written to; the last checkpoint is intact.
+        OSError: The folder cannot be written to; the last checkpoint is intact, and named.
+        SystemExit: SIGTERM came and there is a folder: the step is finished, a checkpoint written,
+            and the process is to end, with code 143.
         ValueError: Data with NaN or outside the support of a CPD; an option out of range;
             processes that are called with other options or data, or cannot share a batch equally;
             a checkpoint of a fit with other options.
@@ -128,19 +132,21 @@ def fit(  # noqa: PLR0913 - options of one loop, all optional and by keyword
     members = read_members(plates, given, subsample or {})
     objective = subsampled(objective, **{plate: one.whole for plate, one in members.items()})
     modules = [m for p in objective.players for m in p.modules]
-    peers = processes(device_of(modules))
-    batches = Batches(given, batch_size, seed, members, peers)
+    device = device_of(modules)
+    peers = processes(device)
+    batches = Batches(given, batch_size, seed, members, device, peers)
     total = steps or max(1, round((epochs or 1) * batches.per_epoch))
     turns = _turns(objective, optimizer, lr)
+    choice = choose(objective, turns, batches, steps=total, asked=compile)
+    exchange = Exchange(peers, device)
+    options = {"compile": choice.compiled, "precision": precision, "exchange": exchange}
+    players = _steps(objective, turns, options)
+    chance = Chance([device] if device is not None and device.type == "cuda" else [])
+    session = Session(objective, players, batches, Record([*turns]), chance, exchange)
     if (store := store_of(out)) is not None:
         peers.once(partial(store.prepare, resume=resume))
-    choice = _choice(objective, turns, total, compile)
-    exchange = Exchange(peers, device_of(modules))
-    players = _steps(objective, turns, choice, exchange)
-    chance = Chance(_cuda(given))
-    session = Session(objective, players, batches, Record([*turns]), chance, exchange)
-    own = seeded(chance, seed_of(seed, peers.rank))
-    with mode(modules, training=True), own, normalised_over(modules, peers):
+    own, over_all = seeded(chance, seed_of(seed, peers.rank)), normalised_over(modules, peers)
+    with released(store), mode(modules, training=True), own, over_all:
         history = Loop(session, total, callbacks, store).run(resume=resume, show=progress)
     history = replace(history, how=choice.why)
     for module in modules:
@@ -159,45 +165,13 @@ def _turns(
     return turns_of(names, optimizer, lr)
 
 
-class _Choice(NamedTuple):
-    """Whether steps are compiled, and why."""
-
-    why: str
-    compiled: bool
-
-
-def _choice(
+def _steps(
     objective: Objective,
     turns: Mapping[str, Turn],
-    total: int,
-    asked: bool | None,  # noqa: FBT001 - what the user said
-) -> _Choice:
-    if asked is not None:
-        return _Choice("as asked", compiled=asked)
-    if objective.eager:
-        return _Choice(f"eager, for {objective.eager}", compiled=False)
-    if objective.recurs:
-        why = "eager: what runs slice by slice takes long to compile; compile=True for small nets"
-        return _Choice(why, compiled=False)
-    losses = total * sum(turn.batches for turn in turns.values())
-    if losses < WORTH_COMPILING:
-        why = f"eager: {losses:,} losses are too few to repay compiling"
-        return _Choice(why, compiled=False)
-    return _Choice(f"compiled: {losses:,} losses repay it", compiled=True)
-
-
-def _steps(
-    objective: Objective, turns: Mapping[str, Turn], choice: _Choice, exchange: Exchange
+    options: Mapping[str, Any],
 ) -> list[Step]:
     """Make the players' steps, which stop together where one meets what is not finite."""
-    steps = [
-        Step(objective, n, optimizer=t, compile=choice.compiled, exchange=exchange)
-        for n, t in turns.items()
-    ]
+    steps = [Step(objective, name, optimizer=turn, **options) for name, turn in turns.items()]
     for step in steps[1:]:
         step.sound = steps[0].sound
     return steps
-
-
-def _cuda(given: Mapping[str, Tensor]) -> list[torch.device]:
-    return list({v.device for v in given.values() if v.device.type == "cuda"})

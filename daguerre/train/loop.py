@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
+from signal import Signals
 
 from torch import Tensor
 
 from daguerre.graph import GraphError
 from daguerre.peers import ALONE
-from daguerre.train.callbacks import Callback, Moment, is_due
+from daguerre.train.callbacks import Callback, Moment, Occasional
 from daguerre.train.diagnosis import Place, diagnosed
 from daguerre.train.exchange import Wishes
 from daguerre.train.history import History
@@ -39,6 +41,7 @@ class Loop:
         self.session, self.total, self.callbacks = session, total, callbacks
         self.store = store
         self._watched = Place.of(session)
+        self._disturbed = True  # whether code of the user's has run since the last pass
 
     def run(self, *, resume: bool, show: bool) -> History:
         """Run it to its end, from where it was left if it is resumed."""
@@ -66,7 +69,7 @@ class Loop:
     def _play(self, *, show: bool) -> bool:
         """Pass through the players; return whether Ctrl-C ended it."""
         record, now = self.session.record, Wishes()
-        with Progress(self.total, show=show) as bar, interruptible() as asked:
+        with Progress(self.total, show=show) as bar, interruptible(self._signals) as asked:
             try:
                 while record.steps < self.total and not record.stopped and not now.stop:
                     record.add(self._pass())
@@ -83,33 +86,37 @@ class Loop:
                 self._look()
                 return True
             self._look()
-        self._save()
+            self._save()
         return now.stop
 
+    @property
+    def _signals(self) -> tuple[Signals, ...]:
+        """What ends the fit after its step; without a folder there is nothing to end well for."""
+        return (Signals.SIGINT,) if self.store is None else (Signals.SIGINT, Signals.SIGTERM)
+
     def _pass(self) -> list[Tensor]:
+        """Let every player move; after a callback, steps look whether it has changed anything."""
         batches = self.session.batches
         batch = next(batches)
         losses = []
         for step in self.session.steps:
-            loss = step(batch)
+            move = step if self._disturbed else step.again
+            loss = move(batch)
             for _ in range(step.turn.batches - 1):
-                loss = step(next(batches))
+                loss = move(next(batches))
             losses.append(loss)
         return losses
 
     def _call(self) -> None:
         """Call back; what process 0 measured and decided counts for all."""
-        if not self.callbacks:
-            return
-        now, record, peers = (
-            Moment(self.session, self.total),
-            self.session.record,
-            self.session.peers,
-        )
+        self._disturbed = False
+        record, peers = self.session.record, self.session.peers
         for callback in self.callbacks:
-            if found := callback(now):
-                record.note(found)
-        if peers.world > 1 and any(is_due(callback, now.step) for callback in self.callbacks):
+            if not isinstance(callback, Occasional) or callback.is_due(record):
+                self._disturbed = True
+                if found := callback(Moment(self.session, self.total)):
+                    record.note(found)
+        if self._disturbed and peers.world > 1:
             found, record.stopped = peers.once(lambda: (record.measured, record.stopped))
             record.note(found)
 
@@ -130,7 +137,10 @@ class Loop:
 
     def _look(self) -> None:
         """Read the losses; where one is not finite, say which and why."""
-        if (bad := self.session.record.flush()) is not None:
+        told = nullcontext() if self.store is None else self.store.told("losses were not written")
+        with told:
+            bad = self.session.record.flush()
+        if bad is not None:
             kept = self.store.last if self.store is not None else None
             modules = modules_of(self.session.objective).values()
             with normalised_over(modules, ALONE):  # each process looks at its own share

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Mapping, Sequence
-from functools import cache
-from types import FunctionType, MethodType
-from typing import TYPE_CHECKING, final
+from collections.abc import Mapping, Sequence
+from types import MethodType
+from typing import final
 
 import torch
 from torch import Tensor
@@ -16,73 +14,15 @@ from daguerre.graph import InadmissibleError
 from daguerre.locate import located
 from daguerre.objectives.objective import Batch, Objective, Player, Round, as_objective
 from daguerre.objectives.schedules import at_step
+from daguerre.precision import check_precision, mixed_precision
 from daguerre.program import validation
 from daguerre.train.average import Average, Gathered
+from daguerre.train.compiled import Compiled, Replay, can_compile, tracing
 from daguerre.train.exchange import Exchange
 from daguerre.train.optimizers import State
 from daguerre.train.turns import Moves, as_turn
 
-if TYPE_CHECKING:
-    from torch._dynamo.types import GuardFilterEntry
-
 __all__ = ["Step"]
-
-
-def _changeable(guards: Sequence[GuardFilterEntry]) -> list[bool]:
-    """Leave out the guards that cannot fail: those on the parts of a step, and on library code.
-
-    The objective, programs and optimiser of one step never change, and to look at all of their
-    parts at each call takes a fifth of a small net's step. What users may change stays guarded:
-    numbers, flags and tensors of their CPDs and critics, what these read from elsewhere, the
-    batch, and torch's own state. Layers and hooks are those of the first call.
-    """
-    return [_may_change(guard) for guard in guards]
-
-
-_STRUCTURE = {"CLASS_MATCH", "CLOSURE_MATCH", "EMPTY_NN_MODULE_HOOKS_DICT", "TYPE_MATCH"}
-_OURS = ("__import_daguerre", "__import_torch", "__builtins", "___unnamed_scope", "G['Round']")
-
-
-def _may_change(guard: GuardFilterEntry) -> bool:
-    name = guard.name
-    if name.startswith("self"):
-        is_theirs = ".cpd" in name or ".critic" in name
-        is_layer = type(guard.value).__module__.startswith("torch.nn")  # whose classes are torch's
-        return (
-            is_theirs
-            and guard.guard_type not in _STRUCTURE
-            and not (is_layer and guard.guard_type == "NOT_PRESENT_IN_GENERIC_DICT")
-        )
-    return "(type(self" not in name and not any(mark in name for mark in _OURS)
-
-
-_OPTIONS: dict[str, str | int | bool | Callable[..., object]] = {
-    "fallback_random": True,  # torch's own generator: the numbers of the eager step
-    "size_asserts": False,  # shapes were checked before data was seen
-    "alignment_asserts": False,
-    "cpp_wrapper": True,  # a third less overhead per call on small nets
-    "guard_filter_fn": _changeable,
-}
-
-
-class _Tracing(validation):
-    """Let the compiler, whenever it compiles, see through `torch.autograd.grad`.
-
-    Like torch's checks of distributions, which it would refuse, this is a switch of the process
-    that is given back after each call.
-    """
-
-    def __init__(self) -> None:
-        super().__init__(enabled=False)
-
-    def __enter__(self) -> None:
-        super().__enter__()
-        config = torch._dynamo.config  # loaded by torch when it is first used
-        self.traced, config.trace_autograd_ops = config.trace_autograd_ops, True
-
-    def __exit__(self, *error: object) -> None:
-        torch._dynamo.config.trace_autograd_ops = self.traced
-        super().__exit__(*error)
 
 
 @final
@@ -100,6 +40,8 @@ class Step:
             clipping and average are part of the step. To accumulate k batches, call it k times.
         compile: Whether to compile, by default where the objective allows it and nothing is run
             slice by slice over time; without a C++ compiler the step says so and runs eagerly.
+        precision: `torch.bfloat16` to let CPDs and critics compute in it; see
+            `dg.train.mixed_precision`.
         exchange: With the processes that hold the other rows of the batch.
 
     Raises:
@@ -123,6 +65,7 @@ class Step:
         *,
         optimizer: Moves | None = None,
         compile: bool | None = None,  # noqa: A002 - torch's word for it
+        precision: torch.dtype | None = None,
         exchange: Exchange | None = None,
     ) -> None:
         self.objective = as_objective(objective)
@@ -145,11 +88,19 @@ class Step:
         self.sound = torch.ones((), dtype=torch.bool, device=device)  # all was finite until now
         self.average = Average.of(self.player, self.turn.average)
         self._gathered = Gathered(self.parameters, self.turn.accumulate)
+        check_precision(precision)
+        self.precision, self._device = precision, device
         self._exchange = exchange or Exchange()
         self._seen: dict[object, int] = {}
         self._home = on_device_of([m for p in objective.players for m in p.modules])
-        with validation(enabled=False):  # torch.compile turns it off for the process
-            self._run = _compiled(self) if self.compiled else self._update
+        self._replays: dict[object, Replay] = {}
+        self._run = self._update
+        if self.compiled:
+            update = self._update
+            assert isinstance(update, MethodType)
+            with validation(enabled=False):  # torch.compile turns it off for the process
+                alone = self._exchange.peers.world == 1
+                self._run = Compiled(update, f"{self.player.name}_step", device, alone=alone)
 
     def __call__(self, batch: Batch) -> Tensor:
         """Take one step on a batch and return the loss before it, detached.
@@ -161,21 +112,58 @@ class Step:
         """
         moves = self._gathered.is_next_last
         key = (_shapes(batch), moves)
+        loss, given = self._looked(batch, key, moves=moves)
+        if key in self._replays:
+            self._remember(key, given)
+        self._gathered.count(moves)
+        return loss
+
+    def again(self, batch: Batch) -> Tensor:
+        """Take one step where nothing but steps has run since one on a batch of these shapes.
+
+        It does what a call does. A compiled step looks, at each call, whether something has
+        changed that it was compiled for, which takes longer than a small net; this one does not.
+        """
+        moves = self._gathered.is_next_last
+        key = (_shapes(batch), moves)
+        if key in self._replays:
+            loss = self._replays[key](self._named(batch))
+        else:
+            loss, given = self._looked(batch, key, moves=moves)
+            self._remember(key, given)
+        self._gathered.count(moves)
+        return loss
+
+    def _looked(
+        self, batch: Batch, key: object, *, moves: bool
+    ) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """Run the step; check the batch where its shapes are new."""
+        with self._home, mixed_precision(self.precision, self._device):
+            return self._run_on(batch, key, moves=moves)
+
+    def _run_on(
+        self, batch: Batch, key: object, *, moves: bool
+    ) -> tuple[Tensor, Mapping[str, Tensor]]:
         if key in self._seen:
+            given = self._named(batch)
             try:
-                with self._home, validation(enabled=False):
-                    loss = self._run(self._seen[key], self._named(batch), moves)
-                self._gathered.count(moves)
-                return loss
+                with validation(enabled=False):
+                    return self._run(self._seen[key], given, moves), given
             except torch._dynamo.exc.Unsupported:  # type: ignore[attr-defined]
                 pass  # a guard failed, and to compile again takes tracing
-        with self._home, _Tracing() if self.compiled else validation(enabled=False):
+        with tracing() if self.compiled else validation(enabled=False):
             n, given = self.objective.read(batch)
             with located():
                 loss = self._run(n, given, moves)
             self._seen[key] = n
-            self._gathered.count(moves)
-            return loss
+            return loss, given
+
+    def _remember(self, key: object, given: Mapping[str, Tensor]) -> None:
+        """Keep what the compiler made for batches of some shapes."""
+        if isinstance(self._run, Compiled):
+            replay = self._run.replay(given, self._replays.pop(key, None))
+            if replay is not None:
+                self._replays[key] = replay
 
     def _named(self, batch: Batch) -> Mapping[str, Tensor]:
         """Name the tensors of a batch whose shapes have been seen."""
@@ -212,7 +200,7 @@ class Step:
             self.turn.optimizer.update(parameters, found, state, rate)
         self.objective.settle(self.player.name)
         self.average.follow(self.made)
-        self.made += self.sound
+        self.made.add_(self.sound)
         return loss
 
 
@@ -251,20 +239,6 @@ def _player(objective: Objective, name: str | None) -> Player:
     return players[name]
 
 
-def _compiled(step: Step) -> Callable[..., Tensor]:
-    """Compile a step's update for itself alone.
-
-    Torch keeps what it compiles with the code object, and tells steps apart by guards. Ours look
-    only at what can change within one step, so that each step needs a code object of its own.
-    """
-    shared = Step._update
-    own = FunctionType(shared.__code__.replace(), shared.__globals__, f"{step.player.name}_step")
-    update = MethodType(own, step)
-    alone = step._exchange.peers.world == 1
-    options = {**_OPTIONS, "cpp_wrapper": alone}  # which takes no messages between processes
-    return torch.compile(update, fullgraph=True, dynamic=False, options=options)
-
-
 def _shapes(batch: Batch) -> object:
     """Return what a batch must have in common with another to need no further check."""
     if isinstance(batch, int):
@@ -272,19 +246,3 @@ def _shapes(batch: Batch) -> object:
     if isinstance(batch, Tensor):
         return batch.shape
     return tuple((name, value.shape) for name, value in batch.items())
-
-
-@cache
-def can_compile(device: torch.device) -> bool:
-    """Whether code can be compiled for a device; says so once where it cannot."""
-    if device.type != "cpu":
-        return True
-    from torch._inductor.cpp_builder import get_cpp_compiler
-    from torch._inductor.exc import InvalidCxxCompiler
-
-    try:
-        get_cpp_compiler()
-    except InvalidCxxCompiler:
-        warnings.warn("no C++ compiler was found: training steps run eagerly", stacklevel=2)
-        return False
-    return True

@@ -11,7 +11,8 @@ from __future__ import annotations
 import os
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,10 +21,11 @@ from torch import Tensor
 from daguerre.files import sweep
 from daguerre.objectives.objective import Objective
 from daguerre.train.checkpoint import Saved, read, set_weights, write
+from daguerre.train.lock import Lock
 from daguerre.train.session import Session, modules_of, set_averages
 from daguerre.train.turns import check_positive
 
-__all__ = ["Checkpoints", "Store", "checkpoints", "newest", "restore", "store_of"]
+__all__ = ["Checkpoints", "Store", "checkpoints", "newest", "released", "restore", "store_of"]
 
 HISTORY = "history.jsonl"
 
@@ -62,27 +64,42 @@ class Store:
         self.plan = plan
         self.folder = Path(plan.folder)
         self._inner = self.folder / "checkpoints"
+        self._lock = Lock(self.folder)
         self._started = self._written_at = time.monotonic()
         self._before = 0.0
         self._newest: Path | None = None
 
     def prepare(self, *, resume: bool) -> None:
-        """Make the folder, before any work is done for it.
+        """Make the folder and hold it, before any work is done for it.
 
         Raises:
+            BlockingIOError: Another fit is at work in it; says which process.
             FileExistsError: It holds a run, which is not to be resumed.
             OSError: It cannot be made or written to.
         """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._lock.acquire()
+        try:
+            self._open(resume=resume)
+        except BaseException:
+            self.release()
+            raise
+
+    def _open(self, *, resume: bool) -> None:
         if not resume and (checkpoints(self.folder) or (self.folder / HISTORY).exists()):
             raise FileExistsError(
                 f"{self.folder} holds a run already; say resume=True to go on with it, or choose"
                 " another folder"
             )
-        self._inner.mkdir(parents=True, exist_ok=True)
+        self._inner.mkdir(exist_ok=True)
         if not os.access(self._inner, os.W_OK):
             raise PermissionError(f"{self._inner} cannot be written to")
         sweep(self.folder)
         sweep(self._inner)
+
+    def release(self) -> None:
+        """Let go of the folder."""
+        self._lock.release()
 
     def begin(self, session: Session, *, resume: bool) -> Saved | None:
         """Go on where the newest checkpoint that can be read left off, if there is one.
@@ -98,7 +115,8 @@ class Store:
             saved, path = found
             self._before = session.restore(saved, path)
             self._newest = path
-        session.record.open(self.folder / HISTORY)
+        with self.told("the losses cannot be written"):
+            session.record.open(self.folder / HISTORY)
         self._started = self._written_at = time.monotonic()
         return saved
 
@@ -132,17 +150,38 @@ class Store:
         path = self._inner / f"{session.record.steps:09d}.safetensors"
         if path == self._newest:  # written after this very step
             return
-        try:
+        with self.told("no checkpoint was written"):
             session.record.sync()
             write(path, session.saved(self.seconds, chances))
-        except OSError as error:
-            kept = f"the last one, {self.last}, is intact" if self.last else "there is none yet"
-            raise OSError(
-                error.errno, f"{error.strerror or error}: no checkpoint was written; {kept}", path
-            ) from error
         for old in checkpoints(self.folder)[: -self.plan.keep]:
             old.unlink(missing_ok=True)
         self._newest, self._written_at = path, time.monotonic()
+
+    @contextmanager
+    def told(self, what: str) -> Iterator[None]:
+        """Say of an error of the disk what it did, and which checkpoint is intact.
+
+        Raises:
+            OSError: The same, in these words.
+        """
+        try:
+            yield
+        except OSError as error:
+            last = f"the last checkpoint, {self.last}, is intact, and resume=True goes on from it"
+            kept = last if self.last else "there is no checkpoint yet"
+            raise OSError(
+                error.errno, f"{error.strerror or error}: {what}; {kept}", error.filename
+            ) from error
+
+
+@contextmanager
+def released(store: Store | None) -> Iterator[None]:
+    """Let go of the folder of a fit in the end, if it has one."""
+    try:
+        yield
+    finally:
+        if store is not None:
+            store.release()
 
 
 def store_of(out: str | os.PathLike[str] | Checkpoints | None) -> Store | None:

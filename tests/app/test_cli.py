@@ -217,7 +217,7 @@ def test_a_run_that_was_interrupted_goes_on_to_the_same_weights(run, tmp_path, m
     with monkeypatch.context() as patch:
         patch.setattr(dg.train.Step, "__call__", press)
         code, out, _ = run(*fit, "--out", "broken")
-    assert code == 0
+    assert code == 130
     assert "interrupted; go on with daguerre resume broken" in out
     assert not (tmp_path / "broken/weights.safetensors").exists()
     assert run("sample", "broken", "-o", "early.npy")[0] == 0  # from the checkpoint

@@ -48,7 +48,7 @@ def both(target, folder: Path) -> list[int | None]:
     for worker in workers:
         worker.start()
     for worker in workers:
-        worker.join(300)
+        worker.join(600)
     return [worker.exitcode for worker in workers]
 
 
@@ -128,7 +128,7 @@ def test_the_shares_are_the_batches_of_one_process(world):
     given = {"x": torch.arange(20 * 5).view(20, 5)}
     members = {"n": Members(2, 5, {"x": 1})}
     whole = Batches(given, 6, 0, members)
-    shares = [Batches(given, 6, 0, members, Peers(rank, world)) for rank in range(world)]
+    shares = [Batches(given, 6, 0, members, peers=Peers(rank, world)) for rank in range(world)]
     for _ in range(3 * whole.per_epoch):
         parts = [next(share)["x"] for share in shares]
         assert {part.shape for part in parts} == {(6 // world, 2)}
@@ -137,7 +137,7 @@ def test_the_shares_are_the_batches_of_one_process(world):
 
 def test_an_epoch_holds_every_row_once():
     given = {"x": torch.arange(24)}
-    shares = [Batches(given, 8, 1, None, Peers(rank, 2)) for rank in range(2)]
+    shares = [Batches(given, 8, 1, None, peers=Peers(rank, 2)) for rank in range(2)]
     rows = [next(share)["x"] for _ in range(3) for share in shares]
     assert torch.equal(torch.cat(rows).sort().values, given["x"])
 
@@ -152,7 +152,7 @@ def test_an_epoch_holds_every_row_once():
 )
 def test_a_batch_that_cannot_be_shared_is_refused(size, message):
     with pytest.raises(ValueError, match=message):
-        Batches({"x": torch.zeros(25)}, size, 0, None, Peers(0, 2))
+        Batches({"x": torch.zeros(25)}, size, 0, None, peers=Peers(0, 2))
 
 
 # Checkpoints

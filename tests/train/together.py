@@ -254,10 +254,7 @@ def played(make: Callable[[], Game], **options: Any) -> Found:
 
 
 GENTLE = {"optimizer": dg.SGD(lr=0.05), "steps": 3}
-IN_ONE_GRAPH = {
-    "batch norm": (vae_with_batch_norm, GENTLE),
-    "averages of logits": (lambda: versus(dg.games.RELATIVISTIC_AVERAGE), GENTLE),
-}
+IN_ONE_GRAPH = {"batch norm": (vae_with_batch_norm, GENTLE)}
 """Games without noise that compile, with messages in the middle of a loss."""
 
 

@@ -107,7 +107,7 @@ def aae(  # noqa: PLR0913 - one game, each choice by keyword
         critic: A module from the latents, in the order of p (then p's inputs), to logits `[n]` or
             `[n, 1]` that are high on the prior.
         observed: As for `elbo`.
-        weight: $\lambda$, of the game; it scales the losses of both its players.
+        weight: $\lambda$, of the game, for what the game moves; the critic's loss has none.
         loss: Of the game.
         penalty: As for `gan`.
 
@@ -196,9 +196,9 @@ def vae_gan(  # noqa: PLR0913 - one game, each choice by keyword
 ) -> Objective:
     r"""Return minus the ELBO plus $\lambda\,\mathrm{JS}(\mathrm{data}, p(x))$: KL both ways.
 
-    Larsen et al. differ in three points: they reconstruct in the features of a hidden layer of
-    the critic, call reconstructions fake too, and let the weight act on the decoder alone. Here q
-    minimises the ELBO, p both terms, and the fakes are draws of p.
+    Larsen et al. differ in two points: they reconstruct in the features of a hidden layer of the
+    critic, and call reconstructions fake too. Here q minimises the ELBO, p both terms, and the
+    fakes are draws of p.
 
     Args:
         p: The model; x has a density and is drawn pathwise.
@@ -206,7 +206,7 @@ def vae_gan(  # noqa: PLR0913 - one game, each choice by keyword
         critic: A module from x (then p's inputs) to logits `[n]` or `[n, 1]`.
         observed: As for `elbo`.
         rate: As for `elbo`.
-        weight: $\lambda$, of the game; it scales the losses of both its players.
+        weight: $\lambda$, of the game, for what the game moves; the critic's loss has none.
         loss: Of the game.
         penalty: As for `gan`.
 
