@@ -194,8 +194,8 @@ def groups() -> Game:
 ALIKE: dict[str, tuple[Callable[[], Game], dict[str, Any]]] = {
     "accumulated, clipped, averaged": (vae, {"optimizer": TURN}),
     "batch norm": (vae_with_batch_norm, {}),
-    "free bits": (lambda: vae(free_bits(0.4, each=True)), {}),
-    "capacity": (lambda: vae(capacity(5.0, 0.3)), {}),
+    "free bits": (lambda: vae(free_bits(0.75, each=True)), {}),
+    "capacity": (lambda: vae(capacity(5.0, 1.4)), {}),
     "MMD": (lambda: moments(dg.MMD), {}),
     "Sinkhorn": (lambda: moments(dg.objectives.sinkhorn), {}),
     "total correlation": (total_correlation, {}),
