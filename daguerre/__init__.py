@@ -20,6 +20,7 @@ from daguerre.cpds import LinearGaussian, Tabular
 from daguerre.elimination import eliminate
 from daguerre.empirical import data
 from daguerre.evaluate import evaluate
+from daguerre.export import export
 from daguerre.families import StandardNormal
 from daguerre.formats import read_bif, write_bif
 from daguerre.graph import Graph, GraphError, InadmissibleError, Plate
@@ -51,7 +52,6 @@ from daguerre.objectives import (
     log_ratio,
     nll,
     objectives_for,
-    swap,
     wake_sleep,
 )
 from daguerre.objectives import estimators as estimators
@@ -105,6 +105,7 @@ __all__ = [
     "evaluate",
     "expectation",
     "explain",
+    "export",
     "f_divergence",
     "fit",
     "from_module",
@@ -129,7 +130,6 @@ __all__ = [
     "rv",
     "sample_posterior",
     "save",
-    "swap",
     "units",
     "wake_sleep",
     "write_bif",

@@ -29,7 +29,9 @@ from daguerre.query import (
     read_file,
     variables,
 )
-from daguerre.runs import Run, git_state, pictures, read_game, read_run, samples, train
+from daguerre.runs import Run, pictures, read_game, read_run, samples, train
+from daguerre.runs_export import export_run
+from daguerre.runs_repeat import compared, stamped
 from daguerre.runs_table import compare, curves, find_runs
 from daguerre.settings import parse_settings
 from daguerre.structure import read_statement, separation
@@ -46,6 +48,9 @@ app = typer.Typer(
 
 Name = Annotated[str, typer.Argument(help="vae, gan, or module:Class of your own.")]
 Auxiliary = Annotated[str | None, typer.Option(help="module:Class, for a model of your own.")]
+Maker = Annotated[str | None, typer.Option(help="The module:Class that made the run.")]
+Moved = Annotated[str | None, typer.Option(help="Where the data are now, if they have moved.")]
+MovedFolder = Annotated[Path | None, typer.Option(help="Where the folder of the data is now.")]
 Threads = Annotated[int, typer.Option(min=1, help="Small nets are fastest on one thread.")]
 
 
@@ -73,35 +78,59 @@ def fit(  # noqa: PLR0913 - options of a command
         ),
     ] = None,
     threads: Threads = 1,
+    *,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Write OUT/tensorboard as well.")
+    ] = False,
 ) -> None:
     """Fit a model into a folder: checkpoints, losses, samples, weights, picture."""
     torch.set_num_threads(threads)
     split = _data(data, folder)
     asked = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "compile": compile}
     settings = {k: v for k, v in asked.items() if v is not None} | {"seed": seed}
+    options = {"q": q, "critic": critic, "threads": threads, "tensorboard": tensorboard}
     run = Run(
         name,
-        data,
+        str(Path(data).resolve()) if data.endswith(".npy") else data,
         split.train["x"][0].numel(),
-        options={"q": q, "critic": critic, "threads": threads},
+        options=options,
         settings=settings | parse_settings(set or []),
-        folder=str(folder) if folder else None,
-        versions={"daguerre": dg.__version__, "torch": torch.__version__},
-        git=git_state(),
+        folder=str(folder.resolve()) if folder else None,
     )
-    _train(out, run, split, resume=False)
+    _train(out, stamped(run, split), split, resume=False)
 
 
 @app.command()
 def resume(
     run: Annotated[Path, typer.Argument(help="The folder of a run that has not come to its end.")],
-    model: Annotated[str | None, typer.Option(help="The module:Class that made the run.")] = None,
+    model: Maker = None,
+    data: Moved = None,
+    folder: MovedFolder = None,
 ) -> None:
     """Go on with a run from its newest checkpoint, as if it had never ended."""
     made = read_run(run)
     torch.set_num_threads(made.options.get("threads", 1))
-    split = _data(made.data, Path(made.folder) if made.folder else None)
+    split = _data_of(made, data, folder)
     _train(run, made, split, resume=True, trust=model == made.name)
+
+
+@app.command()
+def repeat(
+    run: Annotated[Path, typer.Argument(help="The folder of a run.")],
+    out: Annotated[Path, typer.Option(help="Folder of the new run; must not hold one.")],
+    model: Maker = None,
+    data: Moved = None,
+    folder: MovedFolder = None,
+) -> None:
+    """Do a run again with the same data, settings and seed, and compare the weights."""
+    made = read_run(run)
+    torch.set_num_threads(made.options.get("threads", 1))
+    split = _data_of(made, data, folder)
+    again = stamped(made, split)
+    if made.checksum not in ("", again.checksum):
+        raise ValueError(f"{run} was fitted to other data: {made.checksum}, not {again.checksum}")
+    _train(out, again, split, resume=False, trust=model == made.name)
+    typer.echo(compared(run, out))
 
 
 @app.command()
@@ -139,6 +168,25 @@ def sample(
         case suffix:
             raise ValueError(f"samples are written as .png or .npy, not {suffix or 'no suffix'}")
     typer.echo(f"wrote {n} samples to {out}")
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(help="The folder of a run.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="A .pt2 or .onnx.")],
+    output: Annotated[
+        list[str] | None,
+        typer.Option(help="x, x.mean, x.draw, sample or log_prob; once for each."),
+    ] = None,
+    given: Annotated[list[str] | None, typer.Option(help="An input; once for each.")] = None,
+    of: Annotated[str, typer.Option(help="Which model: p, or its inference model q.")] = "p",
+    model: Maker = None,
+) -> None:
+    """Export a decoder, generator or encoder for programs without this library."""
+    pixels = read_run(run).pixels
+    exported = export_run(_load(run, model), pixels, output, given, of=of)
+    exported.save(out)
+    typer.echo(f"{exported}\nwrote {out}")
 
 
 @app.command()
@@ -275,6 +323,18 @@ def _data(name: str, folder: Path | None) -> Split:
         hint = did_you_mean(name, ("digits", "mnist", "fashion_mnist"))
         raise ValueError(f"--data is digits, mnist, fashion_mnist or a .npy, not {name!r}{hint}")
     return dg.data.array(name)
+
+
+def _data_of(run: Run, data: str | None, folder: Path | None) -> Split:
+    """Return the data of a run, from where they are now."""
+    where = folder or (Path(run.folder) if run.folder else None)
+    try:
+        return _data(data or run.data, where)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"the data of the run are not where they were: {error}; say where they are now,"
+            " --data or --folder"
+        ) from error
 
 
 def _asked(what: str, model: str | None) -> tuple[Any, Any]:

@@ -24,6 +24,8 @@ __all__ = [
     "SharedNormal",
     "StandardNormal",
     "combined",
+    "is_short",
+    "parameter_names",
     "pathwise_draw",
     "shared",
     "standard_noise",
@@ -204,19 +206,41 @@ def combined(
     if isinstance(first, Independent):
         base = combined([part.base_dist for part in parts], join)  # type: ignore[attr-defined]
         return None if base is None else Independent(base, first.reinterpreted_batch_ndims)
-    names = [*kind.arg_constraints] if isinstance(kind.arg_constraints, dict) else []
-    if isinstance(first, MultivariateNormal):
-        names = ["loc", "scale_tril"]
-    if {"probs", "logits"} <= {*names}:  # what was given, lest zeros become something else
-        names.remove("logits" if all(map(_has_probs, parts)) else "probs")
-    if not names:
+    if not (names := parameter_names(*parts)):
         return None
     found: dict[str, Any] = {n: join([getattr(part, n) for part in parts]) for n in names}
     return kind(**found, validate_args=False)
 
 
+def parameter_names(*parts: Distribution) -> list[str]:
+    """Return what distributions of one family are made of; nothing where that is no tensors.
+
+    Example:
+        >>> parameter_names(Bernoulli(logits=torch.zeros(2))), parameter_names(StandardNormal(2))
+        (['logits'], ['loc', 'scale'])
+    """
+    if isinstance(parts[0], MultivariateNormal):
+        return ["loc", "scale_tril"]
+    constraints = parts[0].arg_constraints
+    names = [*constraints] if isinstance(constraints, dict) else []
+    if {"probs", "logits"} <= {*names}:  # what was given, lest zeros become something else
+        names.remove("logits" if all(map(_has_probs, parts)) else "probs")
+    return names
+
+
 def _has_probs(distribution: Distribution) -> bool:
-    return "probs" in vars(getattr(distribution, "_categorical", distribution))
+    return "probs" in getattr(distribution, "_categorical", distribution).__dict__
+
+
+def is_short(distribution: Distribution) -> bool:
+    """Whether a parameter of a distribution is in bfloat16."""
+    names = parameter_names(distribution)
+    parts = [getattr(distribution, n) for n in names] or vars(distribution).values()
+    return any(
+        part.dtype == torch.bfloat16 if isinstance(part, Tensor) else is_short(part)
+        for part in parts
+        if isinstance(part, Tensor | Distribution)
+    )
 
 
 def support(distribution: Distribution) -> constraints.Constraint | None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from daguerre.families import combined
+from daguerre.families import combined, is_short
 from daguerre.graph import InadmissibleError
 
 __all__ = ["called", "check_precision", "mixed_precision"]
@@ -84,21 +84,12 @@ def _single(outcome: Any) -> Any:
     """Return a tensor or a distribution in float32, if it is shorter."""
     if isinstance(outcome, Tensor):
         return outcome.float() if outcome.dtype == torch.bfloat16 else outcome
-    if isinstance(outcome, Distribution) and _is_short(outcome):
+    if isinstance(outcome, Distribution) and is_short(outcome):
         found = combined([outcome], lambda parts: parts[0].float())
         if found is None:
             raise InadmissibleError(
                 f"a CPD gave a {type(outcome).__name__} with parameters in bfloat16, which cannot"
-                " be rebuilt in float32: make them so in the CPD, net(z).float()"
+                " be made float32 from outside: do so in the CPD, net(z).float()"
             )
         return found
     return outcome
-
-
-def _is_short(distribution: Distribution) -> bool:
-    parts = vars(distribution).values()
-    return any(
-        part.dtype == torch.bfloat16 if isinstance(part, Tensor) else _is_short(part)
-        for part in parts
-        if isinstance(part, Tensor | Distribution)
-    )

@@ -45,9 +45,10 @@ def batch_size(values: Values, n: int | None = None) -> int:
         sizes[name] = value.shape[0]
     if not sizes:
         raise GraphError("say how many draws: n is missing and nothing is given")
-    if len(set(sizes.values())) > 1:
+    first, *others = sizes.values()
+    if any(size != first for size in others):
         raise GraphError(f"the first dimension is the batch, but the sizes differ: {sizes}")
-    return next(iter(sizes.values()))
+    return first
 
 
 def read_sizes(

@@ -2,20 +2,20 @@
 
 | file | holds |
 |---|---|
-| `run.json` | the game, the data, the settings, versions and the state of git |
+| `run.json` | the game, the data with a checksum, the settings, versions, the state of git |
 | `graph.svg` | model, auxiliaries and cost |
 | `history.jsonl` | the losses of each step, and what was measured, as it goes |
 | `checkpoints/` | everything that moves; the newest ones |
 | `samples/` | samples of the same noise as training goes, where they are square pictures |
 | `weights.safetensors` | every module at the end, averaged if asked, and the graphs of models |
 | `losses.svg`, `samples.png` | the same at the end |
+| `tensorboard/` | the log for TensorBoard, where it is asked for |
 """
 
 from __future__ import annotations
 
 import json
 import os
-import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from math import isqrt
@@ -40,10 +40,10 @@ from daguerre.train.fit import fit
 from daguerre.train.history import History
 from daguerre.train.processes import processes
 from daguerre.train.store import Checkpoints, restore
+from daguerre.train.tensorboard import tensorboard
 
 __all__ = [
     "Run",
-    "git_state",
     "is_square",
     "means",
     "open_folder",
@@ -70,6 +70,10 @@ class Run:
         folder: Where the data are.
         versions: Of daguerre and torch.
         git: The commit that the current folder was at, and whether files differed from it.
+        checksum: Of the data that it was fitted to.
+
+    Raises:
+        TypeError: A field of another type.
     """
 
     name: str
@@ -80,6 +84,15 @@ class Run:
     folder: str | None = None
     versions: dict[str, str] = field(default_factory=dict)
     git: dict[str, Any] = field(default_factory=dict)
+    checksum: str = ""
+
+    def __post_init__(self) -> None:
+        for name, kind in _KINDS.items():
+            if not isinstance(value := getattr(self, name), kind):
+                raise TypeError(f"{name} is a {kind.__name__}, not {value!r}")
+
+
+_KINDS = {"name": str, "data": str, "pixels": int, "options": dict, "settings": dict, "git": dict}
 
 
 def train(folder: Path, run: Run, game: Game, split: Split, *, resume: bool) -> History:
@@ -134,6 +147,9 @@ def _callbacks(
         found.append(every(spacing, sample_grid(game.p, folder / "samples")))
     if patience := run.settings.get("patience"):
         found.append(early_stop("validation model", patience=patience))
+    if run.options.get("tensorboard"):
+        shown = game.p if is_square(run.pixels) else None
+        found.append(tensorboard(folder / "tensorboard", p=shown, grids=spacing))
     return found
 
 
@@ -155,12 +171,16 @@ def open_folder(folder: Path) -> None:
         FileExistsError: The folder holds a run already.
         OSError: It cannot be made or written to.
     """
-    if (folder / "history.jsonl").exists() or (folder / "weights.safetensors").exists():
+    traces = ("history.jsonl", "weights.safetensors", "checkpoints")
+    if any((folder / name).exists() for name in traces):
         raise FileExistsError(
             f"{folder} holds a run already; choose another --out, or go on with it: daguerre"
             f" resume {folder}"
         )
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise type(error)(f"the folder {folder} cannot be made: {error.strerror}") from error
     if not os.access(folder, os.W_OK):
         raise PermissionError(f"{folder} cannot be written to")
 
@@ -198,18 +218,6 @@ def read_game(folder: Path, build: Callable[[Run], Game]) -> Game:
     else:
         restore(game.objective, folder)
     return game
-
-
-def git_state() -> dict[str, Any]:
-    """Return the commit of the current folder, and whether files differ; nothing without git."""
-    try:
-        commit, changes = (
-            subprocess.run(["git", *words], capture_output=True, check=True, text=True).stdout
-            for words in (("rev-parse", "HEAD"), ("status", "--porcelain"))
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return {}
-    return {"commit": commit.strip(), "changed": bool(changes.strip())}
 
 
 def samples(game: Game, n: int, *, seed: int) -> Tensor:

@@ -48,7 +48,7 @@ def _row(folder: Path) -> dict[str, str]:
     cells = {
         "run": str(folder),
         "model": run.name,
-        "data": run.data,
+        "data": Path(run.data).name,
         "settings": settings,
         "steps": str(len(history)),
         "state": "done" if is_done else "to be resumed",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any
@@ -42,9 +43,17 @@ def _pair(pair: str) -> tuple[str, Any]:
         value = json.loads(text)
     except json.JSONDecodeError:
         value = None
-    if not isinstance(value, bool | int | float):
+    if not isinstance(value, bool | int | float) or not math.isfinite(value):
         raise ValueError(f"{key} is a number, true or false, not {text!r}")
+    if isinstance(value, bool) != (name == "compile"):
+        raise ValueError(f"{key} is {_kind(name)}, not {text}")
+    if name == "seed" and not isinstance(value, int):
+        raise ValueError(f"{key} is a whole number, not {text}")
     return key.strip(), value
+
+
+def _kind(name: str) -> str:
+    return "true or false" if name == "compile" else "a number"
 
 
 def fit_options(

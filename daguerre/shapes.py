@@ -85,6 +85,7 @@ def trace_shapes(
             torch.enable_grad(),
             fake,
             torch.device(dry.device),
+            _untouched(dry),
         ):
             # fake parameters and buffers, so that what a layer counts or averages stays as it was;
             # each by one name, since torch leaves the copy behind in a module that it meets twice
@@ -92,6 +93,18 @@ def trace_shapes(
             return functional_call(dry, copies, (given,), options, tie_weights=False)
     except (GraphError, TypeError) as error:
         raise type(error)(str(error).replace(str(BATCH), "n")) from None
+
+
+@contextmanager
+def _untouched(net: nn.Module) -> Iterator[None]:
+    """Give layers back the attributes that they replace meanwhile, such as a count of calls."""
+    before = [(module, dict(vars(module))) for module in net.modules()]
+    try:
+        yield
+    finally:
+        for module, attributes in before:
+            vars(module).clear()
+            vars(module).update(attributes)
 
 
 def _run(program: Program, given: Mapping[str, Shape], *, pathwise: bool) -> dict[str, Shape]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -74,9 +74,9 @@ def both(cost: dg.Objective) -> Entry:
     return Entry(dg.draw(*figures, titles=titles), figures[0].caption)
 
 
-def of_graph(graph: dg.Graph, **options: object) -> Entry:
+def of_graph(graph: dg.Graph, *, observed: Sequence[str] = ()) -> Entry:
     """Draw a graph."""
-    return Entry(dg.draw(picture(graph, **options)), factorisation(graph))
+    return Entry(dg.draw(picture(graph, observed=observed)), factorisation(graph))
 
 
 # Deep generative models

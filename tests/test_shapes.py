@@ -325,3 +325,21 @@ def test_a_table_is_its_rows():
 
 def test_a_table_without_rows_is_its_header():
     assert str(Table(("name", "shape"), ())) == "name  shape"
+
+
+class Counting(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.calls = torch.zeros(())
+
+    def forward(self, z):
+        self.calls = self.calls + 1
+        return z
+
+
+def test_attributes_that_a_layer_replaces_are_as_they_were():
+    net = Counting()
+    p = dg.model(z=dg.StandardNormal(2), x=dg.rv(lambda z, net: Normal(net(z), 1.0), net=net))
+    p.shapes()
+    assert type(net.calls) is torch.Tensor
+    assert net.calls.item() == 0

@@ -47,6 +47,7 @@ def columns(
     bodies: Sequence[Body],
     labels: Sequence[Outline],
     leans: Sequence[tuple[Door, float]],
+    room: int = 0,
 ) -> Columns:
     """Place vertices and borders from left to right.
 
@@ -56,6 +57,7 @@ def columns(
         bodies: Outlines of the nodes, which are the first vertices.
         labels: The type of each plate.
         leans: The doors, each with how far left of its end the arrow comes by the name.
+        room: Pixels between neighbours more than usual.
     """
     count = len(layers.row)
 
@@ -65,14 +67,14 @@ def columns(
         return count + 2 * token.which + (token.kind == "close")
 
     gaps = [
-        Gap(variable(a), variable(b), _distance(a, b, bodies))
+        Gap(variable(a), variable(b), _distance(a, b, bodies) + room)
         for row in rows
         for a, b in pairwise(row)
     ]
     pulls = list(_pulls(layers, bodies))
     for door, lean in leans:
-        room = ceil(labels[door.scope].width + lean) + _NAME
-        gaps.append(Gap(count + 2 * door.scope, door.below, room))
+        name = ceil(labels[door.scope].width + lean) + _NAME
+        gaps.append(Gap(count + 2 * door.scope, door.below, name))
     for plate, label in enumerate(labels):
         left = count + 2 * plate
         pulls.append(Pull(left, left + 1, 2))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 
 from daguerre.draw.labels import label
 from daguerre.draw.notation import Arrow, Figure, Node
@@ -47,7 +47,10 @@ def factor_figure(
     lines: list[Arrow] = []
     placed: set[str] = set()
     for name, scope in scopes.items():
-        lines += _lines(name, scope, placed)
+        lines += _lines(name, scope)
+        if scope[-1] in placed:  # there may be no order from above to below: take two rows
+            lines = [Arrow(n, f, undirected=True) for f in scopes for n in scopes[f]]
+            break
         placed |= {*scope}
     return Figure((*nodes, *squares), tuple(lines))
 
@@ -60,9 +63,8 @@ def _written(name: str) -> str:
     return "" if name.startswith("p(") else label(name)
 
 
-def _lines(factor: str, scope: tuple[str, ...], placed: Collection[str]) -> list[Arrow]:
-    """Lines from all variables but the last, and one to it if it is new: read downwards."""
+def _lines(factor: str, scope: tuple[str, ...]) -> list[Arrow]:
+    """Lines from all variables but the last, and one to it: read downwards."""
     *above, last = scope
     lines = [Arrow(name, factor, undirected=True) for name in above]
-    ends = (last, factor) if last in placed else (factor, last)
-    return [*lines, Arrow(*ends, undirected=True)]
+    return [*lines, Arrow(factor, last, undirected=True)]

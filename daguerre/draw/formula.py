@@ -19,6 +19,8 @@ from xml.etree import ElementTree
 from daguerre.draw.markup import clean, element, number
 
 if TYPE_CHECKING:
+    from ziafont.glyph import SimpleGlyph
+    from ziamath.drawable import Drawable
     from ziamath.zmath import Math
 
 __all__ = ["Outline", "formula", "formula_svg", "text"]
@@ -31,7 +33,10 @@ _REFUSED = re.compile(
     r"(?![A-Za-z])"
 )
 _ROWS = ("mrow", "msub", "msup", "msubsup")  # that may stand in place of a row around them
+_INDEX = re.compile(r"mo ,|mn [0-9]+|mi [a-z]")
+_ITALIC = {ord("a") + i: chr(0x1D44E + i) for i in range(26)} | {ord("h"): "ℎ"}
 _FILLS = (None, "black")
+_SYMBOLS: dict[str, ElementTree.Element] = {}  # the outlines of glyphs by their names
 _INDEPENDENT = (r"\perp\!\!\!\perp", r"\;⫫\;")  # its negative spaces would put one on the other
 # ziamath slants every Greek letter but these variants, whose slanted signs are given outright.
 _SLANTED = {
@@ -161,7 +166,10 @@ def _set(latex: str, size: float) -> Math:
 def _bare(node: ElementTree.Element) -> ElementTree.Element:
     """Take away rows that hold one thing, where they change no spacing."""
     node[:] = map(_bare, node)
-    if _kind(node) == "msub" and _is_bare_row(node[1]):
+    if _kind(node) == "msub" and (indices := _indices(node[1])):
+        node[1] = ElementTree.Element("mn")
+        node[1].text = indices
+    elif _kind(node) == "msub" and _is_bare_row(node[1]):
         (index,) = node[1]
         if _kind(index) == "mn" or (_kind(index) == "mi" and len(index.text or "") == 1):
             node[1] = index
@@ -169,6 +177,14 @@ def _bare(node: ElementTree.Element) -> ElementTree.Element:
     if (is_whole or _is_bare_row(node)) and _kind(node[0]) in _ROWS:
         return node[0]
     return node
+
+
+def _indices(node: ElementTree.Element) -> str:
+    """Return indices with commas between as one word, which is set once instead of twice."""
+    parts = [f"{_kind(part)} {part.text}" for part in node if not part.attrib]
+    if "mo ," not in parts or len(parts) < len(node) or not all(map(_INDEX.fullmatch, parts)):
+        return ""
+    return "".join(part.partition(" ")[2].translate(_ITALIC) for part in parts)
 
 
 def _is_bare_row(node: ElementTree.Element) -> bool:
@@ -212,7 +228,8 @@ def _reason(error: Exception) -> str:
 
 def _outline(math: Math, source: str) -> Outline:
     root = ElementTree.Element("svg")
-    math.drawon(root)
+    root.extend(_symbol(glyph) for glyph in _glyphs(math.node))
+    math.node.draw(0.0, 0.0, root)
     symbols = {symbol.get("id", ""): symbol for symbol in root.iter("symbol")}
     width, height = math.getsize()
     descent = -math.getyofst()
@@ -220,6 +237,20 @@ def _outline(math: Math, source: str) -> Outline:
     if not pieces:
         return Outline("", 0.0, 0.0, 0.0)
     return Outline(" ".join(pieces), width, height - descent, descent)
+
+
+def _glyphs(node: Drawable) -> Iterator[SimpleGlyph]:
+    if glyph := getattr(node, "glyph", None):
+        yield glyph
+    for inner in node.nodes:
+        yield from _glyphs(inner)
+
+
+def _symbol(glyph: SimpleGlyph) -> ElementTree.Element:
+    """Return the outline of a glyph, which is slow to write and the same in all formulas."""
+    if glyph.id not in _SYMBOLS:
+        _SYMBOLS[glyph.id] = glyph.svgsymbol()
+    return _SYMBOLS[glyph.id]
 
 
 def _painted(node: ElementTree.Element) -> Iterator[ElementTree.Element]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from math import inf
 
 from daguerre.draw.annotate import (
     Captions,
@@ -14,16 +15,17 @@ from daguerre.draw.annotate import (
     legend,
     tagged,
 )
-from daguerre.draw.bodies import body_for
+from daguerre.draw.bodies import Body, body_for
 from daguerre.draw.curves import Point
 from daguerre.draw.detours import Plan
-from daguerre.draw.families import family
+from daguerre.draw.families import Family, family
+from daguerre.draw.faults import faults
 from daguerre.draw.formula import Outline, formula
 from daguerre.draw.growth import grown
 from daguerre.draw.layers import Layers, layers
 from daguerre.draw.notation import Figure, Node, Shape
 from daguerre.draw.obstacles import Wall
-from daguerre.draw.order import ordered_rows
+from daguerre.draw.order import Token, ordered_rows
 from daguerre.draw.picture import Box, Picture, PlacedFrame, PlacedNode, PlacedPath
 from daguerre.draw.place import Places, place
 from daguerre.draw.ranks import downward, satellites
@@ -38,13 +40,18 @@ _SIZES: dict[Shape, float] = {"critic": 16.0, "module": 17.0}
 _COUNT, _SCOPE = 16.0, 15.0  # of the type at plates and scopes
 _BESIDE = 64.0  # from a critic to what stands left of it
 _MARGIN = 3.0
+# Pixels between neighbours more than usual, and how often arrows in the way of others are led
+# anew, until nothing is at fault.
+_TRIES = ((0, 0), (0, 3), (18, 3), (40, 3), (72, 3), (120, 3))
+_MANY = 40  # arrows, among which faults cannot be helped
 
 
 def layout(figure: Figure) -> Picture:
     """Lay out a figure.
 
     Generative arrows point down and decide the rows; inference and adversarial arrows are then
-    led around what stands there; critics stand to the right of what they look at.
+    led around what stands there; critics stand to the right of what they look at. Where arrows
+    still strike labels, strange plates or one another, nodes stand further apart.
 
     Args:
         figure: What to draw.
@@ -65,40 +72,73 @@ def layout(figure: Figure) -> Picture:
         >>> z.centre.x == x.centre.x and z.centre.y < x.centre.y
         True
     """
+    stage = _staged(figure)
+    best, fewest = None, inf
+    for room, rounds in _TRIES if len(stage.drawn.figure.arrows) <= _MANY else _TRIES[:1]:
+        picture = _laid_out(stage, room, rounds)
+        found = faults(picture)
+        if found < fewest:
+            best, fewest = picture, found
+        if not found:
+            break
+    assert best is not None
+    return best
+
+
+@dataclass(frozen=True, slots=True)
+class _Stage:
+    """What needs no coordinates."""
+
+    drawn: Family
+    skeleton: Layers
+    rows: Sequence[Sequence[Token]]
+    types: Mapping[str, Outline]
+    bodies: Mapping[str, Body]
+    plate_types: Sequence[Outline]
+
+
+def _staged(figure: Figure) -> _Stage:
     down = downward(figure)
     drawn = family(figure, down)
     figure, skeleton = drawn.figure, layers(drawn, down)
-    type_of = {n.name: _type(n) for n in figure.nodes}
+    types = {n.name: _type(n) for n in figure.nodes}
     heads = Counter(arrow.target for arrow in figure.arrows)
-    body_of = {
-        n.name: body_for(n.shape, type_of[n.name], heads=heads[n.name]) for n in figure.nodes
-    }
+    bodies = {n.name: body_for(n.shape, types[n.name], heads=heads[n.name]) for n in figure.nodes}
     plate_types = [formula(f.label, size=_SCOPE if f.scope else _COUNT) for f in figure.frames]
-    room = label_room(figure)
+    return _Stage(drawn, skeleton, ordered_rows(skeleton), types, bodies, plate_types)
+
+
+def _laid_out(stage: _Stage, room: int, rounds: int) -> Picture:
+    figure, skeleton = stage.drawn.figure, stage.skeleton
+    wider = label_room(figure)
     bodies = [
-        replace(body, stretch=body.stretch + room.get(name, 0.0))
-        for name, body in ((name, body_of[name]) for name in skeleton.names)
+        replace(body, stretch=body.stretch + wider.get(name, 0.0))
+        for name, body in ((name, stage.bodies[name]) for name in skeleton.names)
     ]
-    places = place(skeleton, ordered_rows(skeleton), bodies, plate_types)
+    places = place(skeleton, stage.rows, bodies, stage.plate_types, room)
     centre_of = dict(zip(skeleton.names, places.points, strict=False))
-    ends = {name: End(name, centre_of[name], body_of[name]) for name in skeleton.names}
+    ends = {name: End(name, centre_of[name], stage.bodies[name]) for name in skeleton.names}
     axis = Box.around(centre_of.values())
     beside = satellites(figure)
     for node in figure.nodes:
         if node.name in beside:
             centre = _aside(figure, node, ends, places.boxes)
-            ends[node.name] = End(node.name, centre, body_of[node.name])
+            ends[node.name] = End(node.name, centre, stage.bodies[node.name])
     members = [frozenset(frame.members) for frame in figure.frames]
     walls = [Wall(box, names) for box, names in zip(places.boxes, members, strict=True)]
-    nodes = [_placed(n, ends[n.name], type_of[n.name]) for n in figure.nodes]
-    paths = labelled(_paths(figure, skeleton, places, ends, walls), nodes, walls)
+    nodes = [_placed(n, ends[n.name], stage.types[n.name]) for n in figure.nodes]
+    plan = _plan(skeleton, places, ends)
+    terrain = Terrain({n: e.centre for n, e in ends.items()}, stage.bodies, walls)
+    ways = routes(figure.arrows, plan, terrain, rounds=rounds)
+    paths = [PlacedPath(a, way.curve, way.tip) for a, way in zip(figure.arrows, ways, strict=True)]
+    paths = labelled(paths, nodes, walls)
     nodes = tagged(nodes, paths)
-    captions = Captions(figure.frames, plate_types, paths)
+    captions = Captions(figure.frames, stage.plate_types, paths)
     walls = grown(walls, skeleton.nesting, nodes, paths, captions)
     frames = captions.framed([wall.box for wall in walls])
     frames.sort(key=lambda frame: -len(frame.frame.members))
     box = _bounds(nodes, paths, frames)
-    notes = legend(drawn.left_out, figure.nodes, box)
+    notes = legend(stage.drawn.left_out, figure.nodes, box)
     return Picture(
         Box.around([*box.corners, *(c for note in notes for c in note.box.corners)]),
         tuple(nodes),
@@ -132,13 +172,7 @@ def _aside(figure: Figure, critic: Node, ends: Mapping[str, End], boxes: Sequenc
     return Point(max(rights) + _BESIDE + 2 * max(room, default=0.0), y)
 
 
-def _paths(
-    figure: Figure,
-    skeleton: Layers,
-    places: Places,
-    ends: Mapping[str, End],
-    walls: Sequence[Wall],
-) -> list[PlacedPath]:
+def _plan(skeleton: Layers, places: Places, ends: Mapping[str, End]) -> Plan:
     row = dict(zip(skeleton.names, skeleton.row, strict=False))
     blocks: list[list[tuple[float, float]]] = [[] for _ in places.bands]
     for name, end in ends.items():
@@ -146,14 +180,7 @@ def _paths(
             x, half = end.centre.x, end.body.width
             blocks[row[name]].append((x - half, x + half))
     bends = {p: tuple(places.points[v] for v in c[1:-1]) for p, c in skeleton.chains.items()}
-    plan = Plan(ends, bends, places.bands, row, blocks)
-    terrain = Terrain(
-        {name: end.centre for name, end in ends.items()},
-        {name: end.body for name, end in ends.items()},
-        walls,
-    )
-    ways = routes(figure.arrows, plan, terrain)
-    return [PlacedPath(a, way.curve, way.tip) for a, way in zip(figure.arrows, ways, strict=True)]
+    return Plan(ends, bends, places.bands, row, blocks)
 
 
 def _bounds(

@@ -16,6 +16,7 @@ from daguerre.draw.picture import Box
 __all__ = ["Ends", "Nodes", "Wall", "Walls"]
 
 _CLEARANCE = 7.0  # pixels that an arrow keeps from a strange node
+_OWN = 3.0  # pixels that a way to a node keeps from it till it arrives
 _HIT, _INSIDE = 2000.0, 2.0  # what it costs to come nearer than this to a strange node
 _NEAR = 40.0  # what each pixel costs that it comes nearer than it should
 _APART = 2.0  # pixels that an arrow keeps from a strange plate
@@ -94,6 +95,13 @@ class Nodes:
             least[node] = min(distance, least.get(node, _CLEARANCE))
         return sum(_HIT if d < _INSIDE else _NEAR * (_CLEARANCE - d) for d in least.values())
 
+    def blocked(self, points: Trail, ends: Ends) -> np.ndarray:
+        """Say which points lie in or near nodes, in those that a way joins alone; shape [n]."""
+        found = np.zeros(len(points), dtype=bool)
+        for node in range(len(self._centres)):
+            found |= self.distances(points, node) < (_OWN if node in ends else _CLEARANCE)
+        return found
+
 
 class Walls:
     """The borders of all plates.
@@ -123,20 +131,32 @@ class Walls:
         (near,) = np.nonzero(((low < (right, bottom)) & ((left, top) < high)).all(axis=1))
         if not len(near):
             return 0.0
-        boxes = self._boxes[near, None]
-        before, behind = points - boxes[..., :2], boxes[..., 2:] - points
-        rim = _ROUND - np.minimum(before, behind)  # how far out of the box that its corners leave
-        outside = np.hypot(*np.moveaxis(np.maximum(rim, 0), 2, 0))
-        depth = _ROUND - outside - np.minimum(rim.max(axis=2), 0)  # from the border inwards
+        x, y = points.T
+        left, top, right, bottom = self._boxes[near].T[..., None]
+        # how far out of the box that its corners leave
+        across, along = (
+            _ROUND - np.minimum(x - left, right - x),
+            _ROUND - np.minimum(y - top, bottom - y),
+        )
+        outside = np.hypot(np.maximum(across, 0), np.maximum(along, 0))
+        depth = _ROUND - outside - np.minimum(np.maximum(across, along), 0)  # from the border in
         inside = depth > 0
         changes = (inside[:, 1:] != inside[:, :-1]).sum(axis=1)
-        along = (np.abs(depth) < _BESIDE).sum(axis=1)
+        beside = (np.abs(depth) < _BESIDE).sum(axis=1)
         held = self._holds[near][:, [*ends]].sum(axis=1)
         own, is_loop = held == len(ends), len(ends) == 1  # its own plate may yet grow around it
         cost = np.where(own, 25.0 * changes, 80.0 * np.maximum(0, changes - held))
-        cost += np.where(own & is_loop, 5.0, 25.0) * np.maximum(0, along - 4)
+        cost += np.where(own & is_loop, 5.0, 25.0) * np.maximum(0, beside - 4)
         cost += 400.0 * ((held == 0) & (depth > -_APART).any(axis=1))
         return float(cost.sum())
+
+    def blocked(self, points: Trail, ends: Ends) -> np.ndarray:
+        """Say which points lie in or near plates that hold no end of a way, shape [n]."""
+        strange = self._holds[:, [*ends]].sum(axis=1) == 0
+        left, top, right, bottom = self._boxes[strange].T[..., None]
+        x, y, far = *points.T, _BESIDE
+        inside = (left - far < x) & (x < right + far) & (top - far < y) & (y < bottom + far)
+        return inside.any(axis=0)
 
 
 def _cells(low: Sequence[int], high: Sequence[int]) -> Iterator[tuple[int, int]]:

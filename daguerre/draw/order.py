@@ -223,8 +223,18 @@ class _Order:
                 item = self.first_plate + strip
                 self.place[item] = len(strips) - 1 - self.place[item]
 
-    def _row(self, row: int) -> list[int]:
-        return [t.which for t in self._read(PAGE, row) if t.kind == "vertex"]
+    def _row(self, row: int, plate: int = PAGE) -> list[int]:
+        """Return the vertices that a box holds of a row, from left to right."""
+        if plate in self.nest.groups:  # whose strips may hold bends above and below their nodes
+            strips = self.nest.strips(plate)
+            items = sorted((self.first_plate + s for s in strips), key=self.place.__getitem__)
+        else:
+            items = self._items(plate, row)
+        found: list[int] = []
+        for item in items:
+            inner = item - self.first_plate
+            found += [item] if inner < 0 else self._row(row, inner)
+        return found
 
     def _read(self, plate: int, row: int) -> Iterator[Token]:
         for item in self._items(plate, row):

@@ -47,6 +47,7 @@ def place(
     rows: Sequence[Sequence[Token]],
     bodies: Sequence[Body],
     plate_labels: Sequence[Outline],
+    room: int = 0,
 ) -> Places:
     """Place vertices and plates.
 
@@ -55,8 +56,9 @@ def place(
         rows: The order in each row.
         bodies: Outlines of the nodes, which are the first vertices.
         plate_labels: The type at the foot of each plate, or at the head of each scope.
+        room: Pixels between neighbours and rows more than usual.
     """
-    heights = _Heights(layers, bodies)
+    heights = _Heights(layers, bodies, room)
     across, down = _arranged(layers, rows, bodies, plate_labels, heights)
     points = tuple(Point(x, down[row]) for x, row in zip(across.vertices, layers.row, strict=True))
     boxes = tuple(
@@ -87,7 +89,9 @@ def _arranged(
     entered = doors(layers)
 
     def solved(leans: Sequence[float]) -> tuple[Columns, list[float]]:
-        across = columns(layers, rows, bodies, labels, list(zip(entered, leans, strict=True)))
+        across = columns(
+            layers, rows, bodies, labels, list(zip(entered, leans, strict=True)), heights.room
+        )
         return across, _levels(layers, across.vertices, heights)
 
     leans = [0.0] * len(entered)
@@ -114,7 +118,8 @@ def _lean(
 class _Heights:
     """How far what a plate (or the page) holds of a row reaches above and below its middle."""
 
-    def __init__(self, layers: Layers, bodies: Sequence[Body]) -> None:
+    def __init__(self, layers: Layers, bodies: Sequence[Body], room: int) -> None:
+        self.room = room  # between rows, and as much between columns
         self._spans, self._scopes = layers.spans, layers.scopes
         self._nest, self._inner = layers.nesting, dict[int, list[int]]()
         for plate, parent in enumerate(layers.nesting.parent):
@@ -188,5 +193,5 @@ def _levels(layers: Layers, columns: Sequence[float], heights: _Heights) -> list
         room = heights.below(PAGE, row - 1) + heights.above(PAGE, row)
         room = room + _CLEAR_LOW if low else max(_ROW, room + _CLEAR)
         fan = min(_SLOPE * widest[row - 1], _TALLEST)
-        levels.append(levels[-1] + max(room, fan))
+        levels.append(levels[-1] + max(room, fan) + heights.room)
     return levels

@@ -75,7 +75,7 @@ def downward(figure: Figure) -> list[Arrow]:
     for arrow in dashed if settled else ():
         if not settled >= {arrow.source, arrow.target}:
             tree.add(Arrow(arrow.target, arrow.source))
-    rest = (a for a in arrows if a not in generative)
+    rest = (a for a in arrows if a.inference)
     for arrow in sorted(rest, key=lambda a: (a.inference, not a.deterministic)):
         if not tree.joins(arrow.source, arrow.target):
             tree.add(arrow)

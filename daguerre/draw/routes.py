@@ -9,6 +9,7 @@ from math import inf, radians, tan
 
 from daguerre.draw.curves import Point, turned
 from daguerre.draw.detours import Plan, detours
+from daguerre.draw.mazes import Maze
 from daguerre.draw.notation import Arrow
 from daguerre.draw.ports import ports
 from daguerre.draw.terrain import Terrain
@@ -30,27 +31,42 @@ _ASIDE = 60.0  # pixels that a bow in a net may go aside
 _COARSE = 11.0  # pixels between points of a way, among many arrows
 _ENOUGH = 4  # ways that are tried there once one strikes nothing but arrows
 _FURTHEST = 240.0  # and beyond that, which no bow does
+_POOR = 60.0  # an arrow that costs more may be led anew
+_FACED = 40.0  # for each arrow that a node has where a loop would stand
+_BESIDE = 0.7  # the cosine of the angle from the middle of a loop within which it does
 _FAIR = 90.0  # the kept way of an arrow of a net, if it only crosses a few others
 
 
-def routes(arrows: Sequence[Arrow], plan: Plan, terrain: Terrain) -> list[Way]:
+def routes(arrows: Sequence[Arrow], plan: Plan, terrain: Terrain, *, rounds: int = 0) -> list[Way]:
     """Choose a way for each arrow.
 
     Args:
         arrows: All arrows of the figure.
         plan: The places of the nodes, and the room kept for long arrows.
         terrain: Obstacles; each chosen way is laid on it.
+        rounds: How often arrows in the way of others are led anew.
     """
     down = [a for a in arrows if not a.inference and (a.source, a.target) in plan.bends]
     aims = ports((a, plan.ends[a.target], _origin(a, plan)) for a in down)
     chosen: dict[Arrow, Way] = {}  # equal arrows say the same thing and are one
+    numbers: dict[Arrow, int] = {}
     good = _GOOD
     if len(arrows) > _MANY:
         good, terrain.step = _FAIR, _COARSE
     for arrow in sorted(dict.fromkeys(arrows), key=lambda a: _turn(a, plan)):
-        way = _cheapest(arrow, plan, terrain, aims.get(arrow), good)
-        terrain.lay(way, arrow.source, arrow.target)
-        chosen[arrow] = way
+        chosen[arrow] = way = _cheapest(arrow, plan, terrain, aims.get(arrow), good)
+        numbers[arrow] = terrain.lay(way, arrow.source, arrow.target)
+    maze = Maze([*plan.ends.values()], terrain)
+    for _ in range(rounds):
+        before = dict(chosen)
+        for arrow, way in before.items():
+            terrain.lift(numbers[arrow])
+            cost = terrain.judged(way, arrow.source, arrow.target)
+            if cost is not None and sum(cost) > _POOR:
+                chosen[arrow] = _led_anew(arrow, plan, terrain, aims.get(arrow), maze)
+            numbers[arrow] = terrain.lay(chosen[arrow], arrow.source, arrow.target)
+        if chosen == before:
+            break
     return [chosen[arrow] for arrow in arrows]
 
 
@@ -64,10 +80,11 @@ def _origin(arrow: Arrow, plan: Plan) -> Point:
     return bends[-1] if bends else plan.ends[arrow.source].centre
 
 
-def _turn(arrow: Arrow, plan: Plan) -> tuple[bool, bool, float]:
-    """Sort arrows: generative before inference, short before long."""
+def _turn(arrow: Arrow, plan: Plan) -> tuple[bool, bool, bool, float]:
+    """Sort arrows: loops last, generative before inference, short before long."""
     length = plan.ends[arrow.source].centre.to(plan.ends[arrow.target].centre).length
-    return arrow.inference, (arrow.source, arrow.target) not in plan.bends, length
+    is_aside = (arrow.source, arrow.target) not in plan.bends
+    return arrow.source == arrow.target, arrow.inference, is_aside, length
 
 
 def _cheapest(arrow: Arrow, plan: Plan, terrain: Terrain, port: Point | None, good: float) -> Way:
@@ -87,6 +104,13 @@ def _cheapest(arrow: Arrow, plan: Plan, terrain: Terrain, port: Point | None, go
             break
     assert best is not None
     return best
+
+
+def _led_anew(arrow: Arrow, plan: Plan, terrain: Terrain, port: Point | None, maze: Maze) -> Way:
+    source, target = plan.ends[arrow.source], plan.ends[arrow.target]
+    ways = [_cheapest(arrow, plan, terrain, port, 0.0)]
+    ways += maze.ways(source, target) if source is not target else ()
+    return min(ways, key=lambda w: w.bend + sum(terrain.judged(w, source.name, target.name) or ()))
 
 
 def _plain(arrow: Arrow, plan: Plan, terrain: Terrain, port: Point | None) -> Way | None:
@@ -110,7 +134,9 @@ def _candidates(
 ) -> Iterator[Way]:
     if source.name == target.name:
         for i, side in enumerate(_SIDES, 1):
-            yield replace(loop(source, side), bend=2.0 * i if side.y == 0 else 350.0 + i)
+            faced = sum(_is_beside(source, side, rim) for rim, _ in terrain.heads(source.name))
+            liked = 2.0 * i if side.y == 0 else 350.0 + i
+            yield replace(loop(source, side), bend=liked + _FACED * faced)
         return
     yield straight(source, target, port=port)
     falls = (source.name, target.name) in plan.bends
@@ -133,6 +159,11 @@ def _candidates(
             way = bowed(source, target, side * angle)
             yield replace(way, bend=way.bend + stray)
     yield from around
+
+
+def _is_beside(end: End, side: Point, rim: Point) -> bool:
+    out = end.centre.to(rim)
+    return side.x * out.x + side.y * out.y > _BESIDE * side.length * out.length
 
 
 def _stray(source: End, target: End, angle: float) -> float:

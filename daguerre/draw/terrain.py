@@ -6,8 +6,11 @@ from collections.abc import Mapping, Sequence
 from math import inf
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from daguerre.draw.bodies import Body
-from daguerre.draw.curves import Point
+from daguerre.draw.curves import Point, Trail
 from daguerre.draw.obstacles import Ends, Nodes, Wall, Walls
 from daguerre.draw.tracks import Tracks
 from daguerre.draw.ways import Way
@@ -64,6 +67,7 @@ class Terrain:
         self._tracks = Tracks(self._nodes)
         self._tips: dict[str, list[Point]] = {}
         self._starts: dict[str, list[Point]] = {}
+        self._laid: list[tuple[Way, str, str]] = []
 
     def judged(self, way: Way, source: str, target: str, *, limit: float = inf) -> Verdict | None:
         """Judge a way from one node to another, or say nothing if it costs a limit or more.
@@ -92,16 +96,49 @@ class Terrain:
         nodes = self._nodes.cost(points, ends)
         return nodes <= _NARROWLY and self._borders.cost(points, ends) == 0
 
+    def surveyed(
+        self, points: Trail, source: str, target: str
+    ) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+        """Tell where a way must not go, and how many arrows pass there.
+
+        Args:
+            points: Some points, shape [n, 2].
+            source: Where the way starts.
+            target: Where it ends.
+
+        Returns:
+            Both by point, shape [n].
+        """
+        ends = self._ends(source, target)
+        blocked = self._nodes.blocked(points, ends) | self._borders.blocked(points, ends)
+        return blocked, self._tracks.met(points)
+
+    def heads(self, name: str) -> list[tuple[Point, float]]:
+        """List what stands on the outline of a node, with the distance that a head keeps."""
+        tips, starts = self._tips.get(name, ()), self._starts.get(name, ())
+        return [(tip, _TIPS) for tip in tips] + [(start, _STARTS) for start in starts]
+
+    def tips(self, name: str) -> list[tuple[Point, float]]:
+        """List the heads at a node, with the distance that the start of an arrow keeps."""
+        return [(tip, _STARTS) for tip in self._tips.get(name, ())]
+
     def joins(self, source: str, target: str) -> bool:
         """Say whether an arrow between two nodes is laid."""
         return self._tracks.joins(self._ends(source, target))
 
-    def lay(self, way: Way, source: str, target: str) -> None:
-        """Remember an arrow, so that later ones keep away."""
+    def lay(self, way: Way, source: str, target: str) -> int:
+        """Remember an arrow, so that later ones keep away; return its number."""
         self._tips.setdefault(target, []).append(way.tip)
         self._starts.setdefault(source, []).append(way.curve.points[0])
-        ends = self._ends(source, target)
-        self._tracks.lay(way.curve.trail(_LAID), ends)
+        self._laid.append((way, source, target))
+        return self._tracks.lay(way.curve.trail(_LAID), self._ends(source, target))
+
+    def lift(self, number: int) -> None:
+        """Forget an arrow."""
+        way, source, target = self._laid[number]
+        self._tips[target].remove(way.tip)
+        self._starts[source].remove(way.curve.points[0])
+        self._tracks.lift(number)
 
     def _ends(self, source: str, target: str) -> Ends:
         return frozenset((self._nodes.number[source], self._nodes.number[target]))

@@ -32,22 +32,40 @@ class Tracks:
         self._nodes = nodes
         self._cells: defaultdict[int, list[int]] = defaultdict(list)
         self._ends: list[Ends] = []
+        self._passed: list[list[int]] = []
         self._at: defaultdict[int, list[int]] = defaultdict(list)
 
-    def lay(self, points: Trail, ends: Ends) -> None:
+    def lay(self, points: Trail, ends: Ends) -> int:
         """Remember an arrow.
 
         Args:
             points: Points along it, at most `step` pixels apart, shape [n, 2].
             ends: The nodes that it joins.
+
+        Returns:
+            Its number.
         """
         number = len(self._ends)
         self._ends.append(ends)
         for end in ends:
             self._at[end].append(number)
         beside = [_keys(points / _CELL + side) for side in _SIDES]
-        for key in np.unique(np.concatenate(beside)).tolist():
+        self._passed.append(np.unique(np.concatenate(beside)).tolist())
+        for key in self._passed[number]:
             self._cells[key].append(number)
+        return number
+
+    def lift(self, number: int) -> None:
+        """Forget an arrow."""
+        for key in self._passed[number]:
+            self._cells[key].remove(number)
+        for end in self._ends[number]:
+            self._at[end].remove(number)
+        self._ends[number] = frozenset()
+
+    def met(self, points: Trail) -> np.ndarray:
+        """Count the arrows that pass each of some points, shape [n]."""
+        return np.array([len(self._cells.get(key, ())) for key in _keys(points / _CELL).tolist()])
 
     def joins(self, ends: Ends) -> bool:
         """Say whether an arrow between two nodes is laid."""

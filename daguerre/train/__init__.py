@@ -17,6 +17,7 @@ from daguerre.train.optimizers import SGD, Adam, RMSprop
 from daguerre.train.rates import cosine, stepped, warm_up
 from daguerre.train.step import Step
 from daguerre.train.store import Checkpoints, restore
+from daguerre.train.tensorboard import tensorboard
 from daguerre.train.turns import Turn
 
 __all__ = [
@@ -43,6 +44,7 @@ __all__ = [
     "sample_grid",
     "save",
     "stepped",
+    "tensorboard",
     "validation",
     "warm_up",
 ]

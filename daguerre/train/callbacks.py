@@ -21,7 +21,9 @@ from torch import Tensor, nn
 from daguerre.evaluate.images import grid, write_png
 from daguerre.model import Model
 from daguerre.modes import mode
+from daguerre.objectives.objective import Objective
 from daguerre.objectives.observations import Data, read_data
+from daguerre.objectives.schedules import at_step
 from daguerre.train.chance import seeded
 from daguerre.train.checkpoint import save
 from daguerre.train.record import Record
@@ -36,6 +38,7 @@ __all__ = [
     "every",
     "keep_best",
     "sample_grid",
+    "sampled",
     "validation",
 ]
 
@@ -67,6 +70,20 @@ class Moment:
     def is_main(self) -> bool:
         """Whether this is process 0 of several, whose measures and decisions count for all."""
         return self._session.peers.is_main
+
+    @property
+    def rates(self) -> dict[str, float]:
+        """The learning rates of the last step, by player."""
+        steps = self._session.steps
+        made = {step.player.name: max(int(step.made) - 1, 0) for step in steps}
+        return {
+            s.player.name: float(at_step(s.turn.optimizer.lr, made[s.player.name])) for s in steps
+        }
+
+    @property
+    def objective(self) -> Objective:
+        """What is minimised."""
+        return self._session.objective
 
     def stop(self, reason: str) -> None:
         """End the fit after this step; the reason is kept in the history."""
@@ -226,12 +243,18 @@ def sample_grid(
     def draw(now: Moment) -> None:
         if not now.is_main:
             return
-        with now.evaluation(), torch.no_grad():
-            drawn = p.sample(n)[name]
+        picture = sampled(now, p, variable=name, n=n)
         Path(folder).mkdir(parents=True, exist_ok=True)
-        write_png(Path(folder) / f"{now.step:09d}.png", grid(_square(drawn), columns=16, scale=4))
+        write_png(Path(folder) / f"{now.step:09d}.png", picture)
 
     return draw
+
+
+def sampled(now: Moment, p: Model, *, variable: str | None = None, n: int = 64) -> Tensor:
+    """Return a grid of samples as one picture, uint8 `[H, W]`, of the same noise each time."""
+    with now.evaluation(), torch.no_grad():
+        drawn = p.sample(n)[variable or p.graph.leaves[0]]
+    return grid(_square(drawn), columns=16, scale=4)
 
 
 def _square(values: Tensor) -> Tensor:

@@ -66,6 +66,7 @@ class Compiled:
         assert isinstance(shared, FunctionType)
         own = FunctionType(shared.__code__.replace(), shared.__globals__, name)
         self._options, self._alone = _options(device, alone=alone), alone
+        self._inductor = _inductor()
         self._run: Callable[..., Tensor] = torch.compile(
             MethodType(own, method.__self__),
             backend=self._compile,
@@ -108,10 +109,8 @@ class Compiled:
         self, module: torch.fx.GraphModule, examples: Sequence[Any], options: object = None
     ) -> Graph:
         """Compile one graph, and note what it is called with: torch's hook for backends."""
-        from torch._inductor.compile_fx import compile_fx
-
         del options  # those of the guards
-        graph: Graph = compile_fx(module, examples, config_patches=self._options)  # type: ignore[arg-type]
+        graph: Graph = self._inductor(module, examples, config_patches=self._options)
         (output,) = (node for node in module.graph.nodes if node.op == "output")
         is_loss_alone = len(output.args[0]) == 1  # else an attribute is to be set to the others
 
@@ -185,6 +184,14 @@ class Replay:
             warnings.warn(f"steps run without a CUDA graph: {error}", stacklevel=2)
         else:
             self._recorded = recorded
+
+
+def _inductor() -> Callable[..., Any]:
+    """Return torch's compiler, which uses what torch itself has deprecated when it is loaded."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        from torch._inductor.compile_fx import compile_fx
+    return compile_fx
 
 
 def _options(device: torch.device, *, alone: bool) -> dict[str, Any]:

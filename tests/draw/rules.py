@@ -55,11 +55,10 @@ def check_clear(picture: Picture) -> None:
 
 
 def check_crowd(picture: Picture) -> None:
-    """Random figures are crowded: what cannot always be had may fail once, and seldom more."""
-    count = len(picture.paths)
-    assert len(struck(picture)) <= 1  # a plate between neighbours has no room to grow
-    assert len(clashes(picture)) <= min(count / 3, max(1, count / 5))  # loops, parallel arrows
-    assert len(trespasses(picture)) <= max(1, count / 7)  # plates that no bow passes
+    """No arrow strikes a label, lies on another arrow or enters a strange plate."""
+    assert struck(picture) == []
+    assert clashes(picture) == []
+    assert trespasses(picture) == []
 
 
 def struck(picture: Picture) -> list[Box]:

@@ -1,11 +1,12 @@
 """What every picture must satisfy, on drawn examples and on random figures."""
 
 import random
+from dataclasses import replace
 from itertools import combinations, pairwise
 from math import hypot
 
 import pytest
-from figures import DRAWN, figures
+from figures import CROSSING, DRAWN, figures
 from hypothesis import HealthCheck, given, settings
 from rules import (
     check,
@@ -20,7 +21,9 @@ from rules import (
     trespasses,
 )
 
-from daguerre.draw import Arrow, Figure, Frame, Node, draw, figure, layout
+from daguerre.draw import Arrow, Figure, Frame, Node, draw, figure, layout, with_critic
+from daguerre.draw.curves import Point
+from daguerre.draw.faults import faults
 from daguerre.graph import Graph
 
 PICTURES = {name: layout(drawn) for name, drawn in DRAWN.items()}
@@ -59,10 +62,8 @@ def test_heads_are_apart_and_no_arrow_runs_on_another(picture):
 
 
 @every
-def test_arrows_enter_no_strange_plate_but_two_that_cross(picture):
-    """An arrow straight through a crossing plate is plainer than one around all of them."""
-    crossing = [picture is p for p in (PICTURES["triangle"], PICTURES["all regions"])]
-    assert len(trespasses(picture)) == any(crossing)
+def test_arrows_enter_no_strange_plate(picture):
+    assert trespasses(picture) == []
 
 
 @every
@@ -74,7 +75,9 @@ def test_no_two_arrows_of_a_pair_run_on_top_of_each_other(picture):
             assert min(middle.to(point).length for point in b) > 6.0
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(
+    max_examples=120, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
 @given(figures())
 def test_random_figures_keep_every_rule(fig):
     picture = layout(fig)
@@ -199,3 +202,28 @@ def test_parallel_arrows_of_the_model_bow_apart():
     assert one.tip.to(other.tip).length > 11
     middle = other.curve.samples(2.0)[len(other.curve.samples(2.0)) // 2]
     assert min(middle.to(point).length for point in one.curve.samples(2.0)) > 6
+
+
+def test_a_loop_stands_where_no_other_arrow_does():
+    """A recurrent generator: what the critic sees leaves on the right, the loop on the left."""
+    graph = Graph.from_edges([("z", "x")], lagged=[("x", "x", 1)], deterministic=["x"])
+    picture = layout(with_critic(figure(graph), ["x"]))
+    (loop,) = [p for p in picture.paths if p.arrow.source == p.arrow.target]
+    (x,) = [n for n in picture.nodes if n.node.name == "x"]
+    assert loop.tip.x < x.centre.x
+
+
+def test_arrows_are_led_around_a_plate_between_their_ends():
+    picture = layout(CROSSING["triangle"])
+    assert faults(picture) == 0
+
+
+def test_faults_are_counted():
+    picture = layout(figure(Graph.from_edges([("z", "x")], plates={"n": ["z", "x"]})))
+    (frame,), (path,) = picture.frames, picture.paths
+    on_label = replace(path, tip=frame.label.box.corners[0].plus(Point(2, 2)))
+    strange = replace(frame, frame=replace(frame.frame, members=("a",)))
+    assert faults(replace(picture, paths=(on_label,))) == 1
+    assert faults(replace(picture, frames=(strange,))) == 1
+    twin = replace(path, arrow=replace(path.arrow, inference=True))
+    assert faults(replace(picture, paths=(path, twin))) == 1

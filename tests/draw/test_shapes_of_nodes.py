@@ -252,3 +252,13 @@ def test_a_receptive_field_is_counted_and_one_missing_edge_is_no_full_connection
 def test_plates_of_a_size_keep_their_label():
     graph = Graph([Variable("x", plates=("n",))], [Plate("n", 8)])
     assert figure(graph, partial=["x"]).frames[0].label == "N = 8"
+
+
+def test_a_ring_of_factors_has_two_rows():
+    picture = layout(factor_figure({"psi_1": "ab", "psi_2": "bc", "psi_3": "ca"}))
+    levels = {
+        n.node.shape: {m.centre.y for m in picture.nodes if m.node.shape == n.node.shape}
+        for n in picture.nodes
+    }
+    assert all(len(rows) == 1 for rows in levels.values())
+    assert levels["random"] != levels["factor"]
