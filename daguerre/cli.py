@@ -36,6 +36,7 @@ from daguerre.runs_scores import score_run
 from daguerre.runs_table import compare, curves, find_runs
 from daguerre.settings import parse_settings
 from daguerre.structure import read_statement, separation
+from daguerre.train.processes import processes
 
 __all__ = ["app", "main"]
 
@@ -402,14 +403,19 @@ def _rows(sizes: list[str] | None) -> tuple[torch.Tensor, ...]:
 def _train(out: Path, run: Run, split: Split, *, resume: bool, trust: bool = True) -> None:
     torch.manual_seed(run.settings.get("seed", 0))
     further = f"interrupted; go on with daguerre resume {out}"
+    say = typer.echo if processes().is_main else _say_nothing
     try:
         history = train(out, run, _game(run, trust=trust), split, resume=resume)
     except SystemExit:  # by SIGTERM
-        typer.echo(further)
+        say(further)
         raise
-    typer.echo(f"{history}\n{further if history.interrupted else f'wrote {out}'}")
+    say(f"{history}\n{further if history.interrupted else f'wrote {out}'}")
     if history.interrupted:
         raise SystemExit(128 + signal.SIGINT)
+
+
+def _say_nothing(text: str) -> None:
+    """Leave it to process 0 of several to say what happened."""
 
 
 def _load(folder: Path, model: str | None) -> Game:

@@ -27,6 +27,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from daguerre.data import Split
+from daguerre.devices import device_of
 from daguerre.draw import draw
 from daguerre.evaluate.images import grid, write_png
 from daguerre.files import write_whole
@@ -37,6 +38,7 @@ from daguerre.train.callbacks import Callback, early_stop, every, sample_grid, v
 from daguerre.train.checkpoint import load, save
 from daguerre.train.fit import fit
 from daguerre.train.history import History
+from daguerre.train.processes import processes
 from daguerre.train.store import Checkpoints, restore
 from daguerre.train.tensorboard import tensorboard
 
@@ -96,13 +98,14 @@ _KINDS = {"name": str, "data": str, "pixels": int, "options": dict, "settings": 
 def train(folder: Path, run: Run, game: Game, split: Split, *, resume: bool) -> History:
     """Fit a game into a folder, or go on with it; each file is whole or absent.
 
+    Where `torchrun` started several processes all of them call this, and process 0 writes.
+
     Raises:
         FileExistsError: The folder holds a run, which is not to be resumed.
     """
+    peers = processes(device_of(game.modules.values()))
     if not resume:
-        open_folder(folder)
-        draw(game.objective).save(folder / "graph.svg")
-        write_whole(folder / "run.json", json.dumps(asdict(run), indent=2).encode())
+        peers.once(lambda: _begin(folder, run, game))
     train_x, valid = _flat(split.train), _flat(split.valid or split.test)
     players = [p.name for p in game.objective.players if p.parameters()]
     options = fit_options(players, game.options, run.settings)
@@ -114,8 +117,15 @@ def train(folder: Path, run: Run, game: Game, split: Split, *, resume: bool) -> 
         out=Checkpoints(folder, run.settings.get("every"), keep=run.settings.get("keep", 3)),
         resume=resume,
     )
-    _finish(folder, run, game, history)
+    peers.once(lambda: _finish(folder, run, game, history))
     return history
+
+
+def _begin(folder: Path, run: Run, game: Game) -> None:
+    """Write what a run starts with."""
+    open_folder(folder)
+    draw(game.objective).save(folder / "graph.svg")
+    write_whole(folder / "run.json", json.dumps(asdict(run), indent=2).encode())
 
 
 def _flat(part: Mapping[str, Tensor]) -> dict[str, Tensor]:

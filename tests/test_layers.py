@@ -19,7 +19,18 @@ every = pytest.mark.parametrize("path", FILES, ids=NAMES)
 
 LAYERS = (  # low to high; a module may import from lower layers, and from its own package
     {"graph"},
-    {"devices", "discrete", "files", "table", "families", "idx", "kernels", "modes", "plot"},
+    {
+        "devices",
+        "discrete",
+        "files",
+        "table",
+        "families",
+        "idx",
+        "kernels",
+        "modes",
+        "peers",
+        "plot",
+    },
     {"cpds", "lags", "precision", "rows", "structure"},
     {"abduction", "draw", "repeats"},
     {"program"},

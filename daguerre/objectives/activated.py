@@ -84,7 +84,7 @@ class AdversaryActivated(Divergence):
             for name, real in at.given.items()
             if name in self._given
         }
-        return Round(2 * at.n, given, at.step)
+        return Round(2 * at.n, given, at.step, peers=at.peers)
 
     def ledger(self) -> tuple[Term, ...]:
         """Say what the critic estimates and how the bound is."""

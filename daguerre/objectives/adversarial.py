@@ -190,7 +190,7 @@ class Adversarial(Divergence):
         with torch.no_grad():
             real = self._real.draw(self.names, at, pathwise=False)
             fake = self._fake.draw(self.names, at, pathwise=False)
-        on_real, on_fake = self._logits(real), self._logits(fake)
+        on_real, on_fake = self._met(real, at), self._met(fake, at)
         if self.game.relate is not None:
             on_real, on_fake = self.game.relate(on_real, on_fake)
         loss = self.game.real(on_real).mean() + self.game.fake(on_fake).mean()
@@ -221,10 +221,10 @@ class Adversarial(Divergence):
         logits = {}
         if on_fake:
             fake = self._fake.draw(self.names, at, pathwise=True)
-            logits["model"] = self._logits(fake)
+            logits["model"] = self._met(fake, at)
         if on_real:
             real = self._real.draw(self.names, at, pathwise=self._real_learns)
-            logits["first"] = self._logits(real)
+            logits["first"] = self._met(real, at)
         if self.game.relate is not None:
             logits["first"], logits["model"] = self.game.relate(logits["first"], logits["model"])
         losses = {"model": self.game.model, "first": self.game.first}
@@ -249,6 +249,11 @@ class Adversarial(Divergence):
                 raise GraphError(f"the critic compares {name!r}{did_you_mean(name, values)}")
         with torch.no_grad():
             return self._logits([values[name] for name in self.names]) - self.game.offset
+
+    def _met(self, values: list[Tensor], at: Round) -> Tensor:
+        """Return the logits of the rows that the loss of one looks at."""
+        logits = self._logits(values)
+        return at.peers.rows(logits) if self.game.compares else logits
 
     def _logits(self, values: list[Tensor]) -> Tensor:
         assert self.critic is not None

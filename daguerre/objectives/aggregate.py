@@ -28,6 +28,7 @@ from daguerre.graph import GraphError, InadmissibleError
 from daguerre.joint import Factor, Joint, as_joint
 from daguerre.objectives.objective import Divergence, Objective, Player, Round, Term
 from daguerre.objectives.sides import expectation, modules_of, needed, pair_shapes
+from daguerre.peers import ALONE, Peers
 from daguerre.program import Step, Trace, misfit
 from daguerre.running import draw
 
@@ -304,26 +305,28 @@ class Aggregate(Divergence):
     def loss(self, player: str, at: Round) -> Tensor:
         """Return the batch mean of the term, in nats."""
         assert player == "model"
-        return self.estimate.value(self.split(at.n, at.given)).mean()
+        return self.estimate.value(self.split(at.n, at.given, at.peers)).mean()
 
-    def split(self, n: int, given: Mapping[str, Tensor]) -> Split:
-        """Draw a batch and return the log-densities of the draws.
+    def split(self, n: int, given: Mapping[str, Tensor], peers: Peers = ALONE) -> Split:
+        """Draw a batch and return the log-densities of its draws, those of all processes.
 
         Raises:
             GraphError: A batch of one row, or of more rows than the data.
         """
-        if not 2 <= n <= self.rows:
+        every = n * peers.world
+        if not 2 <= every <= self.rows:
             raise GraphError(
                 f"{self.title} compares rows of {self.rows} (rows=), so a batch has from 2 to"
-                f" {self.rows}, not {n}"
+                f" {self.rows}, not {every}"
             )
         trace = draw(self._program, n, {k: given[k] for k in self._given}, pathwise=True)
-        z = trace.values[self.of]
+        z = peers.rows(trace.values[self.of])
         outcome = _distribution(self._step, trace)
         # the draw of row i under the posterior of row k: [i, k, dimensions]
-        table = outcome.log_prob(z.unsqueeze(1)).reshape(n, n, -1).to(_at_least_float32(z))
-        itself = torch.eye(n, dtype=torch.bool, device=z.device)
-        own, other = self.weights.log(n, self.rows)
+        table = outcome.log_prob(z.unsqueeze(1)).reshape(every, n, -1).to(_at_least_float32(z))
+        table = peers.rows(table.transpose(0, 1)).transpose(0, 1)
+        itself = torch.eye(every, dtype=torch.bool, device=z.device)
+        own, other = self.weights.log(every, self.rows)
         weights = torch.full_like(table[..., 0], other).masked_fill(itself, own)
         return Split(
             table.sum(2).masked_fill(~itself, 0.0).sum(1),

@@ -240,8 +240,8 @@ class KullbackLeibler(Divergence):
         term = negative_log_density(self.b.program.by_name[name], scored)
         if name not in self._lacking or self.plan.joint or self.plates.get(name):
             return term
-        held = drawn.seen[name]
-        return term / held.to(term.dtype).mean().clamp_min(1 / drawn.n)
+        held = drawn.peers.mean(drawn.seen[name].to(term.dtype).mean())
+        return term / held.clamp_min(1 / (drawn.n * drawn.peers.world))
 
     def density(self, name: str, drawn: Drawn, trace: Trace) -> Tensor:
         """Return the log-density of one variable of a, `[rows]`; 0 where the data holds it."""
@@ -309,7 +309,7 @@ class KullbackLeibler(Divergence):
         for name, value in shaped.items():
             rule = self.rates[name]
             assert isinstance(rule, Rate)
-            means.append(rule.value(value, at.step))
+            means.append(rule.value(at.peers.rows(value), at.step))
         return reduce(add, means)
 
     def _weighted(self, terms: dict[Entry, Tensor], at: Round) -> dict[Entry, Tensor]:

@@ -139,10 +139,14 @@ class Expectation(Divergence):
         assert player == "model"
         given = {k: at.given[k] for k in self.b.given}
         values = draw(self._program, at.n, given, pathwise=True).values
-        return self.rows(*(values[name] for name in self.names)).mean()
+        compared = [values[name] for name in self.names]
+        found = self.result(*compared)
+        if at.peers.world > 1 and found.dim() == 0:  # a statistic is that of the whole batch
+            found = self.result(*map(at.peers.rows, compared))
+        return found.mean()
 
-    def rows(self, *values: Tensor) -> Tensor:
-        """Return the function's result for a batch, `[n]`, a statistic repeated.
+    def result(self, *values: Tensor) -> Tensor:
+        """Return the function's result for a batch, `[n]`, or a statistic of it, a scalar.
 
         Raises:
             GraphError: It has another shape.
@@ -158,7 +162,7 @@ class Expectation(Divergence):
                 f" the batch; it returned the shape {list(found.shape)}: sum or average what is"
                 " left of each row"
             )
-        return found.expand(n)
+        return found
 
     def ledger(self) -> tuple[Term, ...]:
         """Say how it is estimated."""
@@ -184,7 +188,7 @@ class _Checked(nn.Module):
 
     def forward(self, *values: Tensor) -> Tensor:
         """Return the function's result for a batch."""
-        return self.term.rows(*values)
+        return self.term.result(*values).expand(values[0].shape[0])
 
 
 def _name(function: Callable[..., Tensor]) -> str:

@@ -72,6 +72,7 @@ class GameLoss:
         relate: From the logits of both sides to what the four losses are functions of, where they
             depend on both at once; the model then minimises both of its terms.
         prior: The probability of the first side in the critic's loss; see `prior`.
+        compares: Whether the loss of a row depends on the other rows of the batch.
         trains: Whether the losses have gradients at all.
     """
 
@@ -88,6 +89,7 @@ class GameLoss:
     why: str = "samples only: no density is asked for"
     relate: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None
     prior: float = 0.5
+    compares: bool = False
     trains: bool = True
 
     @property
@@ -149,6 +151,7 @@ IWGAN = GameLoss(
     lambda s: _weighted(-s, softplus(s)),
     (*_LOGISTIC, r"-\tilde{w} \log #", r"-\tilde{w} \log (1 - #)"),
     why="w = D / (1 - D) over its mean in the batch, held fixed; 1 / w on the first side",
+    compares=True,
 )
 r"""Hu et al. (2018, arXiv 1706.00550), equation 16: $-\sum_i \tilde w_i \log D(x_i)$, where
 $\tilde w = \mathrm{softmax}(s)$ over the batch, a constant for gradients."""
@@ -387,6 +390,7 @@ RELATIVISTIC_AVERAGE = GameLoss(
     best="a score that is higher on a than on b",
     why="each row against the mean score of the other side, over the batch",
     relate=lambda real, fake: (real - fake.mean(), fake - real.mean()),
+    compares=True,
 )
 """RaGAN (Jolicoeur-Martineau 2018, arXiv 1807.00734): more real than the others on average."""
 

@@ -27,6 +27,7 @@ from daguerre.loops import recur
 from daguerre.objectives.estimators import Enumerate, Estimator, Pathwise, Relaxed
 from daguerre.objectives.objective import Round
 from daguerre.objectives.schedules import at_step
+from daguerre.peers import ALONE, Peers
 from daguerre.program import (
     Outcome,
     Program,
@@ -60,6 +61,7 @@ class Drawn:
         seen: For each variable that is observed in part, whether it is, `[n]`.
         listed: The log-probability of each variable whose states are listed, `[rows]`.
         history: What `log_weight` was when there were so many rows.
+        peers: The processes that hold the other rows of the batch.
     """
 
     trace: Trace
@@ -70,6 +72,7 @@ class Drawn:
     seen: dict[str, Tensor] = field(default_factory=dict)
     listed: dict[str, Tensor] = field(default_factory=dict)
     history: dict[int, Tensor] = field(default_factory=dict)
+    peers: Peers = ALONE
 
     def average(self, value: Tensor) -> Tensor:
         """Return the mean of `[m]` over examples and draws, the states weighed: a scalar."""
@@ -127,7 +130,7 @@ class Latents:
     def draw(self, at: Round) -> Drawn:
         """Draw every variable that is not given, parents first."""
         trace = Trace({name: at.given[name] for name in self.given}, {}, at.sizes)
-        drawn = Drawn(trace, at.n, self.copies, at.n * self.copies)
+        drawn = Drawn(trace, at.n, self.copies, at.n * self.copies, peers=at.peers)
         for name in self.given:
             if name in self.partial:
                 drawn.seen[name] = ~is_missing(at.given[name])

@@ -29,6 +29,7 @@ from daguerre.joint import Empirical, Joint
 from daguerre.locate import located
 from daguerre.objectives.schedules import Number, Schedule, at_step, check_weight, show
 from daguerre.objectives.sides import PairShapes
+from daguerre.peers import ALONE, Peers
 from daguerre.program import Outcome, Step, validation
 from daguerre.queries import batch_size, declared_sizes, read_sizes
 from daguerre.repeats import Sizes
@@ -50,6 +51,7 @@ class Round:
         sizes: How many there are of what repeats, where values are rows of it.
         whole: The size of each plate of which the batch holds some members only.
         memo: Outcomes of CPDs that several parts of a cost share.
+        peers: The processes that hold the other rows of the batch.
     """
 
     n: int
@@ -58,6 +60,7 @@ class Round:
     sizes: Sizes | None = None
     whole: Mapping[str, int] = field(default_factory=dict)
     memo: dict[str, Outcome] = field(default_factory=dict)
+    peers: Peers = ALONE
 
 
 class Term(NamedTuple):

@@ -127,7 +127,7 @@ class SampleDistance(Divergence):
     def loss(self, player: str, at: Round) -> Tensor:
         """Return the distance of n draws of each side."""
         assert player == "model"
-        x, y = (self._rows(side, at) for side in self._sides)
+        x, y = (at.peers.rows(self._rows(side, at)) for side in self._sides)
         return self.distance.between(x, y)
 
     def _rows(self, side: Sampler, at: Round) -> Tensor:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from daguerre.graph import GraphError, did_you_mean
+from daguerre.peers import ALONE, Peers
 
 __all__ = ["Batches", "Members", "read_members"]
 
@@ -77,6 +78,10 @@ class Batches:
             has as many batches as hold all entries of the data.
         device: Where batches are wanted. Data is moved there once if it fits into half of what is
             free there; else each batch is, while the device still works on the one before.
+        peers: The processes that share the rows of each batch; all see the same order.
+
+    Raises:
+        ValueError: The rows of a batch cannot be shared equally.
 
     Attributes:
         drawn: How many batches were drawn.
@@ -97,6 +102,7 @@ class Batches:
         seed: int,
         members: Mapping[str, Members] | None = None,
         device: torch.device | None = None,
+        peers: Peers = ALONE,
     ) -> None:
         self.device = device or next(iter(data.values())).device
         self.data = _placed(data, self.device)
@@ -104,6 +110,9 @@ class Batches:
         self.size = min(size, self.rows)
         self.seed, self.drawn = seed, 0
         self.members = dict(members or {})
+        self._peers = peers
+        if self.size % peers.world:
+            raise ValueError(_unequal(self.size, size, peers.world))
         where = next(iter(self.data.values())).device
         self._is_placed = where == self.device
         self._rows = _Deck(self.rows, self.size, seed, where)
@@ -115,7 +124,7 @@ class Batches:
         self.per_epoch = prod(deck.hands for deck in decks)
 
     def __next__(self) -> dict[str, Tensor]:
-        rows = self._rows.hand(self.drawn)
+        rows = self._peers.share(self._rows.hand(self.drawn))
         batch = {name: values.index_select(0, rows) for name, values in self.data.items()}
         for plate, one in self.members.items():
             chosen = self._chosen[plate].hand(self.drawn)
@@ -148,6 +157,15 @@ class Batches:
         self._rows.shuffle_as(state["generator"])
         for plate, deck in self._chosen.items():
             deck.shuffle_as(state[f"generator of {plate}"])
+
+
+def _unequal(size: int, asked: int, world: int) -> str:
+    whole = f", as many as the data has rows (batch_size={asked})," if size < asked else ""
+    few = f" or {size - size % world}" if size > world else ""
+    return (
+        f"a batch of {size} rows{whole} cannot be shared equally by {world} processes; take a"
+        f" batch_size that {world} divides, such as {world}{few}"
+    )
 
 
 def _placed(data: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:

@@ -2,7 +2,8 @@
 
 A callback is called with the moment after each step. What it measures and returns, as
 `{name: number}`, goes into the history. It sees the state of the fit through the moment alone, so
-that a resumed fit goes on as if it had never ended.
+that a resumed fit goes on as if it had never ended. Of several processes each calls it, after
+the same steps; what process 0 measures and decides then counts for all.
 """
 
 from __future__ import annotations
@@ -64,6 +65,11 @@ class Moment:
     def metrics(self) -> Mapping[str, list[tuple[int, float]]]:
         """What was measured until now: pairs of steps done and value, by name."""
         return self._session.record.metrics
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this is process 0 of several, whose measures and decisions count for all."""
+        return self._session.peers.is_main
 
     @property
     def rates(self) -> dict[str, float]:
@@ -131,7 +137,7 @@ def validation(data: Data, *, batch_size: int = 1024, name: str = "validation") 
     """Return a callback that takes the mean losses on held-out data.
 
     Averaged weights are used where there are some, in evaluation mode, and the same draws each
-    time, so that two looks differ by the weights alone.
+    time, so that two looks differ by the weights alone. Several processes share the batches.
 
     Args:
         data: `{name: Tensor[N, *event]}`, or a Tensor where one variable is observed.
@@ -159,14 +165,16 @@ def validation(data: Data, *, batch_size: int = 1024, name: str = "validation") 
         given = read_data(objective, data)
         count, device = len(next(iter(given.values()))), now._session.batches.device
         sums = dict.fromkeys((p.name for p in objective.players), 0.0)
-        with now.evaluation():
-            for first in range(0, count, batch_size):
+        peers = now._session.peers
+        with now.evaluation(seed=peers.rank):
+            for first in range(peers.rank * batch_size, count, peers.world * batch_size):
                 rows = slice(first, first + batch_size)
                 batch = {n: values[rows].to(device) for n, values in given.items()}
                 share = min(batch_size, count - first) / count
                 for player, loss in objective.losses(batch, step=now.step).items():
                     sums[player] += share * loss.item()
-        return {f"{name} {player}": total for player, total in sums.items()}
+        totals = peers.sum(torch.tensor([*sums.values()], dtype=torch.float64)).tolist()
+        return {f"{name} {player}": total for player, total in zip(sums, totals, strict=True)}
 
     return validate
 
@@ -210,7 +218,7 @@ def keep_best(
 
     def keep(now: Moment) -> None:
         values = _values(now, metric, maximize=maximize)
-        if values[-1] == min(values) and values.count(values[-1]) == 1:
+        if now.is_main and values[-1] == min(values) and values.count(values[-1]) == 1:
             with now.evaluation():
                 save(modules, path, notes={"step": now.step, metric: now.metrics[metric][-1][1]})
 
@@ -233,6 +241,8 @@ def sample_grid(
     name = variable or p.graph.leaves[0]
 
     def draw(now: Moment) -> None:
+        if not now.is_main:
+            return
         picture = sampled(now, p, variable=name, n=n)
         Path(folder).mkdir(parents=True, exist_ok=True)
         write_png(Path(folder) / f"{now.step:09d}.png", picture)

@@ -56,13 +56,17 @@ class Compiled:
         method: A method `(n, given, moves) -> loss`.
         name: What it is called in profiles.
         device: Where its tensors are.
+        alone: Whether it sends no messages to other processes.
     """
 
-    def __init__(self, method: MethodType, name: str, device: torch.device) -> None:
+    def __init__(
+        self, method: MethodType, name: str, device: torch.device, *, alone: bool = True
+    ) -> None:
         shared = method.__func__
         assert isinstance(shared, FunctionType)
         own = FunctionType(shared.__code__.replace(), shared.__globals__, name)
-        self._options, self._inductor = _options(device), _inductor()
+        self._options, self._alone = _options(device, alone=alone), alone
+        self._inductor = _inductor()
         self._run: Callable[..., Tensor] = torch.compile(
             MethodType(own, method.__self__),
             backend=self._compile,
@@ -99,7 +103,7 @@ class Compiled:
         }
         if before is not None and before.is_of(graph, inputs, slots):
             return before
-        return Replay(graph, inputs, slots)
+        return Replay(graph, inputs, slots, records=self._alone)
 
     def _compile(
         self, module: torch.fx.GraphModule, examples: Sequence[Any], options: object = None
@@ -120,19 +124,27 @@ class Compiled:
 class Replay:
     """A compiled graph with all that it reads but the batch.
 
-    On a GPU it is recorded, after some calls, as a CUDA graph, which runs without the host.
+    On a GPU it may be recorded, after some calls, as a CUDA graph, which runs without the host.
 
     Args:
         graph: The compiled graph.
         inputs: What it was called with.
         slots: Which of these are the batch's, and their names.
+        records: Whether it may be recorded.
     """
 
     WARM = 3  # calls before it is recorded, in which libraries find their algorithms
 
-    def __init__(self, graph: Graph, inputs: Sequence[Any], slots: Mapping[int, str]) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        inputs: Sequence[Any],
+        slots: Mapping[int, str],
+        *,
+        records: bool = True,
+    ) -> None:
         self.graph, self.inputs, self.slots = graph, [*inputs], slots
-        on_gpu = all(value.is_cuda for value in inputs if isinstance(value, Tensor))
+        on_gpu = records and all(value.is_cuda for value in inputs if isinstance(value, Tensor))
         self._calls_left = self.WARM if on_gpu and inputs else -1
         self._recorded: torch.cuda.CUDAGraph | None = None
         self._loss = torch.empty(0)
@@ -182,13 +194,14 @@ def _inductor() -> Callable[..., Any]:
     return compile_fx
 
 
-def _options(device: torch.device) -> dict[str, Any]:
+def _options(device: torch.device, *, alone: bool) -> dict[str, Any]:
     shared = {
         "fallback_random": True,  # torch's own generator: the numbers of the eager step
         "size_asserts": False,  # shapes were checked before data was seen
         "alignment_asserts": False,
     }
-    return shared | {"cpp_wrapper": device.type == "cpu"}  # a third less overhead per call
+    wrapped = device.type == "cpu" and alone  # a third less overhead per call, but no messages
+    return shared | {"cpp_wrapper": wrapped}
 
 
 def _changeable(guards: Sequence[GuardFilterEntry]) -> list[bool]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
+from typing import Any
 
 import torch
 
@@ -18,8 +20,11 @@ from daguerre.train.batches import Batches, read_members
 from daguerre.train.callbacks import Callback
 from daguerre.train.chance import Chance, seeded
 from daguerre.train.choice import choose
+from daguerre.train.exchange import Exchange
 from daguerre.train.history import History
 from daguerre.train.loop import Loop
+from daguerre.train.normalise import normalised_over
+from daguerre.train.processes import processes, seed_of
 from daguerre.train.record import Record
 from daguerre.train.session import Session
 from daguerre.train.step import Step
@@ -54,14 +59,15 @@ def fit(  # noqa: PLR0913 - options of one loop, all optional and by keyword
     step, or accumulates batches, it takes further ones. Batches are drawn without replacement,
     reshuffled every epoch, and all of one size; so are members of plates, where `subsample` asks
     for some of them. Afterwards the modules are in evaluation mode, and hold the averages of their
-    weights where a player's turn asks for them.
+    weights where a player's turn asks for them. Where `torchrun` started several processes, all
+    call this alike and share the rows of each batch; see "Several processes" in the documentation.
 
     Args:
         objective: What is minimised, such as `dg.elbo(p, q)`.
         data: `{name: Tensor[N, *event]}`, or a Tensor where one variable is observed.
         epochs: Passes through the data; 1 by default.
         steps: Passes through the players, instead of epochs.
-        batch_size: Rows in a batch; at most N.
+        batch_size: Rows in a batch, of all processes together; at most N.
         subsample: Per plate, how many of its members a batch holds, instead of all: a Bayesian
             net of which a row is the whole data set, `{"y": y[None], "x": x[None]}`, learns from
             `subsample={"n": 64}`. What is in the plate then counts N / 64 times, so that losses
@@ -89,6 +95,7 @@ def fit(  # noqa: PLR0913 - options of one loop, all optional and by keyword
     Raises:
         BlockingIOError: Another fit is at work in the folder; says which process.
         FileExistsError: The folder holds a run, and is not resumed.
+        ConnectionError: Another process has ended.
         GraphError: Data that lacks a variable or has a wrong shape; a plate in `subsample` that
             holds nothing of the data; a loss or gradient that is not finite, with its step, player
             and variable; a checkpoint of another model.
@@ -96,8 +103,9 @@ def fit(  # noqa: PLR0913 - options of one loop, all optional and by keyword
         OSError: The folder cannot be written to; the last checkpoint is intact, and named.
         SystemExit: SIGTERM came and there is a folder: the step is finished, a checkpoint written,
             and the process is to end, with code 143.
-        ValueError: Data with NaN or outside the support of a CPD; an option out of range; a
-            checkpoint of a fit with other options.
+        ValueError: Data with NaN or outside the support of a CPD; an option out of range;
+            processes that are called with other options or data, or cannot share a batch equally;
+            a checkpoint of a fit with other options.
 
     Example:
         >>> import daguerre as dg
@@ -125,16 +133,20 @@ def fit(  # noqa: PLR0913 - options of one loop, all optional and by keyword
     objective = subsampled(objective, **{plate: one.whole for plate, one in members.items()})
     modules = [m for p in objective.players for m in p.modules]
     device = device_of(modules)
-    batches = Batches(given, batch_size, seed, members, device)
+    peers = processes(device)
+    batches = Batches(given, batch_size, seed, members, device, peers)
     total = steps or max(1, round((epochs or 1) * batches.per_epoch))
     turns = _turns(objective, optimizer, lr)
     choice = choose(objective, turns, batches, steps=total, asked=compile)
-    players = _steps(objective, turns, compiled=choice.compiled, precision=precision)
+    exchange = Exchange(peers, device)
+    options = {"compile": choice.compiled, "precision": precision, "exchange": exchange}
+    players = _steps(objective, turns, options)
     chance = Chance([device] if device is not None and device.type == "cuda" else [])
-    session = Session(objective, players, batches, Record([*turns]), chance)
+    session = Session(objective, players, batches, Record([*turns]), chance, exchange)
     if (store := store_of(out)) is not None:
-        store.prepare(resume=resume)
-    with released(store), mode(modules, training=True), seeded(chance, seed):
+        peers.once(partial(store.prepare, resume=resume))
+    own, over_all = seeded(chance, seed_of(seed, peers.rank)), normalised_over(modules, peers)
+    with released(store), mode(modules, training=True), own, over_all:
         history = Loop(session, total, callbacks, store).run(resume=resume, show=progress)
     history = replace(history, how=choice.why)
     for module in modules:
@@ -156,15 +168,10 @@ def _turns(
 def _steps(
     objective: Objective,
     turns: Mapping[str, Turn],
-    *,
-    compiled: bool,
-    precision: torch.dtype | None,
+    options: Mapping[str, Any],
 ) -> list[Step]:
     """Make the players' steps, which stop together where one meets what is not finite."""
-    steps = [
-        Step(objective, name, optimizer=turn, compile=compiled, precision=precision)
-        for name, turn in turns.items()
-    ]
+    steps = [Step(objective, name, optimizer=turn, **options) for name, turn in turns.items()]
     for step in steps[1:]:
         step.sound = steps[0].sound
     return steps

@@ -10,12 +10,16 @@ from signal import Signals
 from torch import Tensor
 
 from daguerre.graph import GraphError
+from daguerre.peers import ALONE
 from daguerre.train.callbacks import Callback, Moment, Occasional
 from daguerre.train.diagnosis import Place, diagnosed
+from daguerre.train.exchange import Wishes
 from daguerre.train.history import History
 from daguerre.train.interrupt import interruptible
+from daguerre.train.normalise import normalised_over
+from daguerre.train.processes import agreed, check_alike, join, others
 from daguerre.train.progress import Progress
-from daguerre.train.session import Session
+from daguerre.train.session import Session, modules_of
 from daguerre.train.store import Store
 
 __all__ = ["Loop"]
@@ -43,11 +47,12 @@ class Loop:
         """Run it to its end, from where it was left if it is resumed."""
         start = time.monotonic()
         record = self.session.record
-        if self.store is not None:
-            self.store.begin(self.session, resume=resume)
+        check_alike(self.session, self.total)
+        join(self.session, self.session.peers.once(lambda: self._begin(resume=resume)))
         self._watched = Place.of(self.session)
         try:
-            interrupted = self._play(show=show)
+            with others(self.session, self.store):
+                interrupted = self._play(show=show and self.session.peers.is_main)
         finally:
             record.close()
         seconds = time.monotonic() - start if self.store is None else self.store.seconds
@@ -55,27 +60,34 @@ class Loop:
             step.average.swap()
         return self._history(seconds, interrupted=interrupted)
 
+    def _begin(self, *, resume: bool) -> dict[str, dict[str, Tensor]]:
+        """Go back to a checkpoint, if there is one; return the generators of other processes."""
+        found = self.store.begin(self.session, resume=resume) if self.store is not None else None
+        parts = found.tensors if found is not None else {}
+        return {name: state for name, state in parts.items() if name.startswith("chance ")}
+
     def _play(self, *, show: bool) -> bool:
         """Pass through the players; return whether Ctrl-C ended it."""
-        record = self.session.record
+        record, now = self.session.record, Wishes()
         with Progress(self.total, show=show) as bar, interruptible(self._signals) as asked:
             try:
-                while record.steps < self.total and not record.stopped and not asked.is_set():
+                while record.steps < self.total and not record.stopped and not now.stop:
                     record.add(self._pass())
                     self._call()
-                    if record.is_due:
+                    now = self._wishes(stop=asked.is_set())
+                    if now.look or now.save:
                         self._look()
-                    if self.store is not None and self.store.is_due(record.steps):
-                        self._look()
-                        self.store.write(self.session)
+                    if now.save:
+                        self._save()
                     bar.advance(record)
             except KeyboardInterrupt:  # in the middle of a step: no checkpoint could hold it
+                if self.session.peers.world > 1:  # of which the others wait for the rest
+                    raise
                 self._look()
                 return True
             self._look()
-            if self.store is not None:
-                self.store.write(self.session)
-        return asked.is_set()
+            self._save()
+        return now.stop
 
     @property
     def _signals(self) -> tuple[Signals, ...]:
@@ -96,13 +108,32 @@ class Loop:
         return losses
 
     def _call(self) -> None:
+        """Call back; what process 0 measured and decided counts for all."""
         self._disturbed = False
-        record = self.session.record
+        record, peers = self.session.record, self.session.peers
         for callback in self.callbacks:
             if not isinstance(callback, Occasional) or callback.is_due(record):
                 self._disturbed = True
                 if found := callback(Moment(self.session, self.total)):
                     record.note(found)
+        if self._disturbed and peers.world > 1:
+            found, record.stopped = peers.once(lambda: (record.measured, record.stopped))
+            record.note(found)
+
+    def _wishes(self, *, stop: bool) -> Wishes:
+        """Return what is to be done now, in all processes alike."""
+        record, store = self.session.record, self.store
+        due = store is not None and store.is_due(record.steps)
+        wishes = Wishes(stop=stop, save=due, look=record.is_due)
+        agreed = self.session.exchange.agree(wishes, record.steps)
+        return agreed._replace(save=due) if store is not None and store.plan.every else agreed
+
+    def _save(self) -> None:
+        """Write a checkpoint, with the generators of all processes."""
+        if self.store is not None:
+            states = self.session.peers.gather(self.session.chance.state())
+            if self.session.peers.is_main:
+                self.store.write(self.session, states[1:])
 
     def _look(self) -> None:
         """Read the losses; where one is not finite, say which and why."""
@@ -111,7 +142,10 @@ class Loop:
             bad = self.session.record.flush()
         if bad is not None:
             kept = self.store.last if self.store is not None else None
-            error = diagnosed(self.session, self._watched, *bad)
+            modules = modules_of(self.session.objective).values()
+            with normalised_over(modules, ALONE):  # each process looks at its own share
+                error = diagnosed(self.session, self._watched, *bad)
+            error = agreed(self.session.peers, error)
             mend = "no weight has moved since; try a lower lr, Turn(clip=...), or a bounded scale"
             last = f"; the last checkpoint, {kept}, is from before it" if kept else ""
             raise GraphError(f"{error}; {mend}{last}") from error

@@ -58,10 +58,18 @@ class Record:
         self.latest = losses
 
     def note(self, metrics: Mapping[str, float]) -> None:
-        """Note what was measured after the last step."""
+        """Note what was measured after the last step; of the same measure the last counts."""
         for name, value in metrics.items():
-            self.metrics.setdefault(name, []).append((self.steps, float(value)))
+            taken = self.metrics.setdefault(name, [])
+            if taken and taken[-1][0] == self.steps:
+                taken.pop()
+            taken.append((self.steps, float(value)))
         self._noted.setdefault(self.steps, {}).update(metrics)
+
+    @property
+    def measured(self) -> dict[str, float]:
+        """What was measured after the last step."""
+        return self._noted.get(self.steps, {})
 
     def flush(self) -> tuple[int, str] | None:
         """Read the losses that are pending, and write them; find the first that is not finite.
@@ -87,7 +95,7 @@ class Record:
         return {
             name: torch.frombuffer(bytearray(column), dtype=torch.float32)
             if column
-            else torch.zeros(0)
+            else torch.zeros(0, dtype=torch.float32)
             for name, column in self._columns.items()
         }
 

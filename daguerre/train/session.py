@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from daguerre.objectives.objective import Objective
+from daguerre.peers import Peers
 from daguerre.train.average import Average
 from daguerre.train.batches import Batches
 from daguerre.train.chance import Chance
 from daguerre.train.checkpoint import Saved, saved, set_weights
+from daguerre.train.exchange import Exchange
 from daguerre.train.record import Record
 from daguerre.train.step import Step
 
@@ -35,7 +37,7 @@ class Session:
         batches: The stream of the data.
         record: What happened until now.
         chance: The generators it draws from.
-        compiled: Whether the steps are.
+        exchange: With the other processes that take part, if there are any.
     """
 
     objective: Objective
@@ -43,9 +45,15 @@ class Session:
     batches: Batches
     record: Record
     chance: Chance
+    exchange: Exchange = field(default_factory=Exchange)
 
-    def saved(self, seconds: float) -> Saved:
-        """Take down everything, with the time that it took."""
+    @property
+    def peers(self) -> Peers:
+        """The processes that take part."""
+        return self.exchange.peers
+
+    def saved(self, seconds: float, chances: Sequence[Mapping[str, Tensor]] = ()) -> Saved:
+        """Take down everything, with the time it took and the generators of other processes."""
         notes = {
             "call": self.call(),
             "steps": self.record.steps,
@@ -54,7 +62,8 @@ class Session:
             "stopped": self.record.stopped,
         }
         weights = saved(modules_of(self.objective), notes=notes)
-        return Saved({**weights.tensors, **self._parts()}, weights.graphs, notes)
+        others = {f"chance {rank}": dict(state) for rank, state in enumerate(chances, 1)}
+        return Saved({**weights.tensors, **self._parts(), **others}, weights.graphs, notes)
 
     def restore(self, found: Saved, path: Path) -> float:
         """Set everything back, or nothing; return the time that it had taken.
@@ -86,6 +95,12 @@ class Session:
         self.record.restore(found.tensors["losses"], found.notes["metrics"])
         self.record.stopped = str(found.notes["stopped"])
         return float(found.notes["seconds"])
+
+    def moving(self) -> list[Tensor]:
+        """Return the tensors that move in place: weights, state of optimisers, averages."""
+        weights = (t for m in modules_of(self.objective).values() for t in m.state_dict().values())
+        parts = self._parts()
+        return [*weights, *parts["moves"].values(), *parts["averages"].values()]
 
     def call(self) -> dict[str, Any]:
         """Describe what must be the same for a fit to go on as if it had never ended."""

@@ -18,6 +18,7 @@ from daguerre.precision import check_precision, mixed_precision
 from daguerre.program import validation
 from daguerre.train.average import Average, Gathered
 from daguerre.train.compiled import Compiled, Replay, can_compile, tracing
+from daguerre.train.exchange import Exchange
 from daguerre.train.optimizers import State
 from daguerre.train.turns import Moves, as_turn
 
@@ -41,6 +42,7 @@ class Step:
             slice by slice over time; without a C++ compiler the step says so and runs eagerly.
         precision: `torch.bfloat16` to let CPDs and critics compute in it; see
             `dg.train.mixed_precision`.
+        exchange: With the processes that hold the other rows of the batch.
 
     Raises:
         InadmissibleError: The step is to be compiled, but the objective cannot be; says why.
@@ -64,6 +66,7 @@ class Step:
         optimizer: Moves | None = None,
         compile: bool | None = None,  # noqa: A002 - torch's word for it
         precision: torch.dtype | None = None,
+        exchange: Exchange | None = None,
     ) -> None:
         self.objective = as_objective(objective)
         if compile and objective.eager:
@@ -87,6 +90,7 @@ class Step:
         self._gathered = Gathered(self.parameters, self.turn.accumulate)
         check_precision(precision)
         self.precision, self._device = precision, device
+        self._exchange = exchange or Exchange()
         self._seen: dict[object, int] = {}
         self._home = on_device_of([m for p in objective.players for m in p.modules])
         self._replays: dict[object, Replay] = {}
@@ -95,7 +99,8 @@ class Step:
             update = self._update
             assert isinstance(update, MethodType)
             with validation(enabled=False):  # torch.compile turns it off for the process
-                self._run = Compiled(update, f"{self.player.name}_step", device)
+                alone = self._exchange.peers.world == 1
+                self._run = Compiled(update, f"{self.player.name}_step", device, alone=alone)
 
     def __call__(self, batch: Batch) -> Tensor:
         """Take one step on a batch and return the loss before it, detached.
@@ -168,11 +173,14 @@ class Step:
         return {} if isinstance(batch, int) else {name: batch[name] for name in names}
 
     def _update(self, n: int, given: Mapping[str, Tensor], moves: bool) -> Tensor:  # noqa: FBT001 - positional for the compiler's guards
-        loss = self.objective.loss(self.player.name, Round(n, given, self.made))
+        at = Round(n, given, self.made, peers=self._exchange.peers)
+        loss = self.objective.loss(self.player.name, at)
         gradients = torch.autograd.grad(loss, self.parameters, allow_unused=True)
         with torch.no_grad():
             loss, gradients = self._gathered.mean(loss.detach(), gradients, done=moves)
-            return self._move(loss, gradients) if moves else loss
+            if not moves:
+                return loss
+            return self._move(*self._exchange.mean(loss, gradients, self.parameters))
 
     def _move(self, loss: Tensor, gradients: Sequence[Tensor | None]) -> Tensor:
         """Update the parameters that the loss reaches, unless something was not finite."""

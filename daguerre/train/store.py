@@ -11,10 +11,12 @@ from __future__ import annotations
 import os
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from torch import Tensor
 
 from daguerre.files import sweep
 from daguerre.objectives.objective import Objective
@@ -99,12 +101,16 @@ class Store:
         """Let go of the folder."""
         self._lock.release()
 
-    def begin(self, session: Session, *, resume: bool) -> None:
+    def begin(self, session: Session, *, resume: bool) -> Saved | None:
         """Go on where the newest checkpoint that can be read left off, if there is one.
+
+        Returns:
+            The checkpoint.
 
         Raises:
             ValueError: It was written by another call, or of another model.
         """
+        saved = None
         if resume and (found := newest(self.folder, aside=True)) is not None:
             saved, path = found
             self._before = session.restore(saved, path)
@@ -112,6 +118,7 @@ class Store:
         with self.told("the losses cannot be written"):
             session.record.open(self.folder / HISTORY)
         self._started = self._written_at = time.monotonic()
+        return saved
 
     @property
     def seconds(self) -> float:
@@ -130,8 +137,12 @@ class Store:
             return steps % self.plan.every == 0
         return time.monotonic() - self._written_at >= self.plan.seconds
 
-    def write(self, session: Session) -> None:
+    def write(self, session: Session, chances: Sequence[Mapping[str, Tensor]] = ()) -> None:
         """Write a checkpoint, and remove the oldest where there are too many.
+
+        Args:
+            session: The fit.
+            chances: The generators of the other processes.
 
         Raises:
             OSError: The disk does not take it; the last one is intact, and named.
@@ -141,7 +152,7 @@ class Store:
             return
         with self.told("no checkpoint was written"):
             session.record.sync()
-            write(path, session.saved(self.seconds))
+            write(path, session.saved(self.seconds, chances))
         for old in checkpoints(self.folder)[: -self.plan.keep]:
             old.unlink(missing_ok=True)
         self._newest, self._written_at = path, time.monotonic()

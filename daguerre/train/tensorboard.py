@@ -70,6 +70,9 @@ def tensorboard(
         return looks or any(taken[-1][0] == record.steps for taken in record.metrics.values())
 
     def write(now: Moment) -> None:
+        if not now.is_main:
+            log.step = now.step  # so that all processes are due at the same steps
+            return
         if log.step is None or now.step <= log.step:
             log.begin(now)
         log.step = now.step
