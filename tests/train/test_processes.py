@@ -284,7 +284,8 @@ def test_torchrun_fits_and_writes_once(tmp_path):
 
 
 @pytest.mark.slow
-def test_ctrl_c_to_torchrun_leaves_a_checkpoint_of_the_last_step(tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_torchrun_leaves_a_checkpoint_of_the_last_step(number, tmp_path):
     out = tmp_path / "run"
     with torchrun(
         "fit", "vae", "--out", str(out), "--set", "steps=1000000", "--no-compile"
@@ -292,7 +293,7 @@ def test_ctrl_c_to_torchrun_leaves_a_checkpoint_of_the_last_step(tmp_path):
         lines = out / "history.jsonl"
         while process.poll() is None and not (lines.exists() and lines.stat().st_size):
             time.sleep(0.1)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         said, _ = process.communicate(timeout=60)
     assert said.count("interrupted; go on with daguerre resume") == 1
     (path,) = (out / "checkpoints").iterdir()
