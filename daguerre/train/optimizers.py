@@ -50,7 +50,8 @@ def _zeros(parameters: Sequence[Tensor]) -> list[Tensor]:
 
 
 def _counter(parameters: Sequence[Tensor]) -> list[Tensor]:
-    return [torch.zeros((), device=parameters[0].device)]
+    # single precision whatever the default is: compiled code loses `add_` to a double scalar
+    return [torch.zeros((), dtype=torch.float32, device=parameters[0].device)]
 
 
 def _decayed(parameters: list[Tensor], gradients: list[Tensor], rate: float) -> list[Tensor]:
@@ -114,7 +115,7 @@ class Adam:
         rate: Tensor | float,
     ) -> None:
         one, two = self.betas
-        count = state["steps"][0]
+        count = state["steps"][0].to(parameters[0].dtype)
         scale, root = rate / _complement(one, count), _complement(two, count).sqrt()
         moments = zip(parameters, gradients, state["first"], state["second"], strict=True)
         for parameter, gradient, first, second in moments:

@@ -221,3 +221,20 @@ def test_short_fits_are_not_compiled():
     assert history.how == "eager: 3 losses are too few to repay compiling"
     asked = dg.fit(dg.nll(Mean()), torch.ones(4), steps=3, compile=False)
     assert asked.how == "as asked"
+
+
+def test_a_compiled_step_in_double_precision_counts_and_moves():
+    def moved(*, compiled):
+        p = dg.model(x=dg.rv(lambda net: torch.distributions.Normal(net.bias, 1.0), net=net()))
+        step = dg.train.Step(dg.nll(p), optimizer=dg.Adam(0.1), compile=compiled)
+        losses = [step(torch.full([4, 2], 3.0, dtype=torch.float64)) for _ in range(3)]
+        return torch.stack(losses), step.state["steps"][0].item()
+
+    def net():
+        layer = torch.nn.Linear(1, 2, dtype=torch.float64)
+        torch.nn.init.zeros_(layer.bias)
+        return layer
+
+    (losses, count), (expected, _) = moved(compiled=True), moved(compiled=False)
+    torch.testing.assert_close(losses, expected)
+    assert count == 3
