@@ -67,6 +67,7 @@ class Model(nn.Module):
             overridden by something else.
 
     Example:
+        >>> import torch
         >>> import daguerre as dg
         >>> from torch.distributions import Normal
         >>> class Coin(Model):
@@ -200,6 +201,7 @@ class Model(nn.Module):
             Goodfellow, Bengio and Courville (2016), *Deep Learning*, section 10.1.
 
         Example:
+            >>> import torch
             >>> import daguerre as dg
             >>> from torch.distributions import Normal
             >>> start = Normal(0.0, 1.0)

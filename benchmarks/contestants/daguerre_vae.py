@@ -74,4 +74,4 @@ def _steps(problem: Problem, *, compiled: bool) -> Step:
     objective = dg.elbo(Decoder(problem), Encoder(problem))
     step = TrainingStep(objective, optimizer=Adam(lr=problem.lr), compile=compiled)
     xs = batches(problem)
-    return lambda: step(next(xs))
+    return lambda: step.again(next(xs))  # as `dg.fit` does

@@ -205,14 +205,7 @@ def test_formula_svg_stands_alone_and_takes_the_colour_of_the_text():
 @pytest.mark.parametrize(
     "latex",
     [
-        *(
-            "v_{12}",
-            r"\theta_{k}",
-            r"\mathrm{h}_{12,n}",
-            "h^{(1)}_{2}",
-            "x^{2}",
-            r"\mu_{\mathrm{x}}",
-        ),
+        *("v_{12}", r"\theta_{k}", "h^{(1)}_{2}", "x^{2}", r"\mu_{\mathrm{x}}"),
         *(r"\mathrm{w}_{1}", r"{{x_{1}}}", r"p_\theta(x \mid z_{t-1})", r"\hat{x}_{\hat{t}}"),
     ],
 )
@@ -222,6 +215,14 @@ def test_rows_of_one_thing_are_taken_away_without_a_trace(latex):
     whole = zmath.Latex(latex, size=21)
     assert (outline.width, outline.height) == pytest.approx(whole.getsize())
     assert outline.descent == pytest.approx(-whole.getyofst())
+
+
+def test_a_list_of_indices_is_set_as_one_word():
+    zmath = importlib.import_module("ziamath.zmath")
+    whole = zmath.Latex(r"\mathrm{h}_{12,n}", size=21).getsize()
+    outline = formula(r"\mathrm{h}_{12,n}", size=21)
+    assert outline.height == pytest.approx(whole[1])
+    assert whole[0] < outline.width < whole[0] + 1.5  # the comma takes a word's room
 
 
 def test_outlines_scale_with_the_size():
