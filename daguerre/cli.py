@@ -14,6 +14,7 @@ import typer
 import daguerre as dg
 from daguerre.data import Split
 from daguerre.demo import demo as run_demo
+from daguerre.devices import device_named
 from daguerre.draw import unit_figure
 from daguerre.evaluate.images import grid, write_png
 from daguerre.files import write_whole
@@ -79,6 +80,7 @@ def fit(  # noqa: PLR0913 - options of a command
         ),
     ] = None,
     threads: Threads = 1,
+    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:1.")] = "cpu",
     *,
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Write OUT/tensorboard as well.")
@@ -89,7 +91,9 @@ def fit(  # noqa: PLR0913 - options of a command
     split = _data(data, folder)
     asked = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "compile": compile}
     settings = {k: v for k, v in asked.items() if v is not None} | {"seed": seed}
+    device_named(device)  # before anything is written
     options = {"q": q, "critic": critic, "threads": threads, "tensorboard": tensorboard}
+    options["device"] = device
     run = Run(
         name,
         str(Path(data).resolve()) if data.endswith(".npy") else data,
@@ -403,9 +407,13 @@ def _rows(sizes: list[str] | None) -> tuple[torch.Tensor, ...]:
 def _train(out: Path, run: Run, split: Split, *, resume: bool, trust: bool = True) -> None:
     torch.manual_seed(run.settings.get("seed", 0))
     further = f"interrupted; go on with daguerre resume {out}"
-    say = typer.echo if processes().is_main else _say_nothing
+    device = device_named(run.options.get("device", "cpu"))
+    say = typer.echo if processes(device).is_main else _say_nothing
+    game = _game(run, trust=trust)
+    for module in game.modules.values():
+        module.to(device)
     try:
-        history = train(out, run, _game(run, trust=trust), split, resume=resume)
+        history = train(out, run, game, split, resume=resume)
     except SystemExit:  # by SIGTERM
         say(further)
         raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from itertools import chain
@@ -9,7 +10,28 @@ from itertools import chain
 import torch
 from torch import nn
 
-__all__ = ["device_of", "on_device_of"]
+__all__ = ["device_named", "device_of", "on_device_of"]
+
+
+def device_named(name: str) -> torch.device:
+    """Return the device that a user names; `cuda` is that of this process, of several.
+
+    Raises:
+        ValueError: There is none of that name here.
+
+    Example:
+        >>> device_named("cpu")
+        device(type='cpu')
+    """
+    try:
+        device = torch.device(name)
+        if device == torch.device("cuda"):
+            device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+        torch.empty(0, device=device)
+    except (AssertionError, RuntimeError) as error:  # torch raises either
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"there is no device {name!r} here: {reason}") from error
+    return device
 
 
 def device_of(modules: Iterable[nn.Module]) -> torch.device | None:

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
+import torch
+
 from daguerre.graph import did_you_mean
 from daguerre.train.turns import Turn, turns_of
 
@@ -15,7 +17,8 @@ __all__ = ["Settings", "fit_options", "parse_settings"]
 
 Settings = Mapping[str, float | int | bool]
 
-PLAIN = ("epochs", "steps", "batch_size", "compile", "seed", "every", "keep", "patience")
+PLAIN = ("epochs", "steps", "batch_size", "compile", "bf16", "seed", "every", "keep", "patience")
+SWITCHES = ("compile", "bf16")
 TURN = ("lr", *(field.name for field in fields(Turn) if field.name != "optimizer"))
 
 
@@ -45,7 +48,7 @@ def _pair(pair: str) -> tuple[str, Any]:
         value = None
     if not isinstance(value, bool | int | float) or not math.isfinite(value):
         raise ValueError(f"{key} is a number, true or false, not {text!r}")
-    if isinstance(value, bool) != (name == "compile"):
+    if isinstance(value, bool) != (name in SWITCHES):
         raise ValueError(f"{key} is {_kind(name)}, not {text}")
     if name == "seed" and not isinstance(value, int):
         raise ValueError(f"{key} is a whole number, not {text}")
@@ -53,7 +56,7 @@ def _pair(pair: str) -> tuple[str, Any]:
 
 
 def _kind(name: str) -> str:
-    return "true or false" if name == "compile" else "a number"
+    return "true or false" if name in SWITCHES else "a number"
 
 
 def fit_options(
@@ -85,6 +88,8 @@ def fit_options(
                 raise ValueError(f"{key}: no player {player!r}{did_you_mean(player, players)}")
             for one in [player] if player else players:
                 turns[one] = _changed(turns[one], name, value)
+        elif name == "bf16":
+            options["precision"] = torch.bfloat16 if value else None
         elif name not in ("every", "keep", "patience"):
             options[name] = value
     return {**options, "optimizer": turns}

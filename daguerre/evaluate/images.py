@@ -69,6 +69,7 @@ def png_bytes(image: Tensor) -> bytes:
         >>> png_bytes(torch.zeros(2, 3, dtype=torch.uint8))[1:4]
         b'PNG'
     """
+    image = image.cpu()
     if image.dtype != torch.uint8:
         raise TypeError(f"image has the type {image.dtype}; expected uint8, as grid() returns it")
     if image.ndim != 2 or image.numel() == 0:

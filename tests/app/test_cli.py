@@ -398,3 +398,16 @@ def test_a_net_that_cannot_be_drawn_is_one_line(nets, arguments, message):
     assert code == 1
     assert message in err
     assert err.count("\n") == 1
+
+
+def test_a_device_that_is_not_there_is_refused_before_anything_is_written(run, tmp_path):
+    code, _, err = run("fit", "vae", "--out", "r", "--device", "gpu")
+    assert code == 1
+    assert err.startswith("error: there is no device 'gpu' here: ")
+    assert not (tmp_path / "r").exists()
+
+
+def test_nets_may_compute_in_bfloat16(run, tmp_path):
+    code, out, _ = run("fit", "vae", "--out", "r", "--epochs", "2", "--set", "bf16=true")
+    assert (code, "wrote r" in out) == (0, True)
+    assert json.loads((tmp_path / "r" / "run.json").read_text())["settings"]["bf16"] is True
