@@ -48,7 +48,7 @@ class Loop:
         start = time.monotonic()
         record = self.session.record
         check_alike(self.session, self.total)
-        with self.session.whole(changes=True):
+        with nullcontext() if self.store is None else self.session.whole(changes=True):
             chances = self.session.peers.once(lambda: self._begin(resume=resume))
         join(self.session, chances)
         self._watched = Place.of(self.session)

@@ -66,23 +66,21 @@ class Shards:
         size = self._size(whole)
         return whole.detach().view(-1)[size * self.peers.rank :][:size]
 
-    def mean(self, gradients: Sequence[Tensor | None]) -> list[Tensor | None]:
-        """Return the shares of mean gradients, None where no process's loss reaches.
+    def reduce(self, gradients: list[Tensor | None]) -> None:
+        """Put the shares of mean gradients in the place of whole ones, which go one by one.
 
         Args:
-            gradients: Of this process's loss, by the parameters.
+            gradients: Of this process's loss, by the parameters; None where it does not reach,
+                and afterwards where that of no process does.
         """
-        found = [*gradients]
-        del gradients  # whole ones go as their shares come
         if self.peers.world == 1:
-            return found
-        reached = self._reached([g is not None for g in found])
+            return
+        reached = self._reached([g is not None for g in gradients])
         for i, parameter in enumerate(self.parameters):
-            whole, found[i] = found[i], None
             if reached[i]:
+                whole = gradients[i]
                 whole = torch.zeros_like(parameter) if whole is None else whole
-                found[i] = self._mean(whole)[: len(self.own[i])]
-        return found
+                gradients[i] = self._mean(whole)[: len(self.own[i])]
 
     def spread(self, moved: Sequence[int]) -> None:
         """Give all processes the parameters of these places as their owners have moved them."""
@@ -141,9 +139,12 @@ class Shards:
 
     def _mean(self, whole: Tensor) -> Tensor:
         size, world = self._size(whole), self.peers.world
-        padded = pad(whole.reshape(-1), (0, world * size - whole.numel()))
-        return self.peers.rows_of_sum(padded) / world
+        return self.peers.rows_of_sum(_padded(whole.reshape(-1), size * world)).div_(world)
 
     def _whole(self, share: Tensor, like: Tensor) -> Tensor:
-        padded = pad(share, (0, self._size(like) - len(share)))
+        padded = _padded(share, self._size(like))
         return self.peers.rows(padded)[: like.numel()].view_as(like)
+
+
+def _padded(flat: Tensor, size: int) -> Tensor:
+    return pad(flat, (0, size - len(flat))) if len(flat) < size else flat

@@ -180,13 +180,15 @@ class Step:
     def _update(self, n: int, given: Mapping[str, Tensor], moves: bool) -> Tensor:  # noqa: FBT001 - positional for the compiler's guards
         at = Round(n, given, self.made, peers=self._exchange.peers)
         loss = self.objective.loss(self.player.name, at)
-        gradients = torch.autograd.grad(loss, self.parameters, allow_unused=True)
+        found = torch.autograd.grad(loss, self.parameters, allow_unused=True)
+        gradients: list[Tensor | None] = [*found]
+        del found  # whole gradients go where there are shares
         with torch.no_grad():
-            gradients = self.shards.mean(gradients)
-            loss, gradients = self._gathered.mean(loss.detach(), gradients, done=moves)
+            self.shards.reduce(gradients)
+            loss, means = self._gathered.mean(loss.detach(), gradients, done=moves)
             if not moves:
                 return loss
-            return self._move(*self._exchange.mean(loss, gradients, self.parameters))
+            return self._move(*self._exchange.mean(loss, means, self.parameters))
 
     def _move(self, loss: Tensor, gradients: Sequence[Tensor | None]) -> Tensor:
         """Update the parameters that the loss reaches, unless something was not finite."""

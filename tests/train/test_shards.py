@@ -55,7 +55,7 @@ ALONE = {
 """What one process plays as well."""
 
 TOGETHER = {
-    **{name: (make, {}) for name, make in APART.items()},
+    **{name: (APART[name], {}) for name in ("elbo", "gan", "wgan_gp")},
     "critic's turns": (gan, {"optimizer": {"critic": dg.train.Turn(updates=3, clip=0.1)}}),
     "clipped weights": (clipped, {"optimizer": {"critic": dg.train.Turn(updates=2)}}),
 }
