@@ -81,6 +81,14 @@ class Peers:
         found = ops.all_gather_into_tensor(value.contiguous(), self.world, self.group)
         return ops.wait_tensor(found)
 
+    def rows_of_sum(self, value: Tensor) -> Tensor:
+        """Return this process's rows `[n]` of the sum of a tensor `[world n, ...]` over all."""
+        if self.world == 1:
+            return value
+        ops = torch.ops._c10d_functional
+        found = ops.reduce_scatter_tensor(value.contiguous(), "sum", self.world, self.group)
+        return ops.wait_tensor(found)
+
     def broadcast(self, tensors: Iterable[Tensor]) -> None:
         """Set tensors to those of process 0, in place."""
         if self.world > 1:

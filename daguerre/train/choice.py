@@ -38,6 +38,7 @@ def choose(
     *,
     steps: int,
     asked: bool | None,
+    shard: bool = False,
 ) -> Choice:
     """Decide whether the steps of a fit are compiled.
 
@@ -50,7 +51,15 @@ def choose(
         batches: The stream of the data, which is left where it is.
         steps: Passes through the players.
         asked: What the user said.
+        shard: Whether processes move shares of parameters.
+
+    Raises:
+        ValueError: Both were asked for, to compile and to shard.
     """
+    if shard:
+        if asked:
+            raise ValueError("steps on shares of parameters run eagerly; leave out compile=True")
+        return Choice("eager: shares of parameters move between processes", compiled=False)
     if asked is not None:
         return Choice("as asked", compiled=asked)
     if objective.eager:

@@ -41,10 +41,17 @@ class Exchange:
     Args:
         peers: The processes; alone, everything is as it is.
         device: Where gradients are.
+        shard: Whether each of several processes moves its share of every parameter.
     """
 
-    def __init__(self, peers: Peers = ALONE, device: torch.device | None = None) -> None:
-        self.peers = peers
+    def __init__(
+        self,
+        peers: Peers = ALONE,
+        device: torch.device | None = None,
+        *,
+        shard: bool = False,
+    ) -> None:
+        self.peers, self.shard = peers, shard and peers.world > 1
         self._posted = Wishes()
         self._mine = torch.zeros(len(self._posted), device=device)
         self._heard = torch.zeros_like(self._mine)
@@ -52,9 +59,19 @@ class Exchange:
     def mean(
         self, loss: Tensor, gradients: Sequence[Tensor | None], parameters: Sequence[Tensor]
     ) -> tuple[Tensor, Sequence[Tensor | None]]:
-        """Return the mean loss, and the mean gradients of what any process's loss reaches."""
+        """Return the mean loss, and the mean gradients of what any process's loss reaches.
+
+        Shares of gradients are means already.
+        """
         if self.peers.world == 1:
             return loss, gradients
+        if self.shard:
+            return self._mean(loss, (), ())[0], gradients
+        return self._mean(loss, gradients, parameters)
+
+    def _mean(
+        self, loss: Tensor, gradients: Sequence[Tensor | None], parameters: Sequence[Tensor]
+    ) -> tuple[Tensor, Sequence[Tensor | None]]:
         reached = [g is not None for g in gradients]
         pairs = zip(gradients, parameters, strict=True)
         sent = [torch.zeros_like(p) if g is None else g for g, p in pairs]

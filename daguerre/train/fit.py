@@ -49,6 +49,7 @@ def fit(  # noqa: PLR0913 - options of one loop, all optional and by keyword
     resume: bool = False,
     compile: bool | None = None,  # noqa: A002 - torch's word for it
     precision: torch.dtype | None = None,
+    shard: bool = False,
     seed: int = 0,
     progress: bool = True,
 ) -> History:
@@ -85,6 +86,8 @@ def fit(  # noqa: PLR0913 - options of one loop, all optional and by keyword
             number of updates makes it worth while and the objective allows it.
         precision: `torch.bfloat16` to let CPDs and critics compute in it, where losses stay in
             float32; see `dg.train.mixed_precision`.
+        shard: Whether each of several processes keeps its share only of optimisers' state and of
+            gradients, for large nets; one process has all. Such steps are not compiled.
         seed: Of the order of the data and of all draws; the global generators are left alone.
         progress: Whether to show a bar with the losses, where there is a terminal.
 
@@ -137,8 +140,8 @@ def fit(  # noqa: PLR0913 - options of one loop, all optional and by keyword
     batches = Batches(given, batch_size, seed, members, device, peers)
     total = steps or max(1, round((epochs or 1) * batches.per_epoch))
     turns = _turns(objective, optimizer, lr)
-    choice = choose(objective, turns, batches, steps=total, asked=compile)
-    exchange = Exchange(peers, device)
+    exchange = Exchange(peers, device, shard=shard)
+    choice = choose(objective, turns, batches, steps=total, asked=compile, shard=exchange.shard)
     options = {"compile": choice.compiled, "precision": precision, "exchange": exchange}
     players = _steps(objective, turns, options)
     chance = Chance([device] if device is not None and device.type == "cuda" else [])

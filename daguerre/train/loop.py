@@ -48,7 +48,9 @@ class Loop:
         start = time.monotonic()
         record = self.session.record
         check_alike(self.session, self.total)
-        join(self.session, self.session.peers.once(lambda: self._begin(resume=resume)))
+        with nullcontext() if self.store is None else self.session.whole(changes=True):
+            chances = self.session.peers.once(lambda: self._begin(resume=resume))
+        join(self.session, chances)
         self._watched = Place.of(self.session)
         try:
             with others(self.session, self.store):
@@ -132,8 +134,9 @@ class Loop:
         """Write a checkpoint, with the generators of all processes."""
         if self.store is not None:
             states = self.session.peers.gather(self.session.chance.state())
-            if self.session.peers.is_main:
-                self.store.write(self.session, states[1:])
+            with self.session.whole():
+                if self.session.peers.is_main:
+                    self.store.write(self.session, states[1:])
 
     def _look(self) -> None:
         """Read the losses; where one is not finite, say which and why."""

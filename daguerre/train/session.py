@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -97,10 +98,18 @@ class Session:
         return float(found.notes["seconds"])
 
     def moving(self) -> list[Tensor]:
-        """Return the tensors that move in place: weights, state of optimisers, averages."""
+        """Return what moves in place, alike in all processes: weights, state, averages."""
         weights = (t for m in modules_of(self.objective).values() for t in m.state_dict().values())
-        parts = self._parts()
-        return [*weights, *parts["moves"].values(), *parts["averages"].values()]
+        moves = (t for s in self.steps for t in (s.made, *s.shards.common(s.state)))
+        return [*weights, *moves, *self._parts()["averages"].values()]
+
+    @contextmanager
+    def whole(self, *, changes: bool = False) -> Iterator[None]:
+        """Let process 0 have all state of optimisers for a while, and, say, change it."""
+        with ExitStack() as stack:
+            for step in self.steps:
+                stack.enter_context(step.shards.gathered(step.state, changes=changes))
+            yield
 
     def call(self) -> dict[str, Any]:
         """Describe what must be the same for a fit to go on as if it had never ended."""

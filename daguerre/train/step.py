@@ -14,12 +14,14 @@ from daguerre.graph import InadmissibleError
 from daguerre.locate import located
 from daguerre.objectives.objective import Batch, Objective, Player, Round, as_objective
 from daguerre.objectives.schedules import at_step
+from daguerre.peers import ALONE, Peers
 from daguerre.precision import check_precision, mixed_precision
 from daguerre.program import validation
 from daguerre.train.average import Average, Gathered
 from daguerre.train.compiled import Compiled, Replay, can_compile, tracing
 from daguerre.train.exchange import Exchange
 from daguerre.train.optimizers import State
+from daguerre.train.shards import Shards
 from daguerre.train.turns import Moves, as_turn
 
 __all__ = ["Step"]
@@ -82,15 +84,18 @@ class Step:
         if not self.parameters:
             raise ValueError(f"player {self.player.name!r} has no trainable parameters")
         device = self.parameters[0].device
-        self.state = self.turn.optimizer.start(self.parameters)
+        self._exchange = exchange or Exchange()
+        self.shards = Shards(
+            self.parameters, self._exchange.peers if self._exchange.shard else ALONE
+        )
+        self.state = self.turn.optimizer.start(self.shards.own)
         self.compiled = compile and can_compile(device)
         self.made = torch.zeros((), dtype=torch.long, device=device)  # updates until now
         self.sound = torch.ones((), dtype=torch.bool, device=device)  # all was finite until now
         self.average = Average.of(self.player, self.turn.average)
-        self._gathered = Gathered(self.parameters, self.turn.accumulate)
+        self._gathered = Gathered(self.shards.own, self.turn.accumulate)
         check_precision(precision)
         self.precision, self._device = precision, device
-        self._exchange = exchange or Exchange()
         self._seen: dict[object, int] = {}
         self._home = on_device_of([m for p in objective.players for m in p.modules])
         self._replays: dict[object, Replay] = {}
@@ -175,17 +180,21 @@ class Step:
     def _update(self, n: int, given: Mapping[str, Tensor], moves: bool) -> Tensor:  # noqa: FBT001 - positional for the compiler's guards
         at = Round(n, given, self.made, peers=self._exchange.peers)
         loss = self.objective.loss(self.player.name, at)
-        gradients = torch.autograd.grad(loss, self.parameters, allow_unused=True)
+        found = torch.autograd.grad(loss, self.parameters, allow_unused=True)
+        gradients: list[Tensor | None] = [*found]
+        del found  # whole gradients go where there are shares
         with torch.no_grad():
-            loss, gradients = self._gathered.mean(loss.detach(), gradients, done=moves)
+            self.shards.reduce(gradients)
+            loss, means = self._gathered.mean(loss.detach(), gradients, done=moves)
             if not moves:
                 return loss
-            return self._move(*self._exchange.mean(loss, gradients, self.parameters))
+            return self._move(*self._exchange.mean(loss, means, self.parameters))
 
     def _move(self, loss: Tensor, gradients: Sequence[Tensor | None]) -> Tensor:
         """Update the parameters that the loss reaches, unless something was not finite."""
         reached = [i for i, g in enumerate(gradients) if g is not None]
-        found, finite = _bounded(loss, [g for g in gradients if g is not None], self.turn.clip)
+        found = [g for g in gradients if g is not None]
+        found, finite = _bounded(loss, found, self.turn.clip, self.shards.peers)
         self.sound.logical_and_(finite)
         rate = at_step(self.turn.optimizer.lr, self.made)
         if torch.compiler.is_compiling() or self.sound.device.type != "cpu":  # nothing is read
@@ -195,9 +204,10 @@ class Step:
         elif not self.sound:
             return torch.full_like(loss, torch.nan)
         if found:
-            parameters = [self.parameters[i] for i in reached]
+            parameters = [self.shards.own[i] for i in reached]
             state = _part(self.state, reached, len(gradients))
             self.turn.optimizer.update(parameters, found, state, rate)
+            self.shards.spread(reached)
         self.objective.settle(self.player.name)
         self.average.follow(self.made)
         self.made.add_(self.sound)
@@ -212,12 +222,17 @@ def _part(state: State, reached: Sequence[int], count: int) -> State:
 
 
 def _bounded(
-    loss: Tensor, gradients: list[Tensor], clip: float | None
+    loss: Tensor, gradients: list[Tensor], clip: float | None, peers: Peers
 ) -> tuple[list[Tensor], Tensor]:
-    """Shorten the gradient to a norm; say whether it and the loss are finite, by one number."""
+    """Shorten the gradient to a norm; say whether it and the loss are finite, by one number.
+
+    Where processes have shares of the gradient, its norm is that of all of them.
+    """
     if not gradients:
         return gradients, loss.isfinite()
     norm = _norm(gradients)
+    if peers.world > 1:
+        norm = peers.sum(norm.square()).sqrt()
     if clip is not None:
         factor = clip / norm.clamp(min=clip)
         gradients = [g * factor for g in gradients]
