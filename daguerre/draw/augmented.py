@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import final
 
-from daguerre.draw.labels import label
-from daguerre.draw.notation import Arrow, Figure, Node, ago, with_caption
-from daguerre.graph import Graph, GraphError, Lag, did_you_mean
+from daguerre.draw.labels import label, plate_label
+from daguerre.draw.notation import Arrow, Figure, Frame, Node, ago, with_caption
+from daguerre.graph import Graph, GraphError, Lag, Plate, did_you_mean
 
 __all__ = ["Augmented", "Conditional", "swap"]
 
@@ -95,6 +95,7 @@ class Augmented:
         conditionals: The distributions of both processes.
         indicators: The variables that say what is real.
         times: The variables of which there is one in each time slice.
+        plates: Each plate with what it repeats; a picture shows them, equality does not ask.
 
     Example:
         >>> y_to_x = Conditional("x", frozenset("zy"), r"p_\theta", True, frozenset("z"))
@@ -109,6 +110,7 @@ class Augmented:
     conditionals: frozenset[Conditional]
     indicators: frozenset[str]
     times: frozenset[str] = frozenset()
+    plates: tuple[tuple[Plate, frozenset[str]], ...] = field(default=(), compare=False)
 
     @property
     def variables(self) -> frozenset[str]:
@@ -166,10 +168,11 @@ class Augmented:
             )
             for c in self.conditionals
         )
-        return Augmented(frozenset(moved), new(self.indicators), new(self.times))
+        plates = tuple((plate, new(held)) for plate, held in self.plates)
+        return Augmented(frozenset(moved), new(self.indicators), new(self.times), plates)
 
     def figure(self) -> Figure:
-        """Return what is to be drawn: dashed inference, hollow maps, blue adversaries."""
+        """Return what is to be drawn: dashed inference, hollow maps, blue adversaries, plates."""
         visible, last = self.visible, self.indicators
         names = sorted(self.variables, key=lambda n: (n in last, n not in visible, n))
         nodes = (Node(n, label(n), observed=n in visible) for n in names)
@@ -180,7 +183,12 @@ class Augmented:
             for arrow in sorted(c.arrows, key=lambda a: (a.source, a.label))
         )
         shown = (replace(arrow, label=named.get(arrow, arrow.label)) for arrow in arrows)
-        return with_caption(Figure(tuple(nodes), tuple(shown)), self.latex())
+        return with_caption(Figure(tuple(nodes), tuple(shown), self._frames(names)), self.latex())
+
+    def _frames(self, names: Iterable[str]) -> tuple[Frame, ...]:
+        """Return the plates that hold something here, their members in the order of the nodes."""
+        held = ((plate, tuple(n for n in names if n in own)) for plate, own in self.plates)
+        return tuple(Frame(p.name, plate_label(p), own) for p, own in held if own)
 
     def _bearer(self, conditional: Conditional) -> Arrow | None:
         """Choose the least crowded arrow for the name of a distribution; times leave no room."""

@@ -16,11 +16,12 @@ from daguerre.draw.mermaid import mermaid
 from daguerre.draw.notation import Figure
 from daguerre.draw.page import page
 from daguerre.draw.pdf import pdf
-from daguerre.draw.png import fitting, png
+from daguerre.draw.png import fitting, is_set, png
 from daguerre.draw.sheet import Sheet, sheet
 from daguerre.draw.svg import svg
 from daguerre.draw.tex import words
 from daguerre.draw.tikz import Style, tikz
+from daguerre.draw.unset import told
 from daguerre.files import write_whole
 from daguerre.graph import Graph
 
@@ -61,17 +62,25 @@ class Drawing:
     def png(self, scale: float = 2.0) -> bytes:
         """Return the drawing as a PNG image.
 
+        Letters that STIX Two Math lacks are set in fonts of the machine. Where these lack them
+        too, a number stands in their place, and a line under the picture says for what.
+
         Args:
             scale: Image pixels for one pixel of the drawing.
 
         Raises:
             ValueError: A scale that is not positive or makes the image too large.
         """
-        return png(self.svg, width=self.sheet.width, height=self.sheet.height, scale=scale)
+        sheet, document = told(self.sheet, is_set)
+        return png(document, width=sheet.width, height=sheet.height, scale=scale)
 
     def pdf(self) -> bytes:
-        """Return the drawing as a PDF page of vector paths, a pixel 3/4 of a point wide."""
-        return pdf(self.svg, width=self.sheet.width, height=self.sheet.height)
+        """Return the drawing as a PDF page of vector paths, a pixel 3/4 of a point wide.
+
+        It holds no fonts: for letters that STIX Two Math lacks stand numbers, told underneath.
+        """
+        sheet, document = told(self.sheet, lambda text: False)
+        return pdf(document, width=sheet.width, height=sheet.height)
 
     def tikz(self, *, style: Style = "own", document: bool = True) -> str:
         r"""Return the drawing as TikZ, with labels that LaTeX sets.

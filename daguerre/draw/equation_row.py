@@ -9,6 +9,7 @@ from daguerre.draw.breaking import broken
 from daguerre.draw.equations import factor, factorisation
 from daguerre.draw.formula import Outline, formula
 from daguerre.draw.labels import index, label
+from daguerre.draw.letters import written
 from daguerre.draw.markup import clean, element, number
 from daguerre.graph import Graph, Plate
 
@@ -100,8 +101,9 @@ def _image(outline: Outline, latex: str, rise: float, fall: float) -> str:
     box = " ".join(map(number, (-1, -rise, width, height)))
     size = {"width": number(width * scale), "height": number(height * scale), "viewBox": box}
     words = {"class": "formula", "role": "img", "aria-label": latex[:200]}
-    path = element("path", {"class": "type", "d": outline.path})
-    return element("svg", {**words, **size}, path)
+    path = element("path", {"class": "type", "d": outline.path}) if outline.path else ""
+    pieces = (written(piece, kind="type") for piece in outline.words)
+    return element("svg", {**words, **size}, path, *pieces)
 
 
 def _row(name: str, content: str) -> str:

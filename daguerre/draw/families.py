@@ -8,6 +8,7 @@ from itertools import combinations, islice
 
 from daguerre.draw.notation import Arrow, Figure, Frame
 from daguerre.draw.ranks import ranks
+from daguerre.draw.shelves import shelved
 from daguerre.draw.strips import Crossing, crossing, parts
 from daguerre.graph import GraphError
 
@@ -46,11 +47,13 @@ def family(figure: Figure, down: Sequence[Arrow]) -> Family:
         figure: What to draw.
         down: The arrows that point down.
     """
-    rank, lifts = ranks(figure, down), Lifts()
+    rank = ranks(figure, down)
     members = {i: [n for n in f.members if n in rank] for i, f in enumerate(figure.frames)}
     members = {i: names for i, names in members.items() if names}
     crossed = {i for pair in _crossing_pairs(members) for i in pair}
     kept = [i for i in members if i not in crossed]
+    lifts: Lifts = tuple(shelved(figure, rank, _plates(figure, kept)))
+    rank = ranks(figure, down, above=lifts) if lifts else rank
     arrows = [(a.source, a.target) for a in figure.arrows]
     for plate in sorted(crossed, key=lambda i: -len(members[i])):
         wider = {i: members[i] for i in sorted([*kept, plate])}
@@ -66,6 +69,11 @@ def family(figure: Figure, down: Sequence[Arrow]) -> Family:
     left_out = tuple(f for i, f in enumerate(figure.frames) if i not in kept)
     found = _crossings({n: members[i] for n, i in enumerate(sorted(kept))}, rank, arrows)
     return Family(drawn, rank, tuple(found or ()), left_out)
+
+
+def _plates(figure: Figure, kept: Sequence[int]) -> list[tuple[str, ...]]:
+    frames = (figure.frames[i] for i in kept)
+    return [frame.members for frame in frames if not frame.scope]
 
 
 def _tries(members: Members, plate: int, lifts: Lifts) -> Iterator[Lifts]:

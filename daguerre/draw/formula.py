@@ -13,9 +13,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
+from daguerre.draw.letters import Lenient, Words, words, written
 from daguerre.draw.markup import clean, element, number
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ _ROWS = ("mrow", "msub", "msup", "msubsup")  # that may stand in place of a row 
 _INDEX = re.compile(r"mo ,|mn [0-9]+|mi [a-z]")
 _ITALIC = {ord("a") + i: chr(0x1D44E + i) for i in range(26)} | {ord("h"): "ℎ"}
 _FILLS = (None, "black")
+_FONT = "daguerre"  # what ziamath calls the font that keeps room for letters it lacks
 _SYMBOLS: dict[str, ElementTree.Element] = {}  # the outlines of glyphs by their names
 _INDEPENDENT = (r"\perp\!\!\!\perp", r"\;⫫\;")  # its negative spaces would put one on the other
 # ziamath slants every Greek letter but these variants, whose slanted signs are given outright.
@@ -58,12 +60,14 @@ class Outline:
         width: Advance width in pixels.
         ascent: Pixels above the baseline.
         descent: Pixels below the baseline.
+        words: What the font has no outlines for, set as text.
     """
 
     path: str
     width: float
     ascent: float
     descent: float
+    words: tuple[Words, ...] = ()
 
     @property
     def height(self) -> float:
@@ -102,11 +106,11 @@ def formula(latex: str, *, size: float = 20.0) -> Outline:
 
 
 @lru_cache(maxsize=1024)
-def text(words: str, *, size: float = 18.0) -> Outline:
+def text(line: str, *, size: float = 18.0) -> Outline:
     """Set plain words: no character has a meaning of its own.
 
     Args:
-        words: One line of text.
+        line: The text.
         size: Font size in pixels.
 
     Example:
@@ -114,8 +118,8 @@ def text(words: str, *, size: float = 18.0) -> Outline:
         True
     """
     math = ElementTree.Element("math")
-    ElementTree.SubElement(math, "mtext").text = clean(" ".join(words.split())) or " "
-    return _outline(_ziamath().Math(math, size=size), words)
+    ElementTree.SubElement(math, "mtext").text = clean(" ".join(line.split())) or " "
+    return _outline(_ziamath().Math(math, size=size, font=_FONT), line)
 
 
 def formula_svg(latex: str, *, size: float = 20.0) -> str:
@@ -147,6 +151,7 @@ def formula_svg(latex: str, *, size: float = 20.0) -> str:
         },
         element("title", {}, text=latex),
         element("path", {"fill": "currentColor", "d": outline.path}),
+        *(written(piece, kind="words") for piece in outline.words),
     )
 
 
@@ -154,13 +159,16 @@ def _ziamath() -> ModuleType:
     with warnings.catch_warnings():  # it reads its font through a deprecated importlib function
         warnings.simplefilter("ignore", DeprecationWarning)
         import ziamath
+    fonts: dict[str, Any] = ziamath.zmath.loadedfonts
+    if _FONT not in fonts:
+        fonts[_FONT] = Lenient(fonts["default"])
     return ziamath
 
 
 def _set(latex: str, size: float) -> Math:
     ziamath = _ziamath()
     tree = ElementTree.fromstring(ziamath.escapes.unescape(ziamath.tex.tex2mml(latex)))
-    return ziamath.Math(_bare(tree), size=size)
+    return ziamath.Math(_bare(tree), size=size, font=_FONT)
 
 
 def _bare(node: ElementTree.Element) -> ElementTree.Element:
@@ -233,10 +241,12 @@ def _outline(math: Math, source: str) -> Outline:
     symbols = {symbol.get("id", ""): symbol for symbol in root.iter("symbol")}
     width, height = math.getsize()
     descent = -math.getyofst()
-    pieces = [p for child in _painted(root) for p in _piece(child, symbols, source)]
-    if not pieces:
+    painted = [child for child in _painted(root) if not _is_blank(child, symbols)]
+    pieces = [p for child in painted for p in _piece(child, symbols, source)]
+    absent = words(painted)
+    if not (pieces or absent):
         return Outline("", 0.0, 0.0, 0.0)
-    return Outline(" ".join(pieces), width, height - descent, descent)
+    return Outline(" ".join(pieces), width, height - descent, descent, absent)
 
 
 def _glyphs(node: Drawable) -> Iterator[SimpleGlyph]:
@@ -261,10 +271,16 @@ def _painted(node: ElementTree.Element) -> Iterator[ElementTree.Element]:
             yield child
 
 
+def _is_blank(node: ElementTree.Element, symbols: Mapping[str, ElementTree.Element]) -> bool:
+    return node.tag == "use" and not len(symbols[node.get("href", "#")[1:]])
+
+
 def _piece(
     node: ElementTree.Element, symbols: Mapping[str, ElementTree.Element], source: str
 ) -> Iterator[str]:
     plain = node.get("fill") in _FILLS and node.get("stroke") is None
+    if node.tag == "text" and plain:
+        return
     if node.tag == "use" and plain:
         yield from _glyph(node, symbols[node.get("href", "#")[1:]])
     elif node.tag == "rect" and plain:

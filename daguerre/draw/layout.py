@@ -73,8 +73,10 @@ def layout(figure: Figure) -> Picture:
         True
     """
     stage = _staged(figure)
+    if len(stage.drawn.figure.arrows) > _MANY:
+        return _laid_out(stage, *_TRIES[0])
     best, fewest = None, inf
-    for room, rounds in _TRIES if len(stage.drawn.figure.arrows) <= _MANY else _TRIES[:1]:
+    for room, rounds in _TRIES:
         picture = _laid_out(stage, room, rounds)
         found = faults(picture)
         if found < fewest:

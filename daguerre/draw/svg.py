@@ -1,4 +1,6 @@
-"""Print a sheet as SVG: plain shapes and outlines, no fonts, no scripts, no references.
+"""Print a sheet as SVG: plain shapes and outlines, no scripts, no references.
+
+Text stands only for letters that the font of formulas lacks.
 
 Colours and widths are presentation attributes, so a page may restyle everything through the
 classes `plate`, `scope`, `arrow` (`inference`, `deterministic`, `adversarial`), `node`
@@ -11,6 +13,7 @@ from collections.abc import Iterator, Mapping
 
 from daguerre.draw.bodies import Body
 from daguerre.draw.curves import Curve, Point
+from daguerre.draw.letters import written
 from daguerre.draw.markup import element, number
 from daguerre.draw.notation import Figure
 from daguerre.draw.picture import Box, PlacedFrame, PlacedNode, PlacedPath, PlacedType
@@ -193,13 +196,12 @@ def _sides(box: Box) -> dict[str, str]:
 
 
 def _type(placed: PlacedType | None, kind: str, colour: str = INK) -> str:
-    if placed is None or not placed.outline.path:
+    if placed is None:
         return ""
-    place = f"translate({_pair(placed.origin)})"
-    return element(
-        "path",
-        {"class": kind, "transform": place, "fill": colour, "d": placed.outline.path},
-    )
+    outline, place = placed.outline, f"translate({_pair(placed.origin)})"
+    line = {"class": kind, "transform": place, "fill": colour, "d": outline.path}
+    pieces = (written(w, kind=kind, transform=place, fill=colour) for w in outline.words)
+    return (element("path", line) if outline.path else "") + "".join(pieces)
 
 
 def _curve(curve: Curve, tip: Point | None = None) -> str:

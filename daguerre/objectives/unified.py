@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import final
 
 from daguerre.draw.augmented import Augmented, Conditional, swap
-from daguerre.graph import Graph, InadmissibleError
+from daguerre.graph import Graph, InadmissibleError, Plate
 from daguerre.joint import Empirical, Factor, Joint
 from daguerre.objectives.activated import AdversaryActivated
 from daguerre.objectives.adversarial import Adversarial
@@ -61,9 +61,10 @@ def augmented(objective: Objective) -> Augmented:
     reading = _Reading(_indicators(parts), [p for p in parts if isinstance(p, Adversarial)])
     found = frozenset(c for part in parts for c in reading.conditionals(part))
     used = {n for c in found for n in (c.child, *c.parents)}
-    graphs = (side.graph for part in parts for side in (part.a, part.b))
+    graphs = [side.graph for part in parts for side in (part.a, part.b)]
     times = frozenset(n for g in graphs if g.adjacency.lagged for n in temporal(g))
-    return Augmented(found, frozenset(reading.indicators.values()) & used, times & used)
+    indicators = frozenset(reading.indicators.values()) & used
+    return Augmented(found, indicators, times & used, _plates(graphs))
 
 
 @final
@@ -131,6 +132,18 @@ class _Reading:
         of_a, of_b = (INFERENCE, MODEL) if plan.a.data else (MODEL, INFERENCE)
         yield from _drawn(plan.a, plan.a.names, of_a, {})
         yield from _scored(plan, plan.terms_b, of_b, "")
+
+
+def _plates(graphs: Iterable[Graph]) -> tuple[tuple[Plate, frozenset[str]], ...]:
+    """Return the plates of some graphs, one for each name, with all that they hold."""
+    plates: dict[str, Plate] = {}
+    held: dict[str, set[str]] = {}
+    for graph in graphs:
+        plates |= {p.name: p for p in graph.plates if p.size or p.name not in plates}
+        for v in graph.variables:
+            for plate in v.plates:
+                held.setdefault(plate, set()).add(v.name)
+    return tuple((plates[name], frozenset(own)) for name, own in held.items())
 
 
 def _is_of_critic_alone(part: Divergence) -> bool:

@@ -1,5 +1,7 @@
 """Two views of one cost: the table of Hu et al. (2018, arXiv 1706.00550), and what is usual."""
 
+import dataclasses
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -192,6 +194,47 @@ def test_the_graph_of_a_process_over_time_is_a_chain():
     assert renamed.graph()["u"].lags == (Lag("u", 1),)
     assert renamed.times == {"u", "x", "b"}
     assert dg.augmented(dg.elbo(decoder(), encoder())).times == frozenset()
+
+
+def test_plates_are_shown_in_both_views():
+    school = dg.Plate("school", 8)
+
+    class Schools(dg.Model):
+        @dg.rv
+        def mu(self):
+            return Normal(torch.zeros(()), 1.0)
+
+        @school
+        @dg.rv
+        def theta(self, mu: Tensor):
+            return Normal(mu, 1.0)
+
+        @school
+        @dg.rv
+        def x(self, theta: Tensor):
+            return Normal(theta, 1.0)
+
+    class Guess(dg.Model):
+        x = school(dg.Input())
+
+        @dg.rv
+        def mu(self):
+            return Normal(torch.ones(()), 1.0)
+
+        @school
+        @dg.rv
+        def theta(self, x: Tensor):
+            return Normal(x, 1.0)
+
+    cost = dg.elbo(Schools(), Guess())
+    for view in ("conventional", "hu"):
+        (panel,) = dg.draw(cost, view=view).sheet.panels
+        (plate,) = panel.picture.frames
+        assert (plate.frame.name, {*plate.frame.members}) == ("school", {"theta", "x"})
+        assert plate.label.source == r"\mathrm{school} = 8"
+    unified = dg.augmented(cost)
+    assert unified.renamed({"theta": "w"}).plates == ((school, frozenset({"w", "x"})),)
+    assert unified == dataclasses.replace(unified, plates=())
 
 
 def test_a_recurrent_generator_is_a_map_of_its_past():
