@@ -9,7 +9,7 @@ from pathlib import Path
 __all__ = ["sweep", "write_whole"]
 
 
-def write_whole(path: str | os.PathLike[str], content: bytes) -> Path:
+def write_whole(path: str | os.PathLike[str], *content: bytes | memoryview) -> Path:
     """Write a file under another name, flush it to disk, and move it into place.
 
     Whatever happens meanwhile, the path holds the old content or the new, and nothing else is
@@ -17,7 +17,7 @@ def write_whole(path: str | os.PathLike[str], content: bytes) -> Path:
 
     Args:
         path: The file, overwritten where it exists.
-        content: All of it.
+        content: All of it, in parts that follow one another.
 
     Returns:
         The path.
@@ -38,7 +38,7 @@ def write_whole(path: str | os.PathLike[str], content: bytes) -> Path:
     temporary = Path(name)
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(content)
+            file.writelines(content)
             file.flush()
             os.fsync(file.fileno())
         temporary.chmod(0o666 & ~_mask())  # mkstemp lets only the owner read

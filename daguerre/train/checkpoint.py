@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from daguerre.files import write_whole
 from daguerre.graph import Graph, GraphError, Lag, Plate, Variable, did_you_mean
 from daguerre.model import Model
+from daguerre.train.packed import content, packed
 
 __all__ = ["Saved", "load", "read", "save", "saved", "set_weights", "write"]
 
@@ -90,10 +91,8 @@ def write(path: str | os.PathLike[str], saved: Saved) -> None:
         FileNotFoundError: The folder does not exist.
         TypeError: Notes that are not JSON.
     """
-    from safetensors.torch import save as to_bytes
-
     tensors = {
-        f"{module}/{name}": tensor.detach().cpu().contiguous().clone()
+        f"{module}/{name}": tensor.detach().cpu().contiguous()
         for module, one in saved.tensors.items()
         for name, tensor in one.items()
     }
@@ -104,7 +103,7 @@ def write(path: str | os.PathLike[str], saved: Saved) -> None:
         "notes": saved.notes,
         "checksum": _checksum(tensors),
     }
-    write_whole(path, to_bytes(tensors, {"daguerre": json.dumps(header)}))
+    write_whole(path, *packed(tensors, {"daguerre": json.dumps(header)}))
 
 
 def load(path: str | os.PathLike[str], *, into: Modules | None = None) -> Saved:
@@ -167,8 +166,7 @@ def read(path: str | os.PathLike[str]) -> Saved:
 def _checksum(tensors: Mapping[str, Tensor]) -> int:
     total = 0
     for name in sorted(tensors):
-        content = tensors[name].flatten().view(torch.uint8).numpy().data
-        total = zlib.crc32(content, zlib.crc32(name.encode(), total))
+        total = zlib.crc32(content(tensors[name]), zlib.crc32(name.encode(), total))
     return total
 
 

@@ -158,7 +158,7 @@ class Loop:
         record, batches = self.session.record, self.session.batches
         used = 1 + sum(step.turn.batches - 1 for step in self.session.steps)  # in a pass
         return History(
-            record.losses(),
+            {name: losses.clone() for name, losses in record.losses().items()},
             steps=record.steps,
             epochs=record.steps * used / batches.per_epoch,
             seconds=seconds,

@@ -6,7 +6,6 @@ import json
 import math
 import os
 import time
-from array import array
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -40,7 +39,7 @@ class Record:
         self.metrics: dict[str, list[tuple[int, float]]] = {}
         self.stopped = ""
         self.latest: Sequence[Tensor] = ()
-        self._columns = {name: array("f") for name in players}
+        self._columns = {name: _Column() for name in players}
         self._pending: list[Sequence[Tensor]] = []
         self._noted: dict[int, dict[str, float]] = {}
         self._file: int | None = None
@@ -85,19 +84,14 @@ class Record:
         first = self.steps - len(self._pending) + 1
         self._pending.clear()
         for name, column in zip(self.players, rows.T, strict=True):
-            self._columns[name].frombytes(column.numpy().tobytes())
+            self._columns[name].add(column)
         self._write(first)
         bad = (~rows.isfinite()).nonzero()
         return (first + int(bad[0, 0]), self.players[int(bad[0, 1])]) if len(bad) else None
 
     def losses(self) -> dict[str, Tensor]:
-        """Return the losses that have been read, `[steps]` by player."""
-        return {
-            name: torch.frombuffer(bytearray(column), dtype=torch.float32)
-            if column
-            else torch.zeros(0, dtype=torch.float32)
-            for name, column in self._columns.items()
-        }
+        """Return the losses that have been read, `[steps]` by player; not to be changed."""
+        return {name: column.values for name, column in self._columns.items()}
 
     def series(self) -> dict[str, Series]:
         """Return the measures taken, by name."""
@@ -110,8 +104,11 @@ class Record:
         self, losses: Mapping[str, Tensor], metrics: Mapping[str, Sequence[Sequence[float]]]
     ) -> None:
         """Go back to the table that a checkpoint holds."""
-        self._columns = {name: array("f", losses[name].tolist()) for name in self.players}
-        self.steps = len(self._columns[self.players[0]])
+        columns = {name: _Column() for name in self.players}
+        for name, column in columns.items():
+            column.add(losses[name])
+        self._columns = columns
+        self.steps = len(columns[self.players[0]].values)
         self.metrics = {name: [(int(s), v) for s, v in taken] for name, taken in metrics.items()}
         self._noted = {}
         for name, taken in self.metrics.items():
@@ -148,7 +145,7 @@ class Record:
             raise
 
     def _lines(self, first: int) -> str:
-        columns = [column[first - 1 :] for column in self._columns.values()]
+        columns = [column.values[first - 1 :].tolist() for column in self._columns.values()]
         return "".join(
             self._line(step, row) for step, row in enumerate(zip(*columns, strict=True), first)
         )
@@ -158,6 +155,29 @@ class Record:
         metrics = {name: _finite(value) for name, value in self._noted.pop(step, {}).items()}
         found = {"step": step, "losses": losses} | ({"metrics": metrics} if metrics else {})
         return json.dumps(found, allow_nan=False) + "\n"
+
+
+class _Column:
+    """Numbers that come one after the other; those that were returned stay as they are."""
+
+    def __init__(self) -> None:
+        self._room = torch.empty(1024, dtype=torch.float32, device="cpu")
+        self._count = 0
+
+    @property
+    def values(self) -> Tensor:
+        """All of them, not copied."""
+        return self._room[: self._count]
+
+    def add(self, more: Tensor) -> None:
+        """Put more behind them; where there is no room, move to twice as much."""
+        count = self._count + len(more)
+        if count > len(self._room):
+            room = self._room.new_empty(2 * count)
+            room[: self._count] = self.values
+            self._room = room
+        self._room[self._count : count] = more
+        self._count = count
 
 
 def _exact(value: float) -> float | None:
