@@ -7,7 +7,8 @@ A VAE of 8 pixels and 2 latents, with a folder: losses of every step, checkpoint
 a progress bar where there is a terminal. The process that looks on reads resident memory and the
 whole of `history.jsonl` every few seconds, as `daguerre runs` does, and fails where a line of it
 is not valid. Growth is counted from a tenth of the steps on, by medians over a twentieth of them,
-so that what the allocator keeps and gives back does not count.
+so that what the allocator keeps and gives back does not count; where steps are too fast for a look
+within a twentieth, by the look that is nearest.
 """
 
 from __future__ import annotations
@@ -107,9 +108,10 @@ def resident(pid: int) -> float:
 def summary(kind: str, steps: int, looks: list[Look]) -> str:
     """Say how memory went after the warm-up."""
     span = steps // 20
-    warm = [look.memory for look in looks if 2 * span <= look.steps < 3 * span]
-    late = [look.memory for look in looks if look.steps >= steps - span]
-    most = max(look.memory for look in looks if look.steps >= 2 * span)
+    after = [look for look in looks if look.steps >= 2 * span]
+    warm = [look.memory for look in after if look.steps < 3 * span] or [after[0].memory]
+    late = [look.memory for look in after if look.steps >= steps - span] or [after[-1].memory]
+    most = max(look.memory for look in after)
     growth = median(late) - median(warm)
     return (
         f"{kind}: {median(warm):.1f} MiB after {2 * span:,} steps, {median(late):.1f} at the end"
