@@ -9,6 +9,7 @@ from itertools import combinations, islice
 from daguerre.draw.notation import Arrow, Figure, Frame
 from daguerre.draw.ranks import ranks
 from daguerre.draw.shelves import shelved
+from daguerre.draw.strands import parted
 from daguerre.draw.strips import Crossing, crossing, parts
 from daguerre.graph import GraphError
 
@@ -52,8 +53,11 @@ def family(figure: Figure, down: Sequence[Arrow]) -> Family:
     members = {i: names for i, names in members.items() if names}
     crossed = {i for pair in _crossing_pairs(members) for i in pair}
     kept = [i for i in members if i not in crossed]
-    lifts: Lifts = tuple(shelved(figure, rank, _plates(figure, kept)))
+    lifts: Lifts = tuple(parted(figure, rank))
     rank = ranks(figure, down, above=lifts) if lifts else rank
+    if shelves := shelved(figure, rank, _plates(figure, kept)):
+        lifts = (*lifts, *shelves)
+        rank = ranks(figure, down, above=lifts)
     arrows = [(a.source, a.target) for a in figure.arrows]
     for plate in sorted(crossed, key=lambda i: -len(members[i])):
         wider = {i: members[i] for i in sorted([*kept, plate])}
