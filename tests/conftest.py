@@ -35,13 +35,17 @@ def terminal() -> Iterator[None]:
 
 
 @pytest.fixture
-def run(tmp_path, monkeypatch, capsys):
+def split() -> Split:
+    """What the command line takes for the digits."""
+    x = torch.rand(40, 64, generator=torch.Generator().manual_seed(0))
+    return Split({"x": x[:30], "y": torch.zeros(30)}, {"x": x[30:], "y": torch.zeros(10)})
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys, split):
     """Call the command line in an empty folder; return the exit code and both streams."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(torch, "set_num_threads", lambda _: None)
-    generator = torch.Generator().manual_seed(0)
-    x = torch.rand(40, 64, generator=generator)
-    split = Split({"x": x[:30], "y": torch.zeros(30)}, {"x": x[30:], "y": torch.zeros(10)})
     monkeypatch.setattr(type(dg.data), "digits", staticmethod(lambda: split))
 
     def call(*arguments):

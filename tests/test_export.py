@@ -1,42 +1,24 @@
 """Exports: the same numbers as the model, in a file that another program runs."""
 
-import zipfile
-
 import numpy as np
-import onnx
 import pytest
 import torch
-from onnx.reference import ReferenceEvaluator
+from export_cases import FAMILIES, below
 from torch import nn
 from torch.distributions import (
     Bernoulli,
     Categorical,
-    Cauchy,
-    Exponential,
     Gamma,
-    Independent,
-    Laplace,
     LogNormal,
     MixtureSameFamily,
     MultivariateNormal,
     Normal,
     OneHotCategorical,
-    Uniform,
 )
 from torch.distributions.transforms import ExpTransform
 
 import daguerre as dg
 from daguerre.gallery.twins import Decoder, Encoder, Generator
-
-
-def below(cpd):
-    """z ~ N(0, I) in three dimensions, and x below it."""
-    return dg.model(z=dg.StandardNormal(3), x=cpd)
-
-
-def first(exported, rows):
-    return {name: value[:rows] for name, value in exported.example.items()}
-
 
 # What comes out
 
@@ -144,23 +126,6 @@ def test_plates_are_dimensions_after_the_batch():
 
 
 # Draws by noise
-
-
-FAMILIES = {
-    "Normal": lambda z: Normal(z, 2.0),
-    "Independent": lambda z: Independent(Normal(z, 2.0), 1),
-    "LogNormal": lambda z: LogNormal(z, 0.5),
-    "Laplace": lambda z: Laplace(z, 2.0),
-    "Cauchy": lambda z: Cauchy(z, 2.0),
-    "Exponential": lambda z: Exponential(z.exp()),
-    "Uniform": lambda z: Uniform(z, z + 2.0),
-    "Bernoulli": lambda z: Bernoulli(logits=z),
-    "Categorical": lambda z: Categorical(logits=z),
-    "OneHotCategorical": lambda z: OneHotCategorical(logits=z),
-    "MultivariateNormal": lambda z: MultivariateNormal(
-        z, scale_tril=torch.tensor([[1.0, 0, 0], [0.5, 1, 0], [-0.5, 0.2, 2]])
-    ),
-}
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -440,63 +405,3 @@ def test_a_mean_that_is_none_is_refused():
         dg.export(mixture, "x")
     found = dg.export(mixture, "x.mean")(z=torch.zeros(2, 3))
     assert torch.allclose(found["x.mean"], torch.zeros(2))
-
-
-# Files
-
-
-def test_a_pt2_file_is_read_by_torch_alone_and_holds_no_pickle(tmp_path):
-    exported = dg.export(Decoder(9, 4, 8), ["x.mean", "x.draw"])
-    path = exported.save(tmp_path / "decoder.pt2")
-    with zipfile.ZipFile(path) as archive:
-        for name in archive.namelist():
-            content = archive.read(name)
-            assert not content.startswith((b"\x80\x02", b"\x80\x04", b"PK")), name
-    notes = {"daguerre.json": ""}
-    loaded = torch.export.load(path, extra_files=notes).module()
-    assert '"x_noise": ["[n, 9]", "float32"]' in notes["daguerre.json"]
-    values = first(exported, 5)
-    found, expected = loaded(**values), exported(**values)
-    assert [*found] == [*expected]
-    assert all(torch.equal(found[k], expected[k]) for k in found)
-
-
-def test_an_onnx_file_gives_the_same_numbers_for_other_batches(tmp_path):
-    exported = dg.export(Decoder(9, 4, 8), ["x.mean", "x.draw"])
-    model = onnx.load(exported.save(tmp_path / "decoder.onnx"))
-    onnx.checker.check_model(model)
-    assert [i.name for i in model.graph.input] == ["z", "x_noise"]
-    assert '"model": "Decoder"' in {p.key: p.value for p in model.metadata_props}["daguerre"]
-    for n in (1, 3, 5):
-        values = first(exported, n)
-        found = ReferenceEvaluator(model).run(None, {k: v.numpy() for k, v in values.items()})
-        for name, value in zip(["x.mean", "x.draw"], found, strict=True):
-            assert np.allclose(value, exported(**values)[name], atol=1e-5)
-    values = first(exported, 4)
-    again = dg.nets.from_onnx(tmp_path / "decoder.onnx")(*values.values())
-    assert torch.allclose(again["x.draw"], exported(**values)["x.draw"], atol=1e-5)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("what", ["sample", "log_prob"])
-@pytest.mark.parametrize("family", ["Bernoulli", "Categorical", "OneHotCategorical", "Laplace"])
-def test_families_have_an_onnx_form(family, what, tmp_path):
-    exported = dg.export(below(FAMILIES[family]), what)
-    exported.save(tmp_path / "x.onnx")  # which is checked against the model
-
-
-@pytest.mark.slow
-def test_what_has_no_onnx_form_is_refused(tmp_path):
-    p = below(dg.deterministic(lambda z: torch.linalg.eigvalsh(z[:, None] * z[..., None])))
-    exported = dg.export(p, "x")
-    with pytest.raises(NotImplementedError, match=r"no ONNX form: .*eigh.*; save it as .pt2"):
-        exported.save(tmp_path / "x.onnx")
-    assert [*tmp_path.iterdir()] == []
-
-
-def test_other_suffixes_and_folders_are_refused(tmp_path):
-    exported = dg.export(below(dg.deterministic(lambda z: 2 * z)), "x")
-    with pytest.raises(ValueError, match=r"exports are .pt2 or .onnx, not .pth"):
-        exported.save(tmp_path / "x.pth")
-    with pytest.raises(FileNotFoundError, match="no folder"):
-        exported.save(tmp_path / "nowhere" / "x.pt2")

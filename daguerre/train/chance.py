@@ -24,6 +24,11 @@ class Chance:
 
     devices: Sequence[torch.device] = ()
 
+    @classmethod
+    def on(cls, device: torch.device | None) -> Chance:
+        """Return the generators of what runs on a device."""
+        return cls([device] if device is not None and device.type == "cuda" else [])
+
     def seed(self, seed: int) -> None:
         """Start them all from one number."""
         random.seed(seed)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from daguerre.devices import on_device_of
@@ -70,7 +69,7 @@ def choose(
     losses = steps * sum(turn.batches for turn in turns.values())
     if losses < FEWEST:
         return Choice(f"eager: {losses:,} losses are too few to repay compiling", compiled=False)
-    counts = _operations(objective, turns, batches.peek())
+    counts = _operations(objective, turns, batches)
     saves = SAVED * steps * sum(turns[name].batches * count for name, count in counts.items())
     takes = sum(LEAST + EACH * count for count in counts.values())
     known = f"it would save some {_time(saves)}, and take {_time(takes)}"
@@ -95,13 +94,14 @@ class _Counted(TorchDispatchMode):
 
 
 def _operations(
-    objective: Objective, turns: Mapping[str, Turn], batch: Mapping[str, Tensor]
+    objective: Objective, turns: Mapping[str, Turn], batches: Batches
 ) -> dict[str, int]:
     """Return how many operations each player's loss takes; nothing is changed by it."""
     modules = [module for player in objective.players for module in player.modules]
-    n, given = objective.read(batch)
+    n, given = objective.read(batches.peek())
+    chance = Chance.on(batches.device)
     found = {}
-    with mode(modules, training=False), seeded(Chance(), 0), validation(enabled=False):
+    with mode(modules, training=False), seeded(chance, 0), validation(enabled=False):
         for name in turns:
             with on_device_of(modules), _Counted() as counted:
                 objective.loss(name, Round(n, given))

@@ -144,7 +144,7 @@ def fit(  # noqa: PLR0913 - options of one loop, all optional and by keyword
     choice = choose(objective, turns, batches, steps=total, asked=compile, shard=exchange.shard)
     options = {"compile": choice.compiled, "precision": precision, "exchange": exchange}
     players = _steps(objective, turns, options)
-    chance = Chance([device] if device is not None and device.type == "cuda" else [])
+    chance = Chance.on(device)
     session = Session(objective, players, batches, Record([*turns]), chance, exchange)
     if (store := store_of(out)) is not None:
         peers.once(partial(store.prepare, resume=resume))

@@ -105,7 +105,7 @@ class _Log:
         self.step: int | None = None
 
     def begin(self, now: Moment) -> None:
-        """Open a file of its own for this session, without a later step in those before it."""
+        """Open a file of its own for this fit, without a later step in those before it."""
         self.folder.mkdir(parents=True, exist_ok=True)
         for path in self.folder.glob(f"*{OURS}"):
             if now.step > 1:  # resumed; a fit that starts over leaves the files as they are

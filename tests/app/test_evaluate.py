@@ -1,13 +1,10 @@
 """daguerre evaluate: what it measures of a run, prints and writes."""
 
 import json
-import sys
 
 import pytest
 import torch
 
-import daguerre as dg
-from daguerre import cli
 from daguerre.data import Split
 
 SAMPLES = {"mmd2", "c2st", "precision", "recall", "density", "coverage", "memorisation"}
@@ -15,24 +12,9 @@ CODED = {"elbo", "iwae", "rate", "distortion", "active units", "information", "m
 
 
 @pytest.fixture
-def run(tmp_path, monkeypatch, capsys):
-    """Call the command line in an empty folder; return the exit code and both streams."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(torch, "set_num_threads", lambda _: None)
+def split():
     x = torch.rand(100, 8, 8, generator=torch.Generator().manual_seed(0))
-    split = Split({"x": x[:60], "y": torch.zeros(60)}, {"x": x[60:], "y": torch.zeros(40)})
-    monkeypatch.setattr(type(dg.data), "digits", staticmethod(lambda: split))
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["daguerre", *arguments])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as end:
-            code = end.code or 0
-        return code, *capsys.readouterr()
-
-    return call
+    return Split({"x": x[:60], "y": torch.zeros(60)}, {"x": x[60:], "y": torch.zeros(40)})
 
 
 @pytest.mark.parametrize(
