@@ -113,9 +113,7 @@ def resume(
     folder: MovedFolder = None,
 ) -> None:
     """Go on with a run from its newest checkpoint, as if it had never ended."""
-    made = read_run(run)
-    torch.set_num_threads(made.options.get("threads", 1))
-    split = _data_of(made, data, folder)
+    made, split = _reopened(run, data, folder)
     _train(run, made, split, resume=True, trust=model == made.name)
 
 
@@ -128,9 +126,7 @@ def repeat(
     folder: MovedFolder = None,
 ) -> None:
     """Do a run again with the same data, settings and seed, and compare the weights."""
-    made = read_run(run)
-    torch.set_num_threads(made.options.get("threads", 1))
-    split = _data_of(made, data, folder)
+    made, split = _reopened(run, data, folder)
     again = stamped(made, split)
     if made.checksum not in ("", again.checksum):
         raise ValueError(f"{run} was fitted to other data: {made.checksum}, not {again.checksum}")
@@ -162,9 +158,7 @@ def evaluate(  # noqa: PLR0913 - options of a command
     model: Maker = None,
 ) -> None:
     """Measure a run on its test data: a table, and evaluation.json in its folder."""
-    made = read_run(run)
-    torch.set_num_threads(made.options.get("threads", 1))
-    split = _data_of(made, data, folder)
+    _, split = _reopened(run, data, folder)
     scores = score_run(run, _load(run, model), split, particles=particles, rows=rows, seed=seed)
     typer.echo(f"{scores}\nwrote {run / 'evaluation.json'}")
 
@@ -402,6 +396,13 @@ def _rows(sizes: list[str] | None) -> tuple[torch.Tensor, ...]:
             raise ValueError(f"--input takes sizes such as 3,32,32, not {size!r}")
         rows.append(torch.randn(2, *map(int, size.split(",")), generator=generator))
     return tuple(rows)
+
+
+def _reopened(run: Path, data: str | None, folder: Path | None) -> tuple[Run, Split]:
+    """Read what made a run, and its data again, on as many threads as it had."""
+    made = read_run(run)
+    torch.set_num_threads(made.options.get("threads", 1))
+    return made, _data_of(made, data, folder)
 
 
 def _train(out: Path, run: Run, split: Split, *, resume: bool, trust: bool = True) -> None:

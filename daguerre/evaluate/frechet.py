@@ -10,6 +10,7 @@ N only; KID does not.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -107,11 +108,8 @@ class FID:
 
     def __call__(self, of: Subject) -> Score:
         """Compare the data with as many draws."""
-        real, fake = featured(of, self.features)
-        found = jackknife(fid, real, fake)
-        note = f"0 if equal, but biased upwards: compare at N = {len(real)} only"
-        name = f"{prefix(self.features)}FID"
-        return Score(name, found.value.item(), found.stderr.item(), note)
+        note = "0 if equal, but biased upwards: compare at N = {} only"
+        return _score(of, self.features, "FID", fid, note)
 
 
 @dataclass(frozen=True)
@@ -137,11 +135,21 @@ class KID:
 
     def __call__(self, of: Subject) -> Score:
         """Compare the data with as many draws."""
-        real, fake = featured(of, self.features)
-        found = jackknife(kid, real, fake)
-        note = f"unbiased, 0 if equal; N = {len(real)}"
-        name = f"{prefix(self.features)}KID"
-        return Score(name, found.value.item(), found.stderr.item(), note)
+        return _score(of, self.features, "KID", kid, "unbiased, 0 if equal; N = {}")
+
+
+def _score(
+    of: Subject,
+    features: Features | None,
+    name: str,
+    statistic: Callable[[Tensor, Tensor], Tensor],
+    note: str,
+) -> Score:
+    """Take a statistic of features of the data and of as many draws; the note tells how many."""
+    real, fake = featured(of, features)
+    found = jackknife(statistic, real, fake)
+    value, stderr = found.value.item(), found.stderr.item()
+    return Score(f"{prefix(features)}{name}", value, stderr, note.format(len(real)))
 
 
 class _Given(nn.Module):
