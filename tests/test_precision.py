@@ -87,3 +87,12 @@ def test_a_fit_in_bfloat16_is_near_that_in_float32(cost, compiled):
     short, full = losses(torch.bfloat16), losses(None)
     torch.testing.assert_close(short, full, rtol=0.01, atol=0.01)
     assert not torch.equal(short, full)
+
+
+def test_a_fit_goes_on_in_the_precision_that_it_began_in(tmp_path):
+    p = made(LAWS["Bernoulli"])
+    options = {"steps": 2, "out": tmp_path / "run", "progress": False}
+    cost, values = dg.nll(p, observed=["z", "x"]), p.sample(8)
+    dg.fit(cost, values, precision=torch.bfloat16, **options)
+    with pytest.raises(ValueError, match=r"another precision: torch.bfloat16, here none"):
+        dg.fit(cost, values, resume=True, **options)

@@ -120,6 +120,7 @@ class Session:
             "objective": _text(self.objective),
             "batch_size": self.batches.size,
             "seed": self.batches.seed,
+            **{"precision": str(p) for s in self.steps if (p := s.precision) is not None},
             **{f"subsample of {plate}": size for plate, size in members.items()},
             **{f"optimizer of {name}": turn for name, turn in turns.items()},
             **{f"data {name}": text for name, text in data.items()},
