@@ -115,12 +115,13 @@ class Session:
         """Describe what must be the same for a fit to go on as if it had never ended."""
         turns = {step.player.name: _text(step.turn) for step in self.steps}
         data = {name: _described(values) for name, values in self.batches.data.items()}
+        precision = self.steps[0].precision
         members = {plate: one.size for plate, one in self.batches.members.items()}
         return {
             "objective": _text(self.objective),
             "batch_size": self.batches.size,
             "seed": self.batches.seed,
-            **{"precision": str(p) for s in self.steps if (p := s.precision) is not None},
+            **({"precision": str(precision)} if precision is not None else {}),
             **{f"subsample of {plate}": size for plate, size in members.items()},
             **{f"optimizer of {name}": turn for name, turn in turns.items()},
             **{f"data {name}": text for name, text in data.items()},
