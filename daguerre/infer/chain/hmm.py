@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -269,7 +270,7 @@ def prepare(hmm: HMM, plan: Plan | None, ring: Semiring | None = None) -> tuple[
     plan = plan or plan_of(hmm, ring=ring)
     if plan.steps != steps - 1:
         raise GraphError(f"the plan is for {plan.steps} steps, but there are {steps - 1}")
-    likelihood, matrices = hmm.log_likelihood.double(), hmm.log_transition.double()
+    likelihood, matrices = _inside(hmm)
     ring = ring or _ring(matrices)
     transitions = None if hmm.lengths is None else hmm.lengths.to(likelihood.device) - 1
     layout = Layout.of(plan, batch, transitions)
@@ -289,6 +290,19 @@ def prepare(hmm: HMM, plan: Plan | None, ring: Semiring | None = None) -> tuple[
         matrices = layout.pack(matrices.expand(batch, *matrices.shape[-3:]))
     weights = ring.encode(weights, out=free)
     return Recursion(ring, layout, ring.encode(first), matrices, weights), offset
+
+
+def _inside(hmm: HMM) -> tuple[Tensor, Tensor]:
+    """Return likelihood and transitions in float64, those beyond the sequences' ends made even."""
+    likelihood, matrices = hmm.log_likelihood.double(), hmm.log_transition.double()
+    if hmm.lengths is None:
+        return likelihood, matrices
+    _, steps, k = hmm.shape
+    lengths = hmm.lengths.to(likelihood.device)
+    beyond = torch.arange(steps, device=likelihood.device) >= lengths.unsqueeze(-1)
+    if matrices.dim() == 4:
+        matrices = matrices.masked_fill(beyond[:, 1:, None, None], -math.log(k))
+    return likelihood.masked_fill(beyond.unsqueeze(-1), 0.0), matrices
 
 
 def _lowered(logs: Tensor, dim: int, *, out: Tensor | None = None) -> tuple[Tensor, Tensor]:

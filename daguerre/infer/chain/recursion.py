@@ -295,8 +295,11 @@ class Recursion:
             return _States(self.weights[:0], [None] * len(steps), {})
         if self.has_gradient:
             return _States(None, [None] * len(steps), {})
-        buffer = self.weights.new_empty(len(steps), *self.weights.shape[1:])
-        pairs, rows = zip(buffer, steps, strict=True), self.layout.rows
+        rows = self.layout.rows
+        is_full = all(step.rows == rows for step in steps)  # else some places are never written
+        make = self.weights.new_empty if is_full else self.weights.new_zeros
+        buffer = make(len(steps), *self.weights.shape[1:])
+        pairs = zip(buffer, steps, strict=True)
         places = [x if step.rows == rows else x[:, : step.rows] for x, step in pairs]
         return _States(buffer, places, {})
 

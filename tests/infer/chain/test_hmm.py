@@ -4,6 +4,7 @@ import itertools
 import json
 import math
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -313,6 +314,36 @@ def test_shapes_that_do_not_fit_are_refused(change: dict[str, Tensor], text: str
     }
     with pytest.raises(GraphError, match=text):
         HMM(**{**fields, **change})
+
+
+@pytest.fixture
+def poisoned() -> Iterator[None]:
+    """Fill memory with NaN wherever torch would leave what lay there before."""
+    torch.set_deterministic_debug_mode("error")  # fill_uninitialized_memory is on with it
+    yield
+    torch.set_deterministic_debug_mode("default")
+
+
+@pytest.mark.usefixtures("poisoned")
+@planned
+def test_what_lies_beyond_the_ends_is_not_looked_at(plan: Plan) -> None:
+    for kind in ("ragged", "per step and sequence"):
+        hmm = hmm_of(kind)
+        assert hmm.lengths is not None
+        likelihood, transition = hmm.log_likelihood.clone(), hmm.log_transition.clone()
+        for b, length in enumerate(hmm.lengths.tolist()):
+            likelihood[b, length:] = math.nan
+            if transition.dim() == 4:
+                transition[b, max(length - 1, 0) :] = math.nan
+        spoilt = HMM(hmm.log_start, transition, likelihood.requires_grad_(), hmm.lengths)
+        for b, length in enumerate(hmm.lengths.tolist()):
+            _, scores = enumerate_paths(hmm, b)
+            found = smoothed(spoilt, plan=plan)
+            close(found.log_evidence[b], scores.logsumexp(0))
+            assert found.counts[b].sum().isclose(torch.tensor(length - 1.0).double())
+        log_evidence(spoilt, plan=plan).sum().backward()
+        assert likelihood.grad is not None
+        assert likelihood.grad.isfinite().all()
 
 
 def test_nan_is_refused() -> None:
