@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
+from threading import Thread
 from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any
 
@@ -67,6 +68,7 @@ class Compiled:
         own = FunctionType(shared.__code__.replace(), shared.__globals__, name)
         self._options, self._alone = _options(device, alone=alone), alone
         self._inductor = _inductor()
+        self._probe = _probe() if device.type == "cpu" else None
         self._run: Callable[..., Tensor] = torch.compile(
             MethodType(own, method.__self__),
             backend=self._compile,
@@ -110,6 +112,8 @@ class Compiled:
     ) -> Graph:
         """Compile one graph, and note what it is called with: torch's hook for backends."""
         del options  # those of the guards
+        if self._probe is not None:
+            self._probe.join()
         graph: Graph = self._inductor(module, examples, config_patches=self._options)
         (output,) = (node for node in module.graph.nodes if node.op == "output")
         is_loss_alone = len(output.args[0]) == 1  # else an attribute is to be set to the others
@@ -192,6 +196,20 @@ def _inductor() -> Callable[..., Any]:
         warnings.simplefilter("ignore", DeprecationWarning)
         from torch._inductor.compile_fx import compile_fx
     return compile_fx
+
+
+@cache
+def _probe() -> Thread:
+    """Begin to find out which vector instructions work here, which torch's compiler remembers.
+
+    It loads a library for each kind in a process of its own: on a second core all are done by the
+    time that the first step is traced.
+    """
+    from torch._inductor.cpu_vec_isa import pick_vec_isa
+
+    thread = Thread(target=pick_vec_isa, daemon=True)
+    thread.start()
+    return thread
 
 
 def _options(device: torch.device, *, alone: bool) -> dict[str, Any]:
