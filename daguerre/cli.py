@@ -33,7 +33,7 @@ from daguerre.query import (
 from daguerre.runs import Run, pictures, read_game, read_run, samples, train
 from daguerre.runs_export import export_run
 from daguerre.runs_repeat import compared, stamped
-from daguerre.runs_scores import score_run
+from daguerre.runs_scores import Asked, score_run
 from daguerre.runs_table import compare, curves, find_runs
 from daguerre.settings import parse_settings
 from daguerre.structure import read_statement, separation
@@ -152,14 +152,18 @@ def evaluate(  # noqa: PLR0913 - options of a command
     run: Annotated[Path, typer.Argument(help="The folder of a run.")],
     particles: Annotated[int, typer.Option(min=1, help="K of the bound on log p(x).")] = 100,
     rows: Annotated[int, typer.Option(min=20, help="As many samples as rows, at most.")] = 2000,
+    annealed: Annotated[int, typer.Option(min=0, help="AIS of so many rows, without q.")] = 0,
     seed: int = 0,
     data: Moved = None,
     folder: MovedFolder = None,
     model: Maker = None,
+    *,
+    classes: Annotated[bool, typer.Option("--classes", help="FID by a net of labels.")] = False,
 ) -> None:
     """Measure a run on its test data: a table, and evaluation.json in its folder."""
-    _, split = _reopened(run, data, folder)
-    scores = score_run(run, _load(run, model), split, particles=particles, rows=rows, seed=seed)
+    made, split = _reopened(run, data, folder)
+    asked = Asked(particles, rows, seed, annealed, classes)
+    scores = score_run(run, _load(run, model), made, split, asked)
     typer.echo(f"{scores}\nwrote {run / 'evaluation.json'}")
 
 

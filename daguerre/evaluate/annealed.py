@@ -26,13 +26,8 @@ from daguerre.rows import tile
 
 __all__ = ["AIS", "BDMC", "Annealing", "annealed"]
 
-TARGET, RATE, WARM_UP, PILOTS, TRIES = (
-    0.65,
-    0.5,
-    20,
-    4,
-    2,
-)  # of step sizes: Wu et al. aim at 0.65 too
+TARGET, RATE = 0.65, 0.5  # of step sizes: Wu et al. aim at 0.65 too
+WARM_UP, PILOTS, TRIES = 20, 4, 2
 SIGMOID = 4.0  # the schedule spans a logistic curve from -4 to 4
 NUMBERS = 1 << 23  # in one pass
 

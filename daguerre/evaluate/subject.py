@@ -27,8 +27,6 @@ __all__ = ["Measure", "Subject", "divergence_of", "rows_of", "seeded"]
 
 ODD, SALT = 0x9E3779B97F4A7C15, 0x5851F42D4C957F2D  # spread seeds over all numbers
 
-ODD, SALT = 0x9E3779B97F4A7C15, 0x5851F42D4C957F2D  # spread seeds over all numbers
-
 
 @dataclass(frozen=True, eq=False)
 class Subject:
