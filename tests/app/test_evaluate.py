@@ -1,12 +1,14 @@
 """daguerre evaluate: what it measures of a run, prints and writes."""
 
 import json
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 
 from daguerre.data import Split
+from daguerre.evaluate.annealed import AIS, Annealing
 
 SAMPLES = {"mmd2", "c2st", "precision", "recall", "density", "coverage", "memorisation"}
 CODED = {"elbo", "iwae", "rate", "distortion", "active units", "information", "marginal kl"}
@@ -39,7 +41,9 @@ def test_a_run_is_measured_by_what_applies(run, tmp_path, name, expected):
 
 
 @pytest.mark.parametrize(("name", "refused"), [("vae", False), ("gan", True)])
-def test_labels_and_annealing_are_asked_for(run, tmp_path, name, refused):
+def test_labels_and_annealing_are_asked_for(run, tmp_path, monkeypatch, name, refused):
+    short = partial(AIS, annealing=Annealing(chains=2, steps=3, leapfrogs=2))
+    monkeypatch.setattr("daguerre.runs_scores.AIS", short)
     run("fit", name, "--out", "run", "--epochs", "1")
     code, out, _ = run("evaluate", "run", "--rows", "20", "--classes", "--annealed", "2")
     assert code == 0
