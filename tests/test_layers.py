@@ -4,7 +4,7 @@ The imports are read from the syntax trees, so one inside a function counts as w
 """
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -14,8 +14,23 @@ import daguerre
 
 ROOT = Path(daguerre.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
-NAMES = [str(path.relative_to(ROOT)) for path in FILES]
-every = pytest.mark.parametrize("path", FILES, ids=NAMES)
+
+
+def every(rule: Callable[[Path], None]) -> Callable[[], None]:
+    """Make one test of a rule for all files, which names those that break it."""
+
+    def test() -> None:
+        broken = []
+        for path in FILES:
+            try:
+                rule(path)
+            except AssertionError as error:
+                broken.append(f"{path.relative_to(ROOT)}: {error}")
+        assert not broken, "\n".join(broken)
+
+    test.__doc__ = rule.__doc__
+    return test
+
 
 LAYERS = (  # low to high; a module may import from lower layers, and from its own package
     {"graph"},
@@ -80,16 +95,18 @@ def unit(name: str) -> str:
     return [*name.split("."), ""][1]
 
 
-def imports(node: ast.AST) -> Iterator[str]:
+@cache
+def imports(node: ast.AST) -> list[str]:
     """All dotted names that are imported below a node, submodules spelled out."""
+    names = []
     for found in ast.walk(node):
         if isinstance(found, ast.Import):
-            yield from (alias.name for alias in found.names)
+            names += [alias.name for alias in found.names]
         elif isinstance(found, ast.ImportFrom):
             assert found.level == 0, "imports are absolute"
-            for alias in found.names:
-                whole = f"{found.module}.{alias.name}"
-                yield whole if whole in MODULES else str(found.module)
+            wholes = [(found.module, f"{found.module}.{alias.name}") for alias in found.names]
+            names += [whole if whole in MODULES else str(parent) for parent, whole in wholes]
+    return names
 
 
 def ours(node: ast.AST) -> list[str]:
