@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from daguerre.devices import device_of
+from daguerre.devices import device_named, device_of
 from daguerre.modes import mode
 from daguerre.objectives.objective import Objective
 from daguerre.objectives.observations import Data, read_data
@@ -138,9 +138,9 @@ def fit(  # noqa: PLR0913 - options of one loop, all optional and by keyword
     objective = subsampled(objective, **{plate: one.whole for plate, one in members.items()})
     modules = [m for p in objective.players for m in p.modules]
     plan = shard if isinstance(shard, Sharding) else Sharding()
-    device = plan.device or device_of(modules)
-    peers = processes(device)
+    peers = processes(device_named(plan.device) if plan.device else device_of(modules))
     weights = Weights(modules, peers, plan)
+    device = weights.device or device_of(modules)
     batches = Batches(given, batch_size, seed, members, device, peers)
     total = steps or max(1, round((epochs or 1) * batches.per_epoch))
     turns = _turns(objective, optimizer, lr)

@@ -9,7 +9,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from daguerre.devices import on_device_of
+from daguerre.devices import on_device
 from daguerre.graph import InadmissibleError
 from daguerre.locate import located
 from daguerre.objectives.objective import Batch, Objective, Player, Round, as_objective
@@ -99,7 +99,7 @@ class Step:
         check_precision(precision)
         self.precision, self._device = precision, device
         self._seen: dict[object, int] = {}
-        self._home = on_device_of([m for p in objective.players for m in p.modules])
+        self._home = on_device(device)
         self._replays: dict[object, Replay] = {}
         self._run = self._update
         if self.compiled:

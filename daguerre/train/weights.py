@@ -12,7 +12,7 @@ waits for other processes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, final
@@ -20,7 +20,7 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
-from daguerre.devices import device_of
+from daguerre.devices import device_named, device_of
 from daguerre.peers import ALONE, Peers
 from daguerre.train.average import Average
 from daguerre.train.split import Split, share_of, whole_of
@@ -38,12 +38,12 @@ class Sharding:
     Attributes:
         weights: Whether weights, their averages and gradients are shared out too.
         least: The fewest numbers of a parameter whose weights are; smaller ones stay whole.
-        device: Where shares are kept and nets computed, if not where the modules are: modules
-            that fit into the memory of the CPU alone are trained on GPUs so, with all parameters
-            split, and return there.
+        device: Where nets are computed, if not where the modules are: `"cuda"` trains modules
+            that only the memory of the CPU holds on the GPU of each process, a share of every
+            parameter on each, and they return to the CPU.
 
     Raises:
-        ValueError: A number out of range; a device without weights to put there.
+        ValueError: A number out of range; a device that is to hold whole weights.
 
     References:
         Rajbhandari, Rasley, Ruwase and He (2020, arXiv 1910.02054), ZeRO, stages 2 and 3.
@@ -55,14 +55,14 @@ class Sharding:
 
     weights: bool = False
     least: int = 4096
-    device: torch.device | None = None
+    device: str | None = None
 
     def __post_init__(self) -> None:
         check_positive(least=self.least)
         if self.device is not None and not self.weights:
             raise ValueError(
-                f"weights that are not split are where their modules are, and not on"
-                f" {self.device}; say Sharding(weights=True, device=...), or move the modules"
+                f"whole weights are where their modules are, not on {self.device!r}; move the"
+                " modules there, or split weights: Sharding(weights=True, device=...)"
             )
 
 
@@ -90,14 +90,15 @@ class Weights:
     def __init__(
         self, modules: Sequence[nn.Module] = (), peers: Peers = ALONE, plan: Sharding | None = None
     ) -> None:
-        self.peers, self.device = peers, None
+        self.peers = peers
+        self.device: torch.device | None = None
         self.splits: dict[nn.Parameter, Split] = {}
         self._owners: dict[Tensor, nn.Parameter] = {}  # of shares
         self._layers = list(dict.fromkeys(part for module in modules for part in module.modules()))
         self._home = device_of(modules)
         self._is_apart = False
         if plan is not None and plan.weights and peers.world > 1:
-            self.device = plan.device
+            self.device = device_named(plan.device) if plan.device else None
             self._split(plan.least)
 
     def _split(self, least: int) -> None:
@@ -125,8 +126,7 @@ class Weights:
             yield
         except BaseException:
             if self._is_apart:
-                self._fill(lambda split: torch.full(split.shape, torch.nan, dtype=split.dtype))
-                self._put_wholes()
+                self._give_up()
             raise
         self._join(())
 
@@ -153,21 +153,26 @@ class Weights:
         finally:
             for average, means in zip(averages, kept, strict=True):
                 average.means[:] = means
-            self._put_shares()
+            for parameter in self.splits:
+                parameter.data = self._nothing(parameter).to(self._home)
+            self._put(self.splits)
 
     def _part(self, averages: Sequence[Average]) -> None:
         for parameter, split in self.splits.items():
-            split.share.data.copy_(share_of(parameter, self.peers))
+            split.share.data = share_of(parameter, self.peers).to(split.device, copy=True)
+            parameter.data = self._nothing(parameter)
         for average, i, owner in self._averaged(averages):
             split, mean = self.splits[owner], share_of(average.means[i], self.peers)
             average.weights[i], average.means[i] = split.share, mean.to(split.device, copy=True)
-        self._put_shares()
+        self._put(self.splits)
         self._carry(averages, self.device)
         self._is_apart = True
 
     @torch.no_grad()
     def _join(self, averages: Sequence[Average]) -> None:
-        self._fill(Split.whole)
+        for parameter, split in self.splits.items():
+            parameter.data = split.whole().to(self._home)
+            split.share.data = self._nothing(split.share)
         for average, i, owner in self._averaged(averages):
             mean = whole_of(average.means[i], owner.shape, self.peers)
             average.weights[i], average.means[i] = owner, mean.to(owner.device)
@@ -188,19 +193,17 @@ class Weights:
     def _on_main(self, whole: Tensor) -> Tensor:
         return whole.cpu() if self.peers.is_main else whole.new_empty(0)
 
-    def _fill(self, whole: Callable[[Split], Tensor]) -> None:
-        """Give parameters that were empty their numbers, at home."""
+    def _give_up(self) -> None:
         for parameter, split in self.splits.items():
-            parameter.data = whole(split).to(self._home)
+            whole = torch.full(split.shape, torch.nan, dtype=split.dtype, device=self._home)
+            parameter.data = whole
+        self._put_wholes()
 
     def _put_wholes(self) -> None:
         self._put({split: parameter for parameter, split in self.splits.items()})
 
-    def _put_shares(self) -> None:
-        """Let modules hold shares; what held the whole is empty then."""
-        self._put(self.splits)
-        for parameter in self.splits:
-            parameter.data = torch.empty(0, dtype=parameter.dtype, device=self._home)
+    def _nothing(self, parameter: Tensor) -> Tensor:
+        return torch.empty(0, dtype=parameter.dtype, device=parameter.device)
 
     def _put(self, places: Mapping[Any, nn.Parameter]) -> None:
         for layer in self._layers:
