@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from daguerre.devices import device_named, device_of
+from daguerre.devices import device_of
 from daguerre.modes import mode
 from daguerre.objectives.objective import Objective
 from daguerre.objectives.observations import Data, read_data
@@ -30,7 +30,7 @@ from daguerre.train.session import Session
 from daguerre.train.step import Step
 from daguerre.train.store import Checkpoints, released, store_of
 from daguerre.train.turns import Moves, Turn, check_positive, turns_of
-from daguerre.train.weights import Sharding, Weights
+from daguerre.train.weights import Sharding, Weights, as_sharding, place_of
 
 __all__ = ["fit"]
 
@@ -137,14 +137,14 @@ def fit(  # noqa: PLR0913 - options of one loop, all optional and by keyword
     members = read_members(plates, given, subsample or {})
     objective = subsampled(objective, **{plate: one.whole for plate, one in members.items()})
     modules = [m for p in objective.players for m in p.modules]
-    plan = shard if isinstance(shard, Sharding) else Sharding()
-    peers = processes(device_named(plan.device) if plan.device else device_of(modules))
+    plan = as_sharding(shard)
+    peers = processes(place_of(plan, modules))
     weights = Weights(modules, peers, plan)
     device = weights.device or device_of(modules)
     batches = Batches(given, batch_size, seed, members, device, peers)
     total = steps or max(1, round((epochs or 1) * batches.per_epoch))
     turns = _turns(objective, optimizer, lr)
-    exchange = Exchange(peers, device, shard=bool(shard), weights=weights)
+    exchange = Exchange(peers, device, shard=plan is not None, weights=weights)
     choice = choose(objective, turns, batches, steps=total, asked=compile, shard=exchange.shard)
     options = {"compile": choice.compiled, "precision": precision, "exchange": exchange}
     players = _steps(objective, turns, options)

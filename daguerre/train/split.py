@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.nn import functional as F  # noqa: N812 - its name everywhere
 from torch.nn.functional import pad
-from torch.utils._pytree import tree_map_only
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from daguerre.graph import InadmissibleError
 from daguerre.peers import Peers
@@ -96,10 +96,10 @@ class Split(nn.Parameter):
             with torch._C.DisableTorchFunctionSubclass():
                 return func(*args, **kwargs)
         if func is Tensor.clamp_:  # as a cost that bounds the weights of its critic does
-            own, *rest = args
-            own.share.clamp_(*rest, **kwargs)
+            own, *bounds = args
+            own.share.clamp_(*bounds, **kwargs)
             return own
-        if func.__name__.endswith("_") and not func.__name__.endswith("__"):
+        if _changes(func) and any(isinstance(leaf, Split) for leaf in tree_leaves(args[:1])):
             raise InadmissibleError(
                 f"{func.__name__} would change a parameter of which each process has a share;"
                 " change it between two fits or in a callback, or leave its weights whole:"
@@ -115,6 +115,13 @@ def _asks_about(func: Callable[..., Any]) -> bool:
     return func in _OF_KIND
 
 
+def _changes(func: Callable[..., Any]) -> bool:
+    """Whether a function changes its first argument in place."""
+    name = func.__name__
+    return name in _ASSIGNING or (name.endswith("_") and not name.endswith("__"))
+
+
+_ASSIGNING = {"__setitem__", *(f"__i{name}__" for name in ("add", "sub", "mul", "truediv", "pow"))}
 _OF_NUMBERS = {"data", "T", "mT", "H", "mH", "real", "imag"}
 _OF_KIND = {
     Tensor.dim,
@@ -189,10 +196,8 @@ def _kept_as_shares(wholes: Mapping[Split, Tensor]) -> AbstractContextManager[ob
     """
     if torch._C._are_functorch_transforms_active() or not torch.is_grad_enabled():
         return nullcontext()
-    ignore = False  # hooks that are traced
     splits = {whole.untyped_storage().data_ptr(): split for split, whole in wholes.items()}
-    outer = torch._C._autograd._top_saved_tensors_default_hooks(ignore)  # type: ignore[attr-defined]
-    keep, find = outer or (_itself, _itself)
+    keep, find = _hooks()
 
     def keep_place(tensor: Tensor) -> Any:
         split = splits.get(tensor.untyped_storage().data_ptr())
@@ -204,6 +209,13 @@ def _kept_as_shares(wholes: Mapping[Split, Tensor]) -> AbstractContextManager[ob
     return saved_tensors_hooks(
         keep_place, lambda kept: kept.again() if isinstance(kept, _Place) else find(kept)
     )
+
+
+def _hooks() -> tuple[Callable[[Tensor], Any], Callable[[Any], Tensor]]:
+    """Return what is done already with tensors that autograd keeps, as by checkpointing."""
+    autograd: Any = torch._C._autograd  # type: ignore[attr-defined]
+    found = autograd._top_saved_tensors_default_hooks(False)  # noqa: FBT003 - of torch
+    return found or (_itself, _itself)
 
 
 def _itself(thing: Any) -> Any:

@@ -26,7 +26,7 @@ from daguerre.train.average import Average
 from daguerre.train.split import Split, share_of, whole_of
 from daguerre.train.turns import check_positive
 
-__all__ = ["Sharding", "Weights"]
+__all__ = ["Sharding", "Weights", "as_sharding", "place_of"]
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,26 @@ class Sharding:
             )
 
 
+def as_sharding(shard: Sharding | bool) -> Sharding | None:  # noqa: FBT001 - what users say
+    """Read what is to be shared out; True is for all but weights.
+
+    Raises:
+        TypeError: Something else was said.
+    """
+    if isinstance(shard, bool):
+        return Sharding() if shard else None
+    if not isinstance(shard, Sharding):
+        raise TypeError(f"shard is True, False or a dg.train.Sharding, not {shard!r}")
+    return shard
+
+
+def place_of(plan: Sharding | None, modules: Sequence[nn.Module]) -> torch.device | None:
+    """Return where nets are to be computed: where they are, unless a plan says otherwise."""
+    if plan is not None and plan.device is not None:
+        return device_named(plan.device)
+    return device_of(modules)
+
+
 @final
 class Weights:
     """The parameters of modules that are to be split, and what stands in their place meanwhile.
@@ -103,7 +123,7 @@ class Weights:
 
     def _split(self, least: int) -> None:
         for parameter in self._parameters():
-            is_large = parameter.numel() >= least and parameter.is_contiguous()
+            is_large = parameter.is_contiguous() and parameter.numel() >= least
             if is_large or self.device not in (None, self._home):
                 split = Split.of(parameter, self.peers, self.device)
                 self.splits[parameter], self._owners[split.share] = split, parameter
