@@ -95,11 +95,11 @@ class Split(nn.Parameter):
         if _asks_about(func):
             with torch._C.DisableTorchFunctionSubclass():
                 return func(*args, **kwargs)
-        if func is Tensor.clamp_:  # as a cost that bounds the weights of its critic does
-            own, *bounds = args
-            own.share.clamp_(*bounds, **kwargs)
-            return own
-        if _changes(func) and any(isinstance(leaf, Split) for leaf in tree_leaves(args[:1])):
+        changed = [leaf for leaf in tree_leaves(args[:1]) if isinstance(leaf, Split)]
+        if func is Tensor.clamp_ and changed:  # by a cost that bounds the weights of its critic
+            changed[0].share.clamp_(*args[1:], **kwargs)
+            return changed[0]
+        if _changes(func) and changed:
             raise InadmissibleError(
                 f"{func.__name__} would change a parameter of which each process has a share;"
                 " change it between two fits or in a callback, or leave its weights whole:"
@@ -139,7 +139,6 @@ _OF_KIND = {
     torch.numel,
 }
 _LOWERED = {  # what autocast computes in the shorter type
-    F.bilinear,
     F.conv1d,
     F.conv2d,
     F.conv3d,
@@ -147,9 +146,13 @@ _LOWERED = {  # what autocast computes in the shorter type
     F.conv_transpose2d,
     F.conv_transpose3d,
     F.linear,
+    F.multi_head_attention_forward,
     Tensor.__matmul__,
     Tensor.matmul,
+    torch.addmm,
+    torch.bmm,
     torch.matmul,
+    torch.mm,
 }
 
 

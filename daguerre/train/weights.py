@@ -215,9 +215,10 @@ class Weights:
 
     def _give_up(self) -> None:
         for parameter, split in self.splits.items():
-            whole = torch.full(split.shape, torch.nan, dtype=split.dtype, device=self._home)
-            parameter.data = whole
+            nan = torch.full(split.shape, torch.nan, dtype=split.dtype, device=self._home)
+            parameter.data = nan
         self._put_wholes()
+        self._carry((), self._home)
 
     def _put_wholes(self) -> None:
         self._put({split: parameter for parameter, split in self.splits.items()})
