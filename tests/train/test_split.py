@@ -10,7 +10,7 @@ import torch
 from layers_to_split import LAYERS
 from test_processes import both, equal
 from test_shards import ALONE, SHORT, TOGETHER, found, keep, steep
-from together import APART, Decoder, exact, meet, played, refused, vae
+from together import APART, Decoder, deserted, exact, meet, played, refused, vae
 from torch import Tensor, nn
 from torch import distributed as dist
 from torch.autograd.graph import saved_tensors_hooks
@@ -22,6 +22,7 @@ from daguerre.train.weights import Sharding, Weights
 
 ALL = Sharding(weights=True, least=1)
 SOME = Sharding(weights=True, least=8)
+ALIKE = {name: ALONE[name] for name in ("turn", "batch norm", "labels for some", "frozen")}
 GAMES = {**TOGETHER, "iwae": (APART["iwae"], {})}
 
 
@@ -29,14 +30,14 @@ GAMES = {**TOGETHER, "iwae": (APART["iwae"], {})}
 def folder(tmp_path_factory):
     found = tmp_path_factory.mktemp("split")
     played(vae, steps=5, out=found / "one, two", **SHORT)
-    assert both(work, found) == [0, 0]
+    assert both(work, found) == [0, 3]
     return found
 
 
 def work(rank: int, folder: Path) -> None:
     """Be one of two processes."""
     meet(rank, folder)
-    for name, (make, options) in ALONE.items():
+    for name, (make, options) in ALIKE.items():
         keep(played(make, shard=ALL, **options), folder, name)
     for name, (make, options) in GAMES.items():
         keep(played(make, **options), folder, f"{name}, whole")
@@ -45,11 +46,12 @@ def work(rank: int, folder: Path) -> None:
         keep(slopes(name, Peers.of_group()), folder, f"layer {name}")
     for scene in SCENES:
         keep(scene(folder), folder, scene.__name__)
+    keep(deserted(folder, shard=ALL), folder, "deserted")
 
 
-@pytest.mark.parametrize("name", ALONE)
+@pytest.mark.parametrize("name", ALIKE)
 def test_split_weights_play_as_one_process(name, folder):
-    make, options = ALONE[name]
+    make, options = ALIKE[name]
     assert equal(played(make, **options), found(folder, name))
 
 
@@ -233,6 +235,13 @@ def test_callbacks_of_one_process_or_all_see_whole_weights_and_averages(folder):
 def test_all_processes_raise_the_same_error(scene, message, folder):
     (said,) = found(folder, scene)
     assert re.match(message, said)
+
+
+def test_a_process_that_dies_ends_the_others_and_leaves_a_checkpoint(folder):
+    (said,) = torch.load(folder / "deserted 0.pt")
+    assert re.match(r"ConnectionError: process 0 has lost another one after step 6: .*5\.s", said)
+    plan = dg.train.Checkpoints(folder / "deserted", every=5)
+    assert equal(played(vae, steps=9, out=plan, resume=True), played(vae, steps=9))
 
 
 def test_weights_that_an_error_leaves_apart_are_no_numbers(folder):
