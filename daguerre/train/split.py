@@ -4,7 +4,8 @@ Process r of W has elements r c to (r + 1) c of a parameter of n elements, with 
 Whatever function is called with such a parameter is given all of it, gathered by one message, and
 its gradient comes back as the share of the mean over the processes' gradients. What autograd keeps
 of it for the backward pass is where to find it: it is gathered once more when it is asked for. All
-of this is differentiable, so that a gradient may be taken of a gradient.
+of this is differentiable, so that a gradient may be taken of a gradient. (Torch's `fully_shard`
+frees weights that such a gradient still needs, and does not undo what it did to a module.)
 
 References:
     Rajbhandari, Rasley, Ruwase and He (2020, arXiv 1910.02054), ZeRO, its third stage; Zhao et al.

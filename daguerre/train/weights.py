@@ -174,13 +174,13 @@ class Weights:
             for average, means in zip(averages, kept, strict=True):
                 average.means[:] = means
             for parameter in self.splits:
-                parameter.data = self._nothing(parameter).to(self._home)
+                parameter.data = _nothing_like(parameter).to(self._home)
             self._put(self.splits)
 
     def _part(self, averages: Sequence[Average]) -> None:
         for parameter, split in self.splits.items():
             split.share.data = share_of(parameter, self.peers).to(split.device, copy=True)
-            parameter.data = self._nothing(parameter)
+            parameter.data = _nothing_like(parameter)
         for average, i, owner in self._averaged(averages):
             split, mean = self.splits[owner], share_of(average.means[i], self.peers)
             average.weights[i], average.means[i] = split.share, mean.to(split.device, copy=True)
@@ -192,7 +192,7 @@ class Weights:
     def _join(self, averages: Sequence[Average]) -> None:
         for parameter, split in self.splits.items():
             parameter.data = split.whole().to(self._home)
-            split.share.data = self._nothing(split.share)
+            split.share.data = _nothing_like(split.share)
         for average, i, owner in self._averaged(averages):
             mean = whole_of(average.means[i], owner.shape, self.peers)
             average.weights[i], average.means[i] = owner, mean.to(owner.device)
@@ -215,16 +215,12 @@ class Weights:
 
     def _give_up(self) -> None:
         for parameter, split in self.splits.items():
-            nan = torch.full(split.shape, torch.nan, dtype=split.dtype, device=self._home)
-            parameter.data = nan
+            parameter.data = parameter.data.new_full(split.shape, torch.nan)
         self._put_wholes()
         self._carry((), self._home)
 
     def _put_wholes(self) -> None:
         self._put({split: parameter for parameter, split in self.splits.items()})
-
-    def _nothing(self, parameter: Tensor) -> Tensor:
-        return torch.empty(0, dtype=parameter.dtype, device=parameter.device)
 
     def _put(self, places: Mapping[Any, nn.Parameter]) -> None:
         for layer in self._layers:
@@ -257,3 +253,7 @@ class Weights:
     def _parameters(self) -> list[nn.Parameter]:
         found = (p for layer in self._layers for p in layer._parameters.values() if p is not None)
         return list(dict.fromkeys(found))
+
+
+def _nothing_like(tensor: Tensor) -> Tensor:
+    return torch.empty(0, dtype=tensor.dtype, device=tensor.device)
