@@ -10,7 +10,7 @@ from itertools import chain
 import torch
 from torch import nn
 
-__all__ = ["device_named", "device_of", "on_device_of"]
+__all__ = ["device_named", "device_of", "on_device", "on_device_of"]
 
 
 def device_named(name: str) -> torch.device:
@@ -51,7 +51,11 @@ def on_device_of(modules: Iterable[nn.Module]) -> AbstractContextManager[object]
     """
     if torch.compiler.is_compiling():
         return nullcontext()  # whoever compiles sets the default
-    device = device_of(modules)
+    return on_device(device_of(modules))
+
+
+def on_device(device: torch.device | None) -> AbstractContextManager[object]:
+    """Make a device the default for a while."""
     if device is None or device == torch.get_default_device():
         return nullcontext()
     return device

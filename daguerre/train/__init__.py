@@ -19,6 +19,7 @@ from daguerre.train.step import Step
 from daguerre.train.store import Checkpoints, restore
 from daguerre.train.tensorboard import tensorboard
 from daguerre.train.turns import Turn
+from daguerre.train.weights import Sharding
 
 __all__ = [
     "SGD",
@@ -30,6 +31,7 @@ __all__ = [
     "RMSprop",
     "Saved",
     "Series",
+    "Sharding",
     "Step",
     "Turn",
     "cosine",

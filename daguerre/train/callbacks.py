@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from daguerre.devices import device_of
 from daguerre.evaluate.images import grid, write_png
 from daguerre.model import Model
 from daguerre.modes import mode
@@ -27,7 +28,7 @@ from daguerre.objectives.schedules import at_step
 from daguerre.train.chance import seeded
 from daguerre.train.checkpoint import save
 from daguerre.train.record import Record
-from daguerre.train.session import Session
+from daguerre.train.session import Session, modules_of
 from daguerre.train.turns import check_positive
 
 __all__ = [
@@ -163,7 +164,8 @@ def validation(data: Data, *, batch_size: int = 1024, name: str = "validation") 
     def validate(now: Moment) -> Mapping[str, float]:
         objective = now._session.objective
         given = read_data(objective, data)
-        count, device = len(next(iter(given.values()))), now._session.batches.device
+        count, modules = len(next(iter(given.values()))), modules_of(objective).values()
+        device = device_of(modules) or now._session.batches.device
         sums = dict.fromkeys((p.name for p in objective.players), 0.0)
         peers = now._session.peers
         with now.evaluation(seed=peers.rank):

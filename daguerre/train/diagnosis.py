@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
+from daguerre.devices import device_of
 from daguerre.graph import GraphError
 from daguerre.locate import located
 from daguerre.objectives.objective import Objective, Round
@@ -76,12 +77,14 @@ def _updates(session: Session, since: Place, step: int) -> Iterator[tuple[Round,
     """Go through the rounds that were played since a place, up to a step."""
     session.chance.set(since.chance)
     session.batches.set(since.batches)
+    device = device_of(modules_of(session.objective).values())  # that of whole weights
     for _ in range(since.steps, step):
         shared = next(session.batches)
         for update in session.steps:
             for i in range(update.turn.batches):
                 n, given = session.objective.read(next(session.batches) if i else shared)
-                yield Round(n, given, update.made), update
+                given = {name: values.to(device) for name, values in given.items()}
+                yield Round(n, given, update.made.to(device)), update
 
 
 def _losses(objective: Objective, player: str, at: Round) -> Iterator[tuple[int, Tensor]]:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from daguerre.peers import ALONE, Peers
+from daguerre.train.weights import Weights
 
 __all__ = ["Exchange", "Wishes"]
 
@@ -42,6 +43,7 @@ class Exchange:
         peers: The processes; alone, everything is as it is.
         device: Where gradients are.
         shard: Whether each of several processes moves its share of every parameter.
+        weights: The parameters that are split, if any are.
     """
 
     def __init__(
@@ -50,8 +52,10 @@ class Exchange:
         device: torch.device | None = None,
         *,
         shard: bool = False,
+        weights: Weights | None = None,
     ) -> None:
         self.peers, self.shard = peers, shard and peers.world > 1
+        self.weights = weights or Weights()
         self._posted = Wishes()
         self._mine = torch.zeros(len(self._posted), device=device)
         self._heard = torch.zeros_like(self._mine)

@@ -30,6 +30,7 @@ from daguerre.train.session import Session
 from daguerre.train.step import Step
 from daguerre.train.store import Checkpoints, released, store_of
 from daguerre.train.turns import Moves, Turn, check_positive, turns_of
+from daguerre.train.weights import Sharding, Weights, as_sharding, place_of
 
 __all__ = ["fit"]
 
@@ -49,7 +50,7 @@ def fit(  # noqa: PLR0913 - options of one loop, all optional and by keyword
     resume: bool = False,
     compile: bool | None = None,  # noqa: A002 - torch's word for it
     precision: torch.dtype | None = None,
-    shard: bool = False,
+    shard: bool | Sharding = False,
     seed: int = 0,
     progress: bool = True,
 ) -> History:
@@ -87,7 +88,8 @@ def fit(  # noqa: PLR0913 - options of one loop, all optional and by keyword
         precision: `torch.bfloat16` to let CPDs and critics compute in it, where losses stay in
             float32; see `dg.train.mixed_precision`.
         shard: Whether each of several processes keeps its share only of optimisers' state and of
-            gradients, for large nets; one process has all. Such steps are not compiled.
+            gradients, for large nets, or with `dg.train.Sharding(weights=True)` of weights too;
+            one process has all. Such steps are not compiled.
         seed: Of the order of the data and of all draws; the global generators are left alone.
         progress: Whether to show a bar with the losses, where there is a terminal.
 
@@ -135,12 +137,14 @@ def fit(  # noqa: PLR0913 - options of one loop, all optional and by keyword
     members = read_members(plates, given, subsample or {})
     objective = subsampled(objective, **{plate: one.whole for plate, one in members.items()})
     modules = [m for p in objective.players for m in p.modules]
-    device = device_of(modules)
-    peers = processes(device)
+    plan = as_sharding(shard)
+    peers = processes(place_of(plan, modules))
+    weights = Weights(modules, peers, plan)
+    device = weights.device or device_of(modules)
     batches = Batches(given, batch_size, seed, members, device, peers)
     total = steps or max(1, round((epochs or 1) * batches.per_epoch))
     turns = _turns(objective, optimizer, lr)
-    exchange = Exchange(peers, device, shard=shard)
+    exchange = Exchange(peers, device, shard=plan is not None, weights=weights)
     choice = choose(objective, turns, batches, steps=total, asked=compile, shard=exchange.shard)
     options = {"compile": choice.compiled, "precision": precision, "exchange": exchange}
     players = _steps(objective, turns, options)
@@ -151,7 +155,7 @@ def fit(  # noqa: PLR0913 - options of one loop, all optional and by keyword
     own, over_all = seeded(chance, seed_of(seed, peers.rank)), normalised_over(modules, peers)
     with released(store), mode(modules, training=True), own, over_all:
         history = Loop(session, total, callbacks, store).run(resume=resume, show=progress)
-    history = replace(history, how=choice.why)
+    history = replace(history, how=f"{choice.why}; {weights}" if weights.splits else choice.why)
     for module in modules:
         module.eval()
     return history

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from signal import Signals
 
 from torch import Tensor
@@ -53,13 +53,13 @@ class Loop:
         join(self.session, chances)
         self._watched = Place.of(self.session)
         try:
-            with others(self.session, self.store):
+            with others(self.session, self.store), self.session.apart():
                 interrupted = self._play(show=show and self.session.peers.is_main)
+                for step in self.session.steps:
+                    step.average.swap()
         finally:
             record.close()
         seconds = time.monotonic() - start if self.store is None else self.store.seconds
-        for step in self.session.steps:
-            step.average.swap()
         return self._history(seconds, interrupted=interrupted)
 
     def _begin(self, *, resume: bool) -> dict[str, dict[str, Tensor]]:
@@ -113,11 +113,14 @@ class Loop:
         """Call back; what process 0 measured and decided counts for all."""
         self._disturbed = False
         record, peers = self.session.record, self.session.peers
-        for callback in self.callbacks:
-            if not isinstance(callback, Occasional) or callback.is_due(record):
-                self._disturbed = True
-                if found := callback(Moment(self.session, self.total)):
-                    record.note(found)
+        with ExitStack() as whole:
+            for callback in self.callbacks:
+                if not isinstance(callback, Occasional) or callback.is_due(record):
+                    if not self._disturbed:
+                        whole.enter_context(self.session.together())
+                    self._disturbed = True
+                    if found := callback(Moment(self.session, self.total)):
+                        record.note(found)
         if self._disturbed and peers.world > 1:
             found, record.stopped = peers.once(lambda: (record.measured, record.stopped))
             record.note(found)
@@ -146,7 +149,8 @@ class Loop:
         if bad is not None:
             kept = self.store.last if self.store is not None else None
             modules = modules_of(self.session.objective).values()
-            with normalised_over(modules, ALONE):  # each process looks at its own share
+            alone = normalised_over(modules, ALONE)  # each process looks at its own rows
+            with self.session.together(), alone:
                 error = diagnosed(self.session, self._watched, *bad)
             error = agreed(self.session.peers, error)
             mend = "no weight has moved since; try a lower lr, Turn(clip=...), or a bounded scale"

@@ -104,7 +104,8 @@ def check_alike(session: Session, total: int) -> None:
         name: [(k, list(t.shape), str(t.dtype)) for k, t in module.state_dict().items()]
         for name, module in modules_of(session.objective).items()
     }
-    own = {"steps": total, "shard": session.exchange.shard, "modules": modules}
+    shares = {"shard": session.exchange.shard, "split": str(session.exchange.weights)}
+    own = {"steps": total, **shares, "modules": modules}
     calls = peers.gather({**session.call(), **own})
     for rank, call in enumerate(calls):
         for key in dict.fromkeys((*calls[0], *call)):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -105,11 +105,24 @@ class Session:
 
     @contextmanager
     def whole(self, *, changes: bool = False) -> Iterator[None]:
-        """Let process 0 have all state of optimisers for a while, and, say, change it."""
+        """Let process 0 have all weights and state for a while, and, say, change the state."""
         with ExitStack() as stack:
+            stack.enter_context(self.exchange.weights.collected(self._averages))
             for step in self.steps:
                 stack.enter_context(step.shards.gathered(step.state, changes=changes))
             yield
+
+    def apart(self) -> AbstractContextManager[None]:
+        """Let modules hold shares of split weights for a while, as in steps."""
+        return self.exchange.weights.apart(self._averages)
+
+    def together(self) -> AbstractContextManager[None]:
+        """Let modules hold whole weights for a while, in all processes."""
+        return self.exchange.weights.together(self._averages)
+
+    @property
+    def _averages(self) -> list[Average]:
+        return [step.average for step in self.steps]
 
     def call(self) -> dict[str, Any]:
         """Describe what must be the same for a fit to go on as if it had never ended."""

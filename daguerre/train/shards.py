@@ -2,8 +2,8 @@ r"""Shares of what a player's updates take: each process moves its part of every
 
 Process r of W has elements r c to (r + 1) c of a parameter of n elements, with c = ceil(n / W). It
 keeps the optimiser's state and sums of gradients for these alone. Gradients are reduced to shares
-of their mean, one parameter after the other, and what has moved is gathered again. Weights and
-their averages stay whole, so that CPDs, penalties and callbacks never meet a share.
+of their mean, one parameter after the other, and what has moved is gathered again. Of a parameter
+that is split there is no more than the share: its gradient comes as one, and nothing is gathered.
 
 References:
     Rajbhandari, Rasley, Ruwase and He (2020, arXiv 1910.02054), ZeRO, its second stage.
@@ -17,10 +17,10 @@ from typing import final
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 from daguerre.peers import ALONE, Peers
 from daguerre.train.optimizers import State
+from daguerre.train.split import Split, padded, share_of, whole_of
 
 __all__ = ["Shards"]
 
@@ -32,11 +32,12 @@ class Shards:
     Every method but `cut` and `common` is called by all processes at the same place.
 
     Args:
-        parameters: What is shared out.
+        parameters: What is shared out; some may be split.
         peers: The processes.
 
     Attributes:
         own: The shares `[c]`, views of the parameters; alone, the parameters.
+        leaves: What gradients are by: parameters, and shares of those that are split.
 
     Raises:
         ValueError: A parameter is not contiguous, and has no flat view.
@@ -51,41 +52,44 @@ class Shards:
         self.parameters, self.peers = parameters, peers
         if peers.world > 1:
             for parameter in parameters:
-                if not parameter.is_contiguous():
+                if not (isinstance(parameter, Split) or parameter.is_contiguous()):
                     raise ValueError(
                         f"shard=True takes contiguous parameters, not one of"
                         f" {list(parameter.shape)} with strides {list(parameter.stride())};"
                         " make it so with .contiguous(), or leave shard=True out"
                     )
         self.own: Sequence[Tensor] = [self.cut(p) for p in parameters]
+        self.leaves = [p.share if isinstance(p, Split) else p for p in parameters]
 
     def cut(self, whole: Tensor) -> Tensor:
         """Return the share `[c]` of a tensor like a parameter, a view of it."""
-        if self.peers.world == 1:
-            return whole
-        size = self._size(whole)
-        return whole.detach().view(-1)[size * self.peers.rank :][:size]
+        if isinstance(whole, Split):
+            return whole.share
+        return whole if self.peers.world == 1 else share_of(whole, self.peers)
 
     def reduce(self, gradients: list[Tensor | None]) -> None:
         """Put the shares of mean gradients in the place of whole ones, which go one by one.
 
         Args:
-            gradients: Of this process's loss, by the parameters; None where it does not reach,
+            gradients: Of this process's loss, by the leaves; None where it does not reach,
                 and afterwards where that of no process does.
         """
         if self.peers.world == 1:
             return
         reached = self._reached([g is not None for g in gradients])
         for i, parameter in enumerate(self.parameters):
-            if reached[i]:
-                whole = gradients[i]
-                whole = torch.zeros_like(parameter) if whole is None else whole
+            found = gradients[i]
+            if isinstance(parameter, Split):
+                gradients[i] = None if found is None else found / self.peers.world
+            elif reached[i]:
+                whole = torch.zeros_like(parameter) if found is None else found
                 gradients[i] = self._mean(whole)[: len(self.own[i])]
 
     def spread(self, moved: Sequence[int]) -> None:
         """Give all processes the parameters of these places as their owners have moved them."""
         for i in moved if self.peers.world > 1 else ():
-            self.parameters[i].copy_(self._whole(self.own[i], self.parameters[i]))
+            if not isinstance(self.parameters[i], Split):
+                self.parameters[i].copy_(self._whole(self.own[i], self.parameters[i]))
 
     def common(self, state: State) -> list[Tensor]:
         """Return what of an optimiser's state is the same in all processes."""
@@ -118,7 +122,7 @@ class Shards:
 
     def _scatter(self, tensors: Sequence[Tensor], shares: Sequence[Tensor]) -> None:
         for found, share, like in zip(tensors, shares, self.parameters, strict=True):
-            whole = torch.empty_like(like, dtype=share.dtype, requires_grad=False)
+            whole = torch.empty(like.shape, dtype=share.dtype, device=share.device)
             if self.peers.is_main:
                 whole.copy_(found)
             self.peers.broadcast([whole])
@@ -129,22 +133,14 @@ class Shards:
         is_like = [t.shape for t in tensors] == [share.shape for share in self.own]
         return self.peers.world > 1 and is_like
 
-    def _size(self, whole: Tensor) -> int:
-        return -(-whole.numel() // self.peers.world)
-
     def _reached(self, mine: list[bool]) -> list[bool]:
         marks = torch.tensor(mine, dtype=torch.float32, device=self.parameters[0].device)
         marks = self.peers.sum(marks)
         return mine if all(mine) else (marks > 0).tolist()
 
     def _mean(self, whole: Tensor) -> Tensor:
-        size, world = self._size(whole), self.peers.world
-        return self.peers.rows_of_sum(_padded(whole.reshape(-1), size * world)).div_(world)
+        size, world = -(-whole.numel() // self.peers.world), self.peers.world
+        return self.peers.rows_of_sum(padded(whole.reshape(-1), size * world)).div_(world)
 
     def _whole(self, share: Tensor, like: Tensor) -> Tensor:
-        padded = _padded(share, self._size(like))
-        return self.peers.rows(padded)[: like.numel()].view_as(like)
-
-
-def _padded(flat: Tensor, size: int) -> Tensor:
-    return pad(flat, (0, size - len(flat))) if len(flat) < size else flat
+        return whole_of(share, like.shape, self.peers)

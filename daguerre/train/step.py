@@ -9,7 +9,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from daguerre.devices import on_device_of
+from daguerre.devices import on_device
 from daguerre.graph import InadmissibleError
 from daguerre.locate import located
 from daguerre.objectives.objective import Batch, Objective, Player, Round, as_objective
@@ -80,15 +80,17 @@ class Step:
             compile = not (objective.eager or objective.recurs)  # noqa: A001
         self.player = _player(objective, player)
         self.turn = as_turn(optimizer)
-        self.parameters: list[Tensor] = [*self.player.parameters()]
+        self.parameters = self.player.parameters()
         if not self.parameters:
             raise ValueError(f"player {self.player.name!r} has no trainable parameters")
-        device = self.parameters[0].device
         self._exchange = exchange or Exchange()
+        splits = self._exchange.weights.splits
         self.shards = Shards(
-            self.parameters, self._exchange.peers if self._exchange.shard else ALONE
+            [splits.get(p, p) for p in self.parameters],
+            self._exchange.peers if self._exchange.shard else ALONE,
         )
         self.state = self.turn.optimizer.start(self.shards.own)
+        device = self.shards.own[0].device
         self.compiled = compile and can_compile(device)
         self.made = torch.zeros((), dtype=torch.long, device=device)  # updates until now
         self.sound = torch.ones((), dtype=torch.bool, device=device)  # all was finite until now
@@ -97,7 +99,7 @@ class Step:
         check_precision(precision)
         self.precision, self._device = precision, device
         self._seen: dict[object, int] = {}
-        self._home = on_device_of([m for p in objective.players for m in p.modules])
+        self._home = on_device(device)
         self._replays: dict[object, Replay] = {}
         self._run = self._update
         if self.compiled:
@@ -180,7 +182,7 @@ class Step:
     def _update(self, n: int, given: Mapping[str, Tensor], moves: bool) -> Tensor:  # noqa: FBT001 - positional for the compiler's guards
         at = Round(n, given, self.made, peers=self._exchange.peers)
         loss = self.objective.loss(self.player.name, at)
-        found = torch.autograd.grad(loss, self.parameters, allow_unused=True)
+        found = torch.autograd.grad(loss, self.shards.leaves, allow_unused=True)
         gradients: list[Tensor | None] = [*found]
         del found  # whole gradients go where there are shares
         with torch.no_grad():

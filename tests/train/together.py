@@ -347,7 +347,7 @@ def interrupted(folder: Path) -> Found:
     return played(vae, steps=50, callbacks=[press], out=folder / "interrupted")
 
 
-def deserted(folder: Path) -> Found:
+def deserted(folder: Path, **options: Any) -> Found:
     """Lose process 1 in the middle: the last thing that it does."""
 
     def leave(now: dg.train.Moment) -> None:
@@ -355,7 +355,7 @@ def deserted(folder: Path) -> Found:
             os._exit(3)
 
     plan = dg.train.Checkpoints(folder / "deserted", every=5)
-    return refused(vae, steps=9, callbacks=[dg.train.every(3, leave)], out=plan)
+    return refused(vae, steps=9, callbacks=[dg.train.every(3, leave)], out=plan, **options)
 
 
 def refused(make: Callable[[], Game], **options: Any) -> Found:
