@@ -12,13 +12,14 @@ import torch
 
 from daguerre.graph import did_you_mean
 from daguerre.train.turns import Turn, turns_of
+from daguerre.train.weights import Sharding
 
 __all__ = ["Settings", "fit_options", "parse_settings"]
 
 Settings = Mapping[str, float | int | bool]
 
-PLAIN = ("epochs", "steps", "batch_size", "compile", "bf16", "seed", "every", "keep", "patience")
-SWITCHES = ("compile", "bf16")
+SWITCHES = ("compile", "bf16", "shard", "shard_weights")
+PLAIN = ("epochs", "steps", "batch_size", *SWITCHES, "seed", "every", "keep", "patience")
 TURN = ("lr", *(field.name for field in fields(Turn) if field.name != "optimizer"))
 
 
@@ -90,6 +91,8 @@ def fit_options(
                 turns[one] = _changed(turns[one], name, value)
         elif name == "bf16":
             options["precision"] = torch.bfloat16 if value else None
+        elif name == "shard_weights":
+            options["shard"] = Sharding(weights=True) if value else settings.get("shard", False)
         elif name not in ("every", "keep", "patience"):
             options[name] = value
     return {**options, "optimizer": turns}

@@ -9,6 +9,8 @@ import pytest
 import torch
 
 import daguerre as dg
+from daguerre.settings import fit_options
+from daguerre.train import Sharding
 
 MINE = """
 import torch
@@ -411,3 +413,13 @@ def test_nets_may_compute_in_bfloat16(run, tmp_path):
     code, out, _ = run("fit", "vae", "--out", "r", "--epochs", "2", "--set", "bf16=true")
     assert (code, "wrote r" in out) == (0, True)
     assert json.loads((tmp_path / "r" / "run.json").read_text())["settings"]["bf16"] is True
+
+
+def test_settings_share_out_what_processes_keep():
+    def asked(**settings):
+        return fit_options(["model"], {"epochs": 1}, settings).get("shard")
+
+    assert asked() is None
+    assert asked(shard=True) is True
+    assert asked(shard_weights=True) == Sharding(weights=True)
+    assert asked(shard=True, shard_weights=False) is True

@@ -273,9 +273,11 @@ def torchrun(*words: str) -> subprocess.Popen[str]:
 
 
 @pytest.mark.slow
-def test_torchrun_fits_and_writes_once(tmp_path):
+@pytest.mark.parametrize("shares", ["shard=false", "shard=true", "shard_weights=true"])
+def test_torchrun_fits_and_writes_once(shares, tmp_path):
     out = tmp_path / "run"
-    with torchrun("fit", "vae", "--out", str(out), "--set", "steps=4") as process:
+    settings = "--set", "steps=4", "--set", shares
+    with torchrun("fit", "vae", "--out", str(out), *settings) as process:
         said, _ = process.communicate(timeout=200)
     assert process.returncode == 0
     assert said.count(f"wrote {out}") == 1
