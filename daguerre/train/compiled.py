@@ -34,6 +34,7 @@ class tracing(validation):  # noqa: N801 - a context manager, called as a functi
 
     def __enter__(self) -> None:
         super().__enter__()
+        _forget()
         config = torch._dynamo.config  # loaded by torch when it is first used
         self.traced, config.trace_autograd_ops = config.trace_autograd_ops, True
 
@@ -114,7 +115,7 @@ class Compiled:
         del options  # those of the guards
         if self._probe is not None:
             self._probe.join()
-        graph: Graph = self._inductor(module, examples, config_patches=self._options)
+        graph = self._compiled(module, examples)
         (output,) = (node for node in module.graph.nodes if node.op == "output")
         is_loss_alone = len(output.args[0]) == 1  # else an attribute is to be set to the others
 
@@ -123,6 +124,22 @@ class Compiled:
             return graph(*inputs)
 
         return noted
+
+    def _compiled(self, module: torch.fx.GraphModule, examples: Sequence[Any]) -> Graph:
+        """Hand a graph to torch's compiler, if need be again.
+
+        Where a double number is among the inputs, torch wants to trace once more, to make it a
+        constant where it is read as one, and then loses what is written to it: the state of an
+        optimiser, say. The graph at hand has all, and is taken the second time.
+        """
+        from torch._dynamo.exc import TensorifyScalarRestartAnalysis
+
+        try:
+            return self._inductor(module, examples, config_patches=self._options)
+        except TensorifyScalarRestartAnalysis:
+            return self._inductor(module, examples, config_patches=self._options)
+        finally:
+            _forget()
 
 
 class Replay:
@@ -210,6 +227,13 @@ def _probe() -> Thread:
     thread = Thread(target=pick_vec_isa, daemon=True)
     thread.start()
     return thread
+
+
+def _forget() -> None:
+    """Forget which numbers torch meant to make constants when it traced before: see `Compiled`."""
+    from torch._dynamo.symbolic_convert import TensorifyState
+
+    TensorifyState.clear()
 
 
 def _options(device: torch.device, *, alone: bool) -> dict[str, Any]:

@@ -223,18 +223,30 @@ def test_short_fits_are_not_compiled():
     assert asked.how == "as asked"
 
 
+class DoubleNumber(torch.nn.Module):
+    """A parameter and a buffer that are numbers in double precision."""
+
+    seen: torch.Tensor
+
+    def __init__(self):
+        super().__init__()
+        self.value = torch.nn.Parameter(torch.zeros((), dtype=torch.float64))
+        self.register_buffer("seen", torch.zeros((), dtype=torch.float64))
+
+
 def test_a_compiled_step_in_double_precision_counts_and_moves():
+    def mean(number):
+        number.seen.add_(1.0)
+        return torch.distributions.Normal(number.value, 1.0)
+
     def moved(*, compiled):
-        p = dg.model(x=dg.rv(lambda net: torch.distributions.Normal(net.bias, 1.0), net=net()))
-        step = dg.train.Step(dg.nll(p), optimizer=dg.Adam(0.1), compile=compiled)
-        losses = [step(torch.full([4, 2], 3.0, dtype=torch.float64)) for _ in range(3)]
-        return torch.stack(losses), step.state["steps"][0].item()
+        number = DoubleNumber()
+        p = dg.model(x=dg.rv(mean, number=number))
+        turn = dg.train.Turn(dg.Adam(0.1), average=0.5, accumulate=2)
+        step = dg.train.Step(dg.nll(p), optimizer=turn, compile=compiled)
+        x = torch.full([4], 3.0, dtype=torch.float64)
+        losses = [step(x) for _ in range(4)]
+        return [*losses, number.value.detach(), number.seen, *step.average.means]
 
-    def net():
-        layer = torch.nn.Linear(1, 2, dtype=torch.float64)
-        torch.nn.init.zeros_(layer.bias)
-        return layer
-
-    (losses, count), (expected, _) = moved(compiled=True), moved(compiled=False)
-    torch.testing.assert_close(losses, expected)
-    assert count == 3
+    for found, expected in zip(moved(compiled=True), moved(compiled=False), strict=True):
+        torch.testing.assert_close(found, expected)
