@@ -96,8 +96,8 @@ class MarginalLikelihood(Divergence):
         self.shapes = (
             PairShapes({}, slice_shapes(b)) if self.over_time else pair_shapes(a, b, pathwise=())
         )
-        plates = b.program.plates
-        self.plates = dict.fromkeys(self.given, (TIME,)) if self.over_time else plates
+        is_plain = self.over_time and not b.graph.plates
+        self.plates = dict.fromkeys(self.given, (TIME,)) if is_plain else b.program.plates
         self.hidden, self.partial = hidden_names(b), tuple(partial)
         self.players = (Player("model", modules_of(b, a)),)
         for name in self.partial:

@@ -22,7 +22,7 @@ from daguerre.infer.chain.evidence import check_marks
 from daguerre.infer.chain.finite import FiniteChain
 from daguerre.infer.chain.hmm import HMM
 from daguerre.infer.chain.reading import Reading
-from daguerre.lags import Lagged
+from daguerre.lags import Past
 
 __all__ = ["MOST_STATES", "Grid", "finite_chain", "joined", "supports"]
 
@@ -198,7 +198,7 @@ class Grid:
         assert isinstance(found, Tensor)
         return found.unflatten(0, sizes)
 
-    def _before(self, name: str, lagged: Lagged, *, first: bool) -> Tensor:
+    def _before(self, name: str, lagged: Past, *, first: bool) -> Tensor:
         parent = lagged.variable
         if parent in self.reading.data:
             return self.reading.before(name, lagged, first=first)[:, None, None]
