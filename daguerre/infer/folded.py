@@ -186,5 +186,10 @@ def fold(
     inside = {n for n in relevant if {*plates} <= {*own[n]} and (not in_time or n in in_time)}
     given = random - inside - hidden
     folded = Part(joint, relevant, folded=(*plates, *[TIME] * bool(in_time)), given=given)
-    outside = as_joint(Part(joint, {*given, *upstream(graph, given)})) if given else None
-    return Fold(joint, as_joint(folded), plates, sizes, outside)
+    return Fold(joint, as_joint(folded), plates, sizes, _outside(joint, given) if given else None)
+
+
+def _outside(joint: Joint, given: Collection[str]) -> Joint:
+    """Return the model of what is known outside plates, with the time that it is in."""
+    names = {*given, *upstream(joint.graph, given)}
+    return replace(as_joint(Part(joint, names)), temporal=temporal(joint.graph) & names)

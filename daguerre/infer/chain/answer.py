@@ -116,6 +116,12 @@ class ChainQuestion:
             members=members,
         )
 
+    @property
+    def rows(self) -> int:
+        """The number of data sets: sequences, or, with plates, rows of them."""
+        values = self.values if self.members is None else self.members.values
+        return len(next(iter(values.values())))
+
     def posterior(self) -> Answer:
         """Return the exact posterior of the targets at each step.
 
