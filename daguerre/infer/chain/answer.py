@@ -160,20 +160,26 @@ class ChainQuestion:
         """Return the log-evidence of rows as that of data sets, where there are plates."""
         return log_evidence if self.members is None else self.members.total(log_evidence)
 
-    def log_evidence(self) -> Tensor:
+    def log_evidence(self, lengths: Tensor | None = None) -> Tensor:
         """Return the log-probability or -density of the observed in nats, `[B]`, with gradients.
 
         Steps beyond the last observed one sum to one, so that they are left out.
 
+        Args:
+            lengths: The number of steps of each row, `[B]`, where what is given goes on beyond.
+
         Raises:
             InadmissibleError: The chain is neither finite nor linear Gaussian.
         """
-        return self.total(self._log_evidence())
+        if lengths is not None and self.members is not None:
+            lengths = lengths.repeat_interleave(self.members.fold.count)
+        return self.total(self._log_evidence(lengths))
 
-    def _log_evidence(self) -> Tensor:
+    def _log_evidence(self, lengths: Tensor | None = None) -> Tensor:
         """Return that of each sequence."""
         given = [v for name, v in self.values.items() if name not in self.joint.graph.inputs]
-        return replace(self, lengths=ends(given))._chain().log_evidence()
+        lengths = ends(given) if lengths is None else lengths
+        return replace(self, lengths=lengths)._chain().log_evidence()
 
     def most_probable(self) -> Most:
         """Return the most probable values of all hidden variables together.
