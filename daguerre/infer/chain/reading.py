@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -12,7 +12,7 @@ from torch.distributions import Distribution
 from daguerre.graph import Graph, GraphError, InadmissibleError
 from daguerre.infer.chain.evidence import missing_steps
 from daguerre.joint import Joint
-from daguerre.lags import Lagged, Past
+from daguerre.lags import Lagged, Past, spread_over
 from daguerre.program import Outcome, Step, misfit
 
 __all__ = ["Reading", "bearing", "float_of", "read"]
@@ -64,7 +64,26 @@ class Reading:
             Lagged(lagged.variable, lagged.steps, found).check(name)
             return found
         found = torch.as_tensor(found, device=self.like.device)
-        return found.to(self.like.dtype) if found.is_floating_point() else found
+        found = found.to(self.like.dtype) if found.is_floating_point() else found
+        return found if found.dim() else spread_over(found, self._event(lagged.variable))
+
+    def _event(self, name: str) -> Sequence[int]:
+        """Return the event of a variable, as far as data or what it starts with tell it."""
+        for values in (self.data, self.pinned):
+            if name in values:
+                return values[name].shape[2:]
+        starts = [
+            (step.name, past.start())
+            for step in self.steps.values()
+            for past in step.past
+            if past.variable == name
+        ]
+        for child, start in starts:
+            if isinstance(start, Distribution) and child == name:
+                return (*start.batch_shape, *start.event_shape)
+            if isinstance(start, Tensor) and start.dim():
+                return start.shape
+        return ()
 
     def law(self, name: str) -> Distribution | None:
         """Return the law of a variable at t = 0, if a lag on itself gives it."""
@@ -125,6 +144,8 @@ class Reading:
             else:
                 start = self.start(name, lagged)
                 start = start.sample() if isinstance(start, Distribution) else start
+                if lagged.variable in known:
+                    start = spread_over(start, known[lagged.variable].shape[1:])
                 arguments.append(start.unsqueeze(0))
         return self.call(name, arguments)
 
