@@ -6,8 +6,8 @@ counts, or a weighted regression. No step lowers the likelihood.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
@@ -18,13 +18,11 @@ from daguerre.cpds import LinearGaussian, Tabular
 from daguerre.graph import GraphError, InadmissibleError
 from daguerre.infer.chain.answer import ChainQuestion
 from daguerre.infer.chain.learning import Sequences, sequences_of
-from daguerre.infer.evidence import Evidence, Given
-from daguerre.infer.folded import fold
-from daguerre.infer.groups import plate_sizes
+from daguerre.infer.evidence import Given
+from daguerre.infer.plates import by_rows
 from daguerre.infer.question import Question, plans
 from daguerre.infer.statistics import Statistics
 from daguerre.joint import Factor, Joint, as_joint
-from daguerre.rows import is_missing
 
 __all__ = ["Ascent", "em"]
 
@@ -172,40 +170,13 @@ def _expectation(joint: Joint, data: Given) -> _Expectation:
     if not question.evidence.rows:
         raise GraphError("the data is empty: it has no rows")
     known = {id(next(cpd.parameters())) for cpd in cpds.values()}
-    questions = [one.by_members(one.groups) for one in _by_rows(question)]
+    questions = [one.by_members(one.groups) for one in by_rows(question)]
     for one in questions:
         assert isinstance(one.subject, Joint), "EM takes models"
         found = _conditionals(_cpds(one.subject))
         cpds |= {n: cpd for n, cpd in found.items() if id(next(cpd.parameters())) in known}
     steps = [partial(_expect, one) for one in questions]
     return _Expectation(question.evidence.rows, cpds, steps)
-
-
-def _by_rows(question: Question) -> Iterator[Question]:
-    """Yield questions that have members of plates for rows, as far as they can be.
-
-    What is known outside of plates is a question of its own.
-    """
-    joint, evidence = question.subject, question.evidence
-    if not isinstance(joint, Joint) or not joint.program.plates:
-        yield question
-        return
-    sizes = plate_sizes(joint, evidence.values, evidence.rows)
-    found = fold(joint, (), evidence.values, sizes)
-    rows = evidence.rows * found.count
-    yield replace(question, subject=found.joint, evidence=_only(evidence, rows, found.enter))
-    if found.outside is not None:
-        outside = _only(evidence, evidence.rows, found.known)
-        yield from _by_rows(replace(question, subject=found.outside, evidence=outside))
-
-
-def _only(evidence: Evidence, rows: int, arranged: Callable[..., dict[str, Tensor]]) -> Evidence:
-    """Return evidence in another arrangement."""
-    values = arranged(evidence.values)
-    lacking = arranged({name: evidence.values[name] for name in evidence.missing})
-    missing = {name: is_missing(value, partly=True) for name, value in lacking.items()}
-    marked = frozenset(name for name in evidence.marked if name in missing)
-    return Evidence(rows, values, missing, {}, marked)
 
 
 def _cpds(joint: Joint) -> dict[str, nn.Module]:

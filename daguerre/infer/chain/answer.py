@@ -19,10 +19,10 @@ from daguerre.infer.chain.finite import FiniteChain
 from daguerre.infer.chain.gaussian import GaussianChain
 from daguerre.infer.chain.grid import finite_chain, supports
 from daguerre.infer.chain.linear import gaussian_chain
-from daguerre.infer.chain.members import Members, members_of
 from daguerre.infer.chain.reading import Reading, float_of, read
 from daguerre.infer.evidence import Given
 from daguerre.infer.plan import Part, Plan
+from daguerre.infer.plates import Members, members_of
 from daguerre.infer.product import Factors
 from daguerre.infer.question import MEMORY, OpaqueError, evaluating, inputs_of
 from daguerre.joint import Factor, Joint, as_joint
@@ -105,7 +105,8 @@ class ChainQuestion:
             values = _drawn(joint, read_names(joint.graph, given, "given"))
         limit, is_single = MEMORY if max_memory is None else max_memory, isinstance(targets, str)
         chain = cls(joint, names, values, max_memory=limit, is_single=is_single)
-        if (members := members_of(joint, names, values)) is None:
+        has_data = isinstance(given, Mapping)
+        if (members := members_of(joint, names, values, has_data=has_data)) is None:
             return chain
         return replace(
             chain,
