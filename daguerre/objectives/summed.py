@@ -17,12 +17,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from math import inf
 
 import torch
 from torch import Tensor
 
-from daguerre.draw.labels import label
 from daguerre.graph import InadmissibleError
 from daguerre.infer import explain, log_evidence
 from daguerre.infer.chain.answer import ChainQuestion
@@ -30,7 +30,7 @@ from daguerre.infer.chain.reading import bearing
 from daguerre.joint import Joint
 from daguerre.modes import mode
 from daguerre.objectives.latents import Drawn
-from daguerre.objectives.sides import conditional, repeated
+from daguerre.objectives.sides import all_of, conditional, repeated
 from daguerre.objectives.slices import density_over_time, is_chain, over_time
 from daguerre.program import Trace
 from daguerre.rows import tile
@@ -93,7 +93,7 @@ class Sum:
     @property
     def title(self) -> str:
         """The density, as text."""
-        write = over_time if is_chain(self.b) else str
+        write = partial(over_time, self.b) if is_chain(self.b) else str
         return f"log p({', '.join(map(write, self.names))})"
 
     @property
@@ -105,17 +105,18 @@ class Sum:
 
     def latex(self, shapes: Mapping[str, Shape]) -> str:
         """Return the density in LaTeX."""
-        if is_chain(self.b):
+        if is_chain(self.b) and not self.b.graph.plates:
             return density_over_time(self.b.graph, self.modelled, self.hidden, shapes)
         body = r"\, ".join(
             repeated(self.b, n, r"\prod") + conditional(self.b, n, shapes, "p")
             for n in self.modelled
         )
-        return rf"\sum_{{{', '.join(map(label, self.hidden))}}} {body}"
+        summed = [all_of(self.b, name) for name in self.hidden]
+        return rf"\sum_{{{', '.join(summed)}}} {body}"
 
 
 def sum_out(
-    b: Joint, names: tuple[str, ...], hidden: tuple[str, ...], partial: tuple[str, ...] = ()
+    b: Joint, names: tuple[str, ...], hidden: tuple[str, ...], lacking: tuple[str, ...] = ()
 ) -> Sum:
     """Plan a sum over finite variables, or say why it cannot be had.
 
@@ -123,7 +124,7 @@ def sum_out(
         b: The model.
         names: The variables whose density is wanted.
         hidden: Those to be summed out.
-        partial: Those of the names that rows may lack.
+        lacking: Those of the names that rows may lack.
 
     Raises:
         InadmissibleError: No exact engine takes it.
@@ -133,8 +134,8 @@ def sum_out(
     try:
         with mode(b.modules, training=False), torch.no_grad():
             plan = explain(b, (), given=given, max_memory=limit, exact=True)
-            if partial:
-                some = [n for n in given if n not in partial]
+            if lacking:
+                some = [n for n in given if n not in lacking]
                 explain(b, (), given=some, max_memory=limit, exact=True)
     except InadmissibleError as error:
         raise InadmissibleError(
@@ -143,5 +144,6 @@ def sum_out(
         ) from None
     parts = [part for part in plan.parts if part.engine != "members as rows"]
     why = parts[-1].why.partition(":")[0] if is_chain(b) else parts[-1].why
+    why += ", members as rows" if len(parts) < len(plan.parts) else ""
     way = "a scan over the steps" if is_chain(b) else parts[-1].engine
     return Sum(b, names, hidden, way, why)
