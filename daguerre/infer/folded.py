@@ -23,11 +23,11 @@ from daguerre.rows import unknown
 from daguerre.structure.recurrence import TIME, temporal, upstream
 from daguerre.structure.spread import plates_of
 
-__all__ = ["Fold", "Part", "fold"]
+__all__ = ["Excerpt", "Fold", "fold"]
 
 
 @final
-class Part(Model):
+class Excerpt(Model):
     """Some variables of a joint, perhaps without plates, and with some of them given.
 
     Args:
@@ -185,11 +185,11 @@ def fold(
         )
     inside = {n for n in relevant if {*plates} <= {*own[n]} and (not in_time or n in in_time)}
     given = random - inside - hidden
-    folded = Part(joint, relevant, folded=(*plates, *[TIME] * bool(in_time)), given=given)
+    folded = Excerpt(joint, relevant, folded=(*plates, *[TIME] * bool(in_time)), given=given)
     return Fold(joint, as_joint(folded), plates, sizes, _outside(joint, given) if given else None)
 
 
 def _outside(joint: Joint, given: Collection[str]) -> Joint:
     """Return the model of what is known outside plates, with the time that it is in."""
     names = {*given, *upstream(joint.graph, given)}
-    return replace(as_joint(Part(joint, names)), temporal=temporal(joint.graph) & names)
+    return replace(as_joint(Excerpt(joint, names)), temporal=temporal(joint.graph) & names)

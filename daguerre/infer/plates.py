@@ -109,7 +109,7 @@ class Members:
         parts = [self._folding()] if self.fold.plates else []
         if self.groups is not None:
             parts.append(self.groups.part(kept, has_data=self.has_data))
-        pruned = tuple(n for n in graph.names if n not in kept)
+        pruned = tuple(n for n in graph.names if n not in kept or n in found.pruned)
         known, n = tuple(self.values), self.fold.count
         return replace(
             found,
@@ -128,8 +128,8 @@ class Members:
             f"{'' if plate in known else 'for example '}{self.fold.sizes[plate]} of {plate}"
             for plate in self.fold.plates
         )
-        inside = (n for n in self.fold.joint.graph.names if {*self.fold.plates} <= {
-            *plates_of(graph, n)})  # fmt: skip
+        own = {n: plates_of(graph, n) for n in self.fold.joint.graph.names}
+        inside = (n for n, plates in own.items() if {*self.fold.plates} <= {*plates})
         why = f"{sizes}: they share nothing that is unknown"
         return Part("members as rows", tuple(inside), why)
 
