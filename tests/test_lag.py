@@ -208,3 +208,15 @@ def test_a_number_stands_for_all_components_of_what_was_before(p: Any, same: Any
     torch.testing.assert_close(
         few.mean, dg.posterior(same, "z", given=x, method=dg.infer.SMC(50)).mean
     )
+
+
+def test_a_number_for_what_is_not_known_to_be_a_vector_is_told():
+    p = dg.model(
+        z=lambda last=dg.lag("z", init=0.0): Normal(last @ torch.eye(2), 1.0),
+        x=lambda z: Normal(z.sum(1), 1.0),
+    )
+    text = r"init of z\[t-1\] is 0.0, so give a Tensor if z is more than a number"
+    with pytest.raises(dg.GraphError, match=text):
+        dg.nll(p, observed=["x"])
+    with pytest.raises(dg.GraphError, match=text):
+        p.sample(3, t=2)

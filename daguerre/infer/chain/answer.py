@@ -310,7 +310,8 @@ def _drawn(joint: Joint, names: Sequence[str]) -> dict[str, Tensor]:
     reading = Reading(steps, data, {}, (1, STEPS), like)
     plates, of = plates_over_time(joint), declared_sizes(joint.graph)
     known: dict[str, Tensor] = {}
-    with torch.random.fork_rng(devices=[]), torch.no_grad(), validation(enabled=False):
+    quiet = torch.random.fork_rng(devices=[])
+    with located(), quiet, torch.no_grad(), validation(enabled=False):
         for name in (n for n in joint.graph.order if n in steps):
             found = reading.example(name, known)
             known[name] = found.sample() if isinstance(found, Distribution) else found  # type: ignore[assignment]
