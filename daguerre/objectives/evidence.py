@@ -217,7 +217,8 @@ class MarginalLikelihood(Divergence):
         if self.over_time:
             raise InadmissibleError(
                 f"the density of {', '.join(known)} over time is not exact: {reason}. dg.nll"
-                " learns chains whose hidden variables are all finite, or all linear Gaussian"
+                " learns chains whose hidden variables are all finite, or all linear Gaussian;"
+                " dg.elbo takes a q of the others and sums finite ones out"
             )
         of, over = ", ".join(known), ", ".join(hidden)
         raise InadmissibleError(

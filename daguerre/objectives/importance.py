@@ -222,6 +222,7 @@ class ImportanceWeighted(Divergence):
         kept = [Term(*row) for row in self._inner.ledger() if row.estimator == "left out"]
         groups = f", {self.particles.groups} bounds of them" if self.particles.groups > 1 else ""
         how = drawn_how(self.plan, self.particles.count) + groups
+        how += f"; {self.plan.sum.how}" if self.plan.sum is not None else ""
         if self.plan.scored:  # the same idea, for a bound: VIMCO
             how = how.replace("leave-one-out baseline", "leave-one-out bounds")
         why = "a closed form of one term would not be a weight"

@@ -31,9 +31,8 @@ def kl_ledger(plan: KLPlan, rates: Rates) -> Iterator[tuple[str, str, str]]:
         term = _counted(f"-{_term(plan.b, of_b, name)}".replace("--", ""), name, rates)
         yield term, drawn_how(plan, plan.copies, reach), _why_drawn(plan, plan.b, name)
     if plan.sum is not None:
-        summed = f"{', '.join(plan.sum.hidden)} summed out exactly by {plan.sum.way}"
         how = drawn_how(plan, plan.copies)
-        yield f"-{plan.sum.title}", f"{how}; {summed}", plan.sum.why
+        yield f"-{plan.sum.title}", f"{how}; {plan.sum.how}", plan.sum.why
     if plan.a.data:
         yield f"log data({', '.join(plan.a.data)})", "left out", "a constant: no parameters"
 

@@ -97,6 +97,11 @@ class Sum:
         return f"log p({', '.join(map(write, self.names))})"
 
     @property
+    def how(self) -> str:
+        """What is summed out, and by which engine."""
+        return f"{', '.join(self.hidden)} summed out exactly by {self.way}"
+
+    @property
     def modelled(self) -> tuple[str, ...]:
         """The random variables that bear on it, parents first."""
         graph = self.b.graph

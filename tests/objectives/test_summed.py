@@ -107,6 +107,10 @@ def test_the_ledger_says_what_is_summed():
     assert row["estimator"].endswith("k summed out exactly by a scan over the steps")
     assert r"- \log \sum_{k_{1:T}} \prod_{t=1}^{T}" in cost.latex()
     assert "looks at the values" in cost.eager
+    several = dg.iwae(Switching(), Q(), particles=3).explain()
+    assert next(iter(several))["estimator"].endswith(
+        "k summed out exactly by a scan over the steps"
+    )
 
 
 def test_sequences_of_unequal_length():
