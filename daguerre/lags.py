@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
 from daguerre.graph import GraphError, Lag
 
-__all__ = ["Init", "Lagged", "Past", "Start", "lag", "lags_of", "started"]
+__all__ = ["Init", "Lagged", "Past", "Start", "lag", "lags_of", "spread_over", "started"]
 
 Start = Tensor | float | Distribution
 Init = Start | Callable[..., Start]
@@ -75,8 +76,10 @@ def lag(variable: str, steps: int = 1, *, init: Init | None = None) -> Any:
         variable: The parent; it may be the variable itself.
         steps: How many slices ago, 1 or more; below 0 how many slices ahead, as in a net that
             reads a sequence backwards for an inference model.
-        init: What holds before there is such a slice. A Tensor `[*event]` or a number is the
-            value of the parent then, so that the CPD holds from t = 0. A Distribution of one
+        init: What holds before there is such a slice. A Tensor `[*event]` is the value of the
+            parent then, so that the CPD holds from t = 0; a number stands for all components,
+            where the parent is known by then to have some: as data, by a law or a Tensor of its
+            own, or by its value in the slice itself. A Distribution of one
             event is the law of the variable itself then, instead of the CPD; that takes a lag on
             itself. A function returns either, so that it can be learned: of the model in a class,
             of bound modules by their names in `dg.model(...)`.
@@ -120,6 +123,17 @@ def lags_of(function: Callable[..., object]) -> dict[str, Lagged]:
     """
     parameters = inspect.signature(function).parameters.values()
     return {p.name: p.default for p in parameters if isinstance(p.default, Lagged)}
+
+
+def spread_over(start: Tensor, event: Sequence[int]) -> Tensor:
+    """Let a number stand for all components of an event; other values stay as they are.
+
+    Example:
+        >>> import torch
+        >>> spread_over(torch.tensor(0.5), [2]), spread_over(torch.ones(3), [2])
+        (tensor([0.5000, 0.5000]), tensor([1., 1., 1.]))
+    """
+    return start if start.dim() else start.expand(torch.Size(event))
 
 
 def started(init: Init, *owner: Any, **modules: Any) -> Start:

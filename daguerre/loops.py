@@ -18,7 +18,7 @@ from torch.distributions import Distribution
 
 from daguerre.families import combined
 from daguerre.graph import GraphError
-from daguerre.lags import Past, Start
+from daguerre.lags import Past, Start, spread_over
 from daguerre.program import Outcome, Step, Values
 from daguerre.repeats import Sizes, check_end, laws_of
 from daguerre.rows import tile
@@ -221,11 +221,12 @@ class Part:
         if one.known is not None:
             return next(known)
         if i < one.ago:
-            return self._start(one, self.sizes.rows(self.inner))
+            event = made[one.name][0].shape[1:] if made[one.name] else ()
+            return self._start(one, self.sizes.rows(self.inner), event)
         return self.sizes.aligned(made[one.name][i - one.ago], one.plates, self.inner)
 
-    def _start(self, one: _Argument, rows: int) -> Tensor:
-        start = torch.as_tensor(one.start)
+    def _start(self, one: _Argument, rows: int, event: Sequence[int] = ()) -> Tensor:
+        start = spread_over(torch.as_tensor(one.start), event)
         return start.expand(rows, *start.shape)
 
     def at_once(self, whole: Callable[..., Tensor]) -> Tensor:

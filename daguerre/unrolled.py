@@ -11,6 +11,7 @@ from torch.distributions import Distribution, Transform
 
 from daguerre.families import combined
 from daguerre.graph import Graph, GraphError, InadmissibleError, Variable
+from daguerre.lags import spread_over
 from daguerre.program import Outcome, Step
 from daguerre.repeats import laws_of
 from daguerre.structure.recurrence import TIME, temporal
@@ -118,10 +119,13 @@ class Slice:
             return law.expand(torch.Size((rows, *law.batch_shape))) if parents else law
         given = iter(parents)
         found = [next(given) for _ in self.step.arguments]
+        now = dict(zip(self.step.arguments, found, strict=True))
         for past, is_absent in zip(self.step.past, self.lacks, strict=True):
             start = past.start() if is_absent else next(given)
             assert not isinstance(start, Distribution), "a law holds instead of the CPD"
             value = torch.as_tensor(start)
+            if past.variable in now:
+                value = spread_over(value, now[past.variable].shape[1:])
             found.append(value.expand(rows, *value.shape) if is_absent else value)
         assert self.step.cpd is not None
         outcome = self.step.cpd(*found)

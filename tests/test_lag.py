@@ -1,9 +1,11 @@
 """Lagged parents: `dg.lag` in classes and in functions."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
-from torch.distributions import Categorical, Normal
+from torch.distributions import Categorical, Normal, OneHotCategorical
 
 import daguerre as dg
 from daguerre.compose import lags_of_cpd, start_of
@@ -146,3 +148,75 @@ def test_a_class_says_where_the_unknown_parent_was_named():
 def test_other_functions_take_no_lags():
     with pytest.raises(dg.GraphError, match="it cannot have lags"):
         dg.expectation(dg.model(z=START), lambda z, before=dg.lag("z", init=0.0): z)
+
+
+class Difference(dg.Model):
+    """What is seen is how a vector moves: it looks at the vector now and before."""
+
+    @dg.rv
+    def z(self, last=dg.lag("z", init=Normal(torch.zeros(2), 1.0))):
+        return Normal(0.5 * last, 1.0)
+
+    @dg.rv
+    def x(self, z, before=dg.lag("z", init=0.3)):
+        return Normal((z - before).sum(1), 0.5)
+
+
+class Same(Difference):
+    @dg.rv
+    def x(self, z, before=dg.lag("z", init=torch.full((2,), 0.3))):
+        return Normal((z - before).sum(1), 0.5)
+
+
+class Turning(dg.Model):
+    """A finite vector of which the components of the step before are seen."""
+
+    @dg.rv
+    def z(self, last=dg.lag("z", init=OneHotCategorical(torch.ones(3)))):
+        return OneHotCategorical(logits=last @ torch.eye(3))
+
+    @dg.rv
+    def x(self, z, before=dg.lag("z", init=0.3)):
+        return Normal((z * before).sum(1) + before[:, 0], 0.5)
+
+
+class TurningSame(Turning):
+    @dg.rv
+    def x(self, z, before=dg.lag("z", init=torch.full((3,), 0.3))):
+        return Normal((z * before).sum(1) + before[:, 0], 0.5)
+
+
+@pytest.mark.parametrize(("p", "same"), [(Difference(), Same()), (Turning(), TurningSame())])
+def test_a_number_stands_for_all_components_of_what_was_before(p: Any, same: Any):
+    torch.manual_seed(0)
+    one = p.sample(3, t=4)
+    torch.manual_seed(0)
+    other = same.sample(3, t=4)
+    for name in one:
+        torch.testing.assert_close(one[name], other[name])
+    torch.testing.assert_close(p.log_prob(one), same.log_prob(one))
+    x = {"x": one["x"]}
+    if isinstance(p, Turning):  # an exact engine takes it
+        torch.testing.assert_close(dg.log_evidence(p, x), dg.log_evidence(same, x))
+        found = [dg.posterior(model, "z", given=x).mean for model in (p, same)]
+        torch.testing.assert_close(*found)
+    flat = p.unroll(4)
+    torch.testing.assert_close(flat.log_prob(flat.apart(one)), p.log_prob(one))
+    torch.manual_seed(0)
+    few = dg.posterior(p, "z", given=x, method=dg.infer.SMC(50))
+    torch.manual_seed(0)
+    torch.testing.assert_close(
+        few.mean, dg.posterior(same, "z", given=x, method=dg.infer.SMC(50)).mean
+    )
+
+
+def test_a_number_for_what_is_not_known_to_be_a_vector_is_told():
+    p = dg.model(
+        z=lambda last=dg.lag("z", init=0.0): Normal(last @ torch.eye(2), 1.0),
+        x=lambda z: Normal(z.sum(1), 1.0),
+    )
+    text = r"init of z\[t-1\] is 0.0, so give a Tensor if z is more than a number"
+    with pytest.raises(dg.GraphError, match=text):
+        dg.nll(p, observed=["x"])
+    with pytest.raises(dg.GraphError, match=text):
+        p.sample(3, t=2)

@@ -107,7 +107,9 @@ class AIS:
 
     def __call__(self, of: Subject) -> Score:
         """Return the mean over the rows."""
-        observed = {name: value[: self.rows] for name, value in of.observed.items()}
+        observed = {
+            name: value[: self.rows] for name, value in of.observed.items() if name in of.p.graph
+        }
         found = annealed(latent_of(of.p, observed, "AIS"), observed, self.annealing)
         note = "nats, log p(x), too low rather than high"
         return Score.mean("ais", found.cpu(), note)

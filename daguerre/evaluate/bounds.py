@@ -9,7 +9,7 @@ It grows with K: K = 1 is the ELBO, K to infinity the log-evidence (Burda, Gross
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -31,7 +31,13 @@ NARROW = 256  # nets are as wide as this, however narrow the data
 
 
 def evidence_bound(
-    p: Model, q: Model, data: Data, *, particles: int = 1, seed: int = 0
+    p: Model,
+    q: Model,
+    data: Data,
+    *,
+    particles: int = 1,
+    observed: Iterable[str] | None = None,
+    seed: int = 0,
 ) -> Estimate:
     """Estimate the bound with K particles on every example, in nats.
 
@@ -43,6 +49,7 @@ def evidence_bound(
         q: The inference model.
         data: `{name: Tensor[N, *event]}`, or a Tensor where one variable is observed.
         particles: K, the number of draws of the latents per example.
+        observed: As for `dg.elbo`.
         seed: Of the draws; the global generator is left alone.
 
     Raises:
@@ -58,7 +65,7 @@ def evidence_bound(
         >>> round(bound.value, 4)  # exact, as q is the posterior: log N(2; 0, 2)
         -2.2655
     """
-    objective = elbo(p, q)
+    objective = elbo(p, q, observed=observed)
     given = read_data(objective, data)
     n = len(next(iter(given.values())))
     if particles < 1 or n < 2:

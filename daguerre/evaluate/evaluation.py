@@ -23,13 +23,14 @@ from daguerre.objectives.observations import Data
 __all__ = ["applicable", "evaluate"]
 
 
-def evaluate(
+def evaluate(  # noqa: PLR0913 - one subject, each choice by keyword
     p: Model,
     q: Model | None = None,
     data: Data | None = None,
     *,
     measures: Iterable[Measure] | None = None,
     particles: int = 100,
+    observed: Iterable[str] | None = None,
     seed: int = 0,
 ) -> Scores:
     """Measure a model on held-out data.
@@ -47,6 +48,8 @@ def evaluate(
             `Subject` that return a `Score` or several. The second score of a name is numbered,
             `"iwae 2"`.
         particles: K of the importance-weighted bound that is taken by default.
+        observed: The variables that the data holds, as for `dg.elbo`: those of p, and data that q
+            alone looks at. By default q's inputs and p's leaves that q does not draw.
         seed: Of all draws; the global generator is left alone.
 
     Raises:
@@ -71,7 +74,8 @@ def evaluate(
         >>> round(scores["iwae"].value, 3)  # exact, as q is the posterior
         -1.606
     """
-    subject = Subject(p, q, data, seed)
+    names = None if observed is None else tuple(observed)
+    subject = Subject(p, q, data, seed, names)
     with mode(subject.models, training=False):
         if measures is not None:
             return Scores(_distinct(s for one in measures for s in _measured(one, subject)))

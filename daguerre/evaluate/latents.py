@@ -55,6 +55,7 @@ class RateDistortion:
     def __call__(self, of: Subject) -> tuple[Score, Score]:
         """Return the mean of both over the data."""
         kl = divergence_of(of.cost)
+        _refuse_sum(kl)
         latent = {*kl.latents.how}
         parts: tuple[list[Tensor], list[Tensor]] = ([], [])
         for at, drawn, scored in _draws(of, kl):
@@ -302,7 +303,18 @@ def _plain(of: Subject, what: str) -> KullbackLeibler:
             f"{what} is that of latents of one row of data, but {', '.join(plates)} repeat in"
             " plates or time; take ELBO() and RateDistortion()"
         )
+    _refuse_sum(divergence_of(of.cost))
     return divergence_of(of.sampled)
+
+
+def _refuse_sum(kl: KullbackLeibler) -> None:
+    """Refuse to tell rate from distortion where one sum has both."""
+    if kl.plan.sum is not None:
+        hidden = ", ".join(kl.plan.sum.hidden)
+        raise InadmissibleError(
+            f"rate and distortion are within the sum over {hidden}, which q does not draw, and"
+            f" cannot be told apart; take ELBO(), or give q a CPD for {hidden}"
+        )
 
 
 def _refuse_hidden(kl: KullbackLeibler) -> None:

@@ -37,6 +37,8 @@ class Subject:
         q: Its inference model, if there is one.
         data: `{name: Tensor[N, *event]}`, or a Tensor where one variable is observed.
         seed: Of all draws.
+        observe: The variables that the data holds, as for `dg.elbo`: those of p, and data that q
+            alone looks at. By default q's inputs and p's leaves that q does not draw.
 
     Example:
         >>> import daguerre as dg
@@ -50,6 +52,7 @@ class Subject:
     q: Model | None = None
     data: Data | None = None
     seed: int = 0
+    observe: tuple[str, ...] | None = None
 
     @property
     def models(self) -> list[Model]:
@@ -68,14 +71,14 @@ class Subject:
                 "it takes draws of the latents given the data, so an inference model:"
                 " dg.evaluate(p, q, data)"
             )
-        return elbo(self.p, self.q)
+        return elbo(self.p, self.q, observed=self.observe)
 
     @cached_property
     def sampled(self) -> Objective:
         """The same, each row with one draw of the latents, even of those that could be listed."""
         assert self.cost.parts, "it is admissible"
         assert self.q is not None, "and so there is a q"
-        return elbo(self.p, self.q, gradients=ScoreFunction(1))
+        return elbo(self.p, self.q, observed=self.observe, gradients=ScoreFunction(1))
 
     @cached_property
     def given(self) -> dict[str, Tensor]:
@@ -86,12 +89,15 @@ class Subject:
     def held(self) -> tuple[str, ...]:
         """The variables that the data holds: what q is given, else the leaves; and inputs."""
         graph = self.p.graph
-        return (*graph.leaves, *graph.inputs) if self.q is None else self.cost.given
+        if self.q is not None:
+            return self.cost.given
+        return (*(graph.leaves if self.observe is None else self.observe), *graph.inputs)
 
     @cached_property
     def names(self) -> tuple[str, ...]:
         """The variables that the data holds and the model draws."""
-        return tuple(name for name in self.observed if name not in self.p.graph.inputs)
+        graph = self.p.graph
+        return tuple(name for name in self.observed if name in graph and name not in graph.inputs)
 
     @cached_property
     def observed(self) -> dict[str, Tensor]:

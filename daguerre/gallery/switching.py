@@ -4,17 +4,22 @@ $k_t \sim p(k_t \mid k_{t-1})$, $z_t \sim N(A_{k_t} z_{t-1} + b_{k_t}, Q_{k_t})$
 $x_t \sim N(C z_t + d, R)$. Given all regimes k it is a state space, but there are $K^T$ paths of
 them: exact inference ends at a few steps, on the plain graph `p.unroll(T)`. Longer
 sequences are filtered by particles, `dg.posterior(p, ["k", "z"], given={"x": x},
-method=dg.infer.SMC(1000))`, whose evidence is unbiased and has a variance that grows with T.
+method=dg.infer.SMC(1000))`, whose evidence is unbiased and has a variance that grows with T, or
+learned by a bound: q draws the states z, and the regimes given them are a hidden Markov chain,
+which `dg.elbo` sums out exactly, `dg.posterior(p, "k", given={"x": x, "z": z})` likewise.
 """
 
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.distributions import Normal
+from torch.nn.functional import softplus
 
 import daguerre as dg
+from daguerre.game import Game
 
-__all__ = ["Switching", "learn"]
+__all__ = ["Smoother", "Switching", "learn", "regimes"]
 
 
 class Switching(dg.Model):
@@ -60,6 +65,48 @@ class Switching(dg.Model):
     @dg.rv
     def x(self, z: Tensor):
         return self.see(z)
+
+
+class Smoother(dg.Model):
+    """q(z | x), without the regimes: units b read backwards, and a state follows them.
+
+    Args:
+        latent: The size of a state.
+        observed: Numbers that are seen at a step.
+        units: How many read backwards.
+    """
+
+    x = dg.Input()
+
+    def __init__(self, latent: int, observed: int, units: int = 32) -> None:
+        super().__init__()
+        self.cell = nn.GRUCell(observed, units)
+        self.end, self.start = (nn.Parameter(torch.zeros(size)) for size in (units, latent))
+        self.mean, self.spread = (nn.Linear(units + latent, latent) for _ in range(2))
+
+    @dg.deterministic(over_time=lambda self, x, after: dg.nn.over_time(self.cell, x, after))
+    def b(self, x: Tensor, after: Tensor = dg.lag("b", -1, init=lambda self: self.end)):
+        return self.cell(x, after)
+
+    @dg.rv
+    def z(self, b: Tensor, last: Tensor = dg.lag("z", init=lambda self: self.start)):
+        both = torch.cat([b, last], 1)
+        return Normal(self.mean(both), softplus(self.spread(both)))
+
+
+def regimes(count: int, latent: int, observed: int) -> Game:
+    """Build the game of the two, for sequences of any length.
+
+    References:
+        Dong, Seybold, Murphy and Bui (2020), arXiv 1910.09588, with nets for all laws.
+
+    Example:
+        >>> game = regimes(2, 1, 1)
+        >>> [row["estimator"].partition("; ")[2] for row in game.objective.explain()][1]
+        'k summed out exactly by a scan over the steps'
+    """
+    p, q = Switching(count, latent, observed), Smoother(latent, observed)
+    return Game({"p": p, "q": q}, dg.elbo(p, q, partial=["x"]), {"steps": 2000, "lr": 0.01})
 
 
 def learn(p: Switching, x: Tensor, *, steps: int = 200, lr: float = 0.05) -> dg.Objective:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -16,8 +17,9 @@ from torch import Tensor, nn
 from daguerre.cpds import LinearGaussian, Tabular
 from daguerre.graph import GraphError, InadmissibleError
 from daguerre.infer.chain.answer import ChainQuestion
-from daguerre.infer.chain.learning import Sequences
+from daguerre.infer.chain.learning import Sequences, sequences_of
 from daguerre.infer.evidence import Given
+from daguerre.infer.plates import by_rows
 from daguerre.infer.question import Question, plans
 from daguerre.infer.statistics import Statistics
 from daguerre.joint import Factor, Joint, as_joint
@@ -74,12 +76,14 @@ def em(
     deviations of zero. A module that is the CPD of several variables learns from all of them.
 
     With lags it is the algorithm of Baum and Welch: hidden variables are finite, and the modules
-    that learn are those whose distributions the CPDs return as they are.
+    that learn are those whose distributions the CPDs return as they are. Members of a plate share
+    their CPDs, so the statistics of all of them count.
 
     Args:
         p: The model; `dg.Tabular` and `dg.LinearGaussian` CPDs learn.
         data: `{name: values [rows, *event]}` as the evidence of `dg.posterior`: NaN, or a negative
-            integer, marks what a row lacks. With lags, values `[sequences, T, *event]`.
+            integer, marks what a row lacks. With plates, values `[rows, *plates, *event]`; with
+            lags, `[sequences, *plates, T, *event]`.
         steps: At most so many.
         tolerance: Stop when a step gains less than this, in nats a row.
         prior: Pseudo-counts that are added to each count of a table, but for those of zeros: the
@@ -113,14 +117,16 @@ def em(
         tensor([0.6000, 0.4000])
     """
     _check_options(steps, tolerance, prior, floor)
-    rows, expect = _expectation(as_joint(p), data)
+    rows, cpds, expectations = _expectation(as_joint(p), data)
     trace: list[tuple[float, float]] = []
     converged = False
     for step in range(steps + 1):
-        found = expect()
-        log_evidence = torch.cat(found.log_evidence).double()
+        found = Statistics(cpds)
+        for expect in expectations:
+            expect(found)
+        log_evidence = torch.cat(found.log_evidence).double().sum().item()
         log_prior = prior * sum(_log_table(cpd) for cpd in found.counts)
-        trace.append((log_evidence.mean().item(), log_prior / rows))
+        trace.append((log_evidence / rows, log_prior / rows))
         converged = step > 0 and sum(trace[-1]) - sum(trace[-2]) < tolerance
         if converged or step == steps:
             break
@@ -137,20 +143,40 @@ def _check_options(steps: int, tolerance: float, prior: float, floor: float) -> 
             raise GraphError(f"{name} is a number, 0 or more, not {value!r}")
 
 
-def _expectation(joint: Joint, data: Given) -> tuple[int, Callable[[], Statistics]]:
-    """Read the data; return how many rows or sequences there are, and the E-step."""
+Learners = dict[str, Tabular | LinearGaussian]
+
+
+class _Expectation(NamedTuple):
+    """How expected statistics are found.
+
+    Attributes:
+        rows: How many rows of data there are, or sequences.
+        cpds: The modules that learn, by variable or by where they are.
+        steps: What add their parts to the statistics.
+    """
+
+    rows: int
+    cpds: Learners
+    steps: list[Callable[[Statistics], None]]
+
+
+def _expectation(joint: Joint, data: Given) -> _Expectation:
+    """Read the data, and plan the E-step."""
     if (chain := ChainQuestion.of(joint, (), data)) is not None:
-        sequences = Sequences.of(chain, _learners(joint, _modules(joint)))
-        return sequences.rows, sequences.expect
-    if plates := {plate for own in joint.program.plates.values() for plate in own}:
-        raise InadmissibleError(
-            f"em takes no plates yet, and variables are in {', '.join(sorted(plates))}; use"
-            " dg.fit(dg.nll(p, observed=...), data), or members as rows of a model without plates"
-        )
+        cpds = _learners(joint, _modules(joint))
+        parts = [Sequences.of(one, cpds) for one in sequences_of(chain)]
+        return _Expectation(chain.rows, cpds, [part.expect for part in parts])
     cpds, question = _learners(joint, _cpds(joint)), Question.of(joint, (), data)
     if not question.evidence.rows:
         raise GraphError("the data is empty: it has no rows")
-    return question.evidence.rows, partial(_expect, question, cpds)
+    known = {id(next(cpd.parameters())) for cpd in cpds.values()}
+    questions = [one.by_members(one.groups) for one in by_rows(question)]
+    for one in questions:
+        assert isinstance(one.subject, Joint), "EM takes models"
+        found = _conditionals(_cpds(one.subject))
+        cpds |= {n: cpd for n, cpd in found.items() if id(next(cpd.parameters())) in known}
+    steps = [partial(_expect, one) for one in questions]
+    return _Expectation(question.evidence.rows, cpds, steps)
 
 
 def _cpds(joint: Joint) -> dict[str, nn.Module]:
@@ -164,18 +190,23 @@ def _modules(joint: Joint) -> dict[str, nn.Module]:
     return {n: m for factor in joint.modules for n, m in factor.named_modules()}
 
 
-def _learners(joint: Joint, modules: dict[str, nn.Module]) -> dict[str, Tabular | LinearGaussian]:
-    """Return the modules that learn, by name; refuse whatever else would have to.
-
-    Raises:
-        InadmissibleError: A parameter of another CPD, or a regression of which a part is fixed.
-    """
-    found = {
+def _conditionals(modules: dict[str, nn.Module]) -> Learners:
+    """Return the modules that may learn and have parameters that do, by name."""
+    return {
         name: module
         for name, module in modules.items()
         if isinstance(module, Tabular | LinearGaussian)
         and any(q.requires_grad for q in module.parameters())
     }
+
+
+def _learners(joint: Joint, modules: dict[str, nn.Module]) -> Learners:
+    """Return the modules that learn, by name; refuse whatever else would have to.
+
+    Raises:
+        InadmissibleError: A parameter of another CPD, or a regression of which a part is fixed.
+    """
+    found = _conditionals(modules)
     known = {id(q) for cpd in found.values() for q in cpd.parameters()}
     for module in joint.modules:
         for name, q in module.named_parameters():
@@ -201,9 +232,8 @@ def _learners(joint: Joint, modules: dict[str, nn.Module]) -> dict[str, Tabular 
     return found
 
 
-def _expect(question: Question, cpds: dict[str, Tabular | LinearGaussian]) -> Statistics:
-    """Return the expected statistics of all rows, under the parameters as they are."""
-    found = Statistics(cpds)
+def _expect(question: Question, found: Statistics) -> None:
+    """Add the expected statistics of all rows, under the parameters as they are."""
     with torch.no_grad():
         for rows, exact in plans(question):
             found.add(exact)
@@ -214,7 +244,6 @@ def _expect(question: Question, cpds: dict[str, Tabular | LinearGaussian]) -> St
                     f"row {row} of the data has probability zero, and what is zero stays zero:"
                     f" {values}; start from tables without zeros there"
                 )
-    return found
 
 
 @torch.no_grad()

@@ -95,7 +95,7 @@ def _(first: Finite, parts: Sequence[Finite], order: Tensor) -> Distribution:
     states, number = torch.cat([p.states for p in parts]).unique(dim=0, return_inverse=True)
     own = number.split([len(part.states) for part in parts])
     spread = [
-        part.probs.new_zeros(len(part.probs), len(states)).index_copy(1, places, part.probs)
+        part.probs.new_zeros(*part.batch_shape, len(states)).index_copy(-1, places, part.probs)
         for part, places in zip(parts, own, strict=True)
     ]
     dtype = reduce(torch.promote_types, (probs.dtype for probs in spread))

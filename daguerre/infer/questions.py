@@ -26,6 +26,7 @@ from daguerre.infer.exact import Result
 from daguerre.infer.groups import Groups
 from daguerre.infer.joined import join_draws, join_results, join_rows, order_of
 from daguerre.infer.plan import Plan
+from daguerre.infer.plates import rows_of
 from daguerre.infer.product import Factors
 from daguerre.infer.question import (
     OpaqueError,
@@ -57,7 +58,8 @@ def posterior(
 
     With plates a row is a data set: values are `[rows, *plates, *event]`, and so are answers, of
     the batch shape `[rows, *plates]`. With lags it is a sequence: values are `[B, T, *event]`, and
-    the posterior of each step is given what all steps say (smoothing), batch shape `[B, T]`. The
+    the posterior of each step is given what all steps say (smoothing), batch shape `[B, T]`; of
+    chains in plates, `[B, *plates, T, *event]` and `[B, *plates, T]`. The
     model is asked in evaluation mode: dropout is off, and batch norm takes its running statistics.
 
     Args:
@@ -151,6 +153,8 @@ def _no_exact(question: Question, error: OpaqueError) -> str:
 
 
 def _exact_answer(p: object, question: Question) -> Answer:
+    if (taken := rows_of(question)) is not None:
+        return taken.members.answer(_exact_answer(None, taken.question), question.targets)
     found: list[Result] = []
     parts: list[Tensor] = []
     engines: dict[str, None] = {}
@@ -264,6 +268,8 @@ def log_evidence(
 
 
 def _log_evidence(question: Question) -> Tensor:
+    if (taken := rows_of(question)) is not None:
+        return taken.members.total(_log_evidence(taken.question))
     few, place = question.by_members(question.groups).distinct()
     parts = [(rows, plan.run().log_evidence) for rows, plan in plans(few)]
     return join_rows([part for _, part in parts], order_of([rows for rows, _ in parts], place))
@@ -312,6 +318,8 @@ def _most_probable(question: Question) -> Most:
         n for n in question.names if n not in question.evidence.values
     )
     question = replace(question, targets=names)
+    if (taken := rows_of(question)) is not None:
+        return taken.members.most(_most_probable(taken.question))
     groups = question.groups
     laid = question.by_members(groups)
     found: list[tuple[dict[str, Tensor], Tensor]] = []
@@ -402,6 +410,10 @@ def _explain(question: Question, known: tuple[str, ...], how: How, *, has_data: 
     if _is_named(how):
         part = approximate_part(question, how, "as asked")
         return Plan(question.targets, known, pruned, (part,))
+    if (taken := rows_of(question, has_data=has_data)) is not None:
+        plan = _explain(taken.question, known, how, has_data=has_data)
+        if plan.is_exact:
+            return replace(taken.members.plan(plan, question.targets), given=known)
     groups = question.groups
     laid = question.by_members(groups)
     network = next(pieces(laid)).network

@@ -26,7 +26,8 @@ __all__ = ["Statistics"]
 class Statistics:
     r"""Sums over rows of what is expected of each family given the row.
 
-    A module that is the CPD of several variables has the sums of all of them.
+    A module that is the CPD of several variables has the sums of all of them, under whatever names
+    of its parents.
 
     Attributes:
         cpds: The modules that learn, by variable.
@@ -34,6 +35,7 @@ class Statistics:
         counts: Per table, expected counts `[*states of each parent, states]`.
         moments: Per linear Gaussian, $\mathbb{E}[u u^T]$ of u = (1, continuous parents, value),
             `[*states of the discrete parents, m, m]`.
+        owners: Per first parameter, by its id, the module of which others that have it are copies.
     """
 
     cpds: Mapping[str, Tabular | LinearGaussian]
@@ -41,8 +43,12 @@ class Statistics:
     counts: dict[Tabular, Tensor] = field(default_factory=dict)
     moments: dict[LinearGaussian, Tensor] = field(default_factory=dict)
 
+    owners: dict[int, Tabular | LinearGaussian] = field(default_factory=dict)
+
     def __post_init__(self) -> None:
         for cpd in self.cpds.values():
+            if self.owners.setdefault(id(next(cpd.parameters())), cpd) is not cpd:
+                continue
             if isinstance(cpd, Tabular):
                 self.counts[cpd] = torch.zeros_like(
                     cpd.probs, dtype=torch.float64, requires_grad=False
@@ -52,6 +58,18 @@ class Statistics:
             m = 1 + sum(weight.shape[-1] for weight in weights.values()) + bias.shape[-1]
             zeros = bias.new_zeros(*bias.shape[:-1], m, m, dtype=torch.float64)
             self.moments[cpd] = zeros.detach()
+
+    def counts_of(self, cpd: Tabular) -> Tensor:
+        """Return the counts of a table, or of that of which it is a copy."""
+        owner = self.owners[id(next(cpd.parameters()))]
+        assert isinstance(owner, Tabular), "they have the same parameters"
+        return self.counts[owner]
+
+    def moments_of(self, cpd: LinearGaussian) -> Tensor:
+        """Return the moments of a linear Gaussian, or of that of which it is a copy."""
+        owner = self.owners[id(next(cpd.parameters()))]
+        assert isinstance(owner, LinearGaussian), "they have the same parameters"
+        return self.moments[owner]
 
     def add(self, exact: Exact) -> None:
         """Add the rows of a plan."""
@@ -87,7 +105,7 @@ class Statistics:
         weight: Tensor,
     ) -> None:
         place = _places(family, network, axes, weight.shape)
-        self.counts[cpd].index_put_(place, weight.double(), accumulate=True)
+        self.counts_of(cpd).index_put_(place, weight.double(), accumulate=True)
 
     def _regress(
         self,
@@ -101,7 +119,7 @@ class Statistics:
         assert moments.block.has_rows or network.rows == 1, "what nobody observes is left out"
         weight = weight if moments.block.has_rows else weight.unsqueeze(0)
         found = _second_moments(family, network, moments, weight.double())
-        total = self.moments[cpd]
+        total = self.moments_of(cpd)
         if not cpd.given:
             total += found.reshape(-1, *total.shape).sum(0)
             return

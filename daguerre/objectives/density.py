@@ -173,6 +173,7 @@ class KullbackLeibler(Divergence):
         movers = (Player("model", modules_of(plan.b, plan.a)),) if players is None else players
         self.players = (Player("baseline", baselines), *movers) if baselines else movers
         self.auxiliaries = ("baseline",) if baselines else ()
+        self.eager = "" if plan.sum is None else plan.sum.eager
 
     @property
     def title(self) -> str:
@@ -222,10 +223,14 @@ class KullbackLeibler(Divergence):
 
     def terms(self, drawn: Drawn, scored: Trace) -> dict[Entry, Tensor]:
         """Return every term of the sum, `[rows]`; `[rows, *event]` where a rule looks at parts."""
-        return {entry: self._term(entry, drawn, scored) for entry in self.entries}
+        return {entry: self.term(entry, drawn, scored) for entry in self.entries}
 
-    def _term(self, entry: Entry, drawn: Drawn, scored: Trace) -> Tensor:
+    def term(self, entry: Entry, drawn: Drawn, scored: Trace) -> Tensor:
+        """Return one term of the sum."""
         name = entry.name
+        if entry.kind == "sum":
+            assert self.plan.sum is not None, "it has planned one"
+            return self.plan.sum.surprisal(drawn, scored)
         if entry.kind == "b":
             return self.surprisal(name, drawn, scored)
         if entry.kind == "closed":

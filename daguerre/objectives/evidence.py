@@ -9,6 +9,7 @@ lags, a row of data is a sequence, and its density that of all its steps togethe
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from math import inf, prod
 from typing import final
 
@@ -26,6 +27,7 @@ from daguerre.modes import mode
 from daguerre.objectives.objective import Divergence, Player, Round, Term
 from daguerre.objectives.sides import (
     PairShapes,
+    all_of,
     conditional,
     expectation,
     in_step,
@@ -96,8 +98,8 @@ class MarginalLikelihood(Divergence):
         self.shapes = (
             PairShapes({}, slice_shapes(b)) if self.over_time else pair_shapes(a, b, pathwise=())
         )
-        plates = b.program.plates
-        self.plates = dict.fromkeys(self.given, (TIME,)) if self.over_time else plates
+        is_plain = self.over_time and not b.graph.plates
+        self.plates = dict.fromkeys(self.given, (TIME,)) if is_plain else b.program.plates
         self.hidden, self.partial = hidden_names(b), tuple(partial)
         self.players = (Player("model", modules_of(b, a)),)
         for name in self.partial:
@@ -120,7 +122,7 @@ class MarginalLikelihood(Divergence):
 
     def ledger(self) -> tuple[Term, ...]:
         """Say which engine integrates out what."""
-        write = over_time if self.over_time else str
+        write = partial(over_time, self.b) if self.over_time else str
         term = f"-log p({', '.join(map(write, self.names))}{self._bar(' | ', write)})"
         estimator, why = self._scanned() if self.over_time else self._eliminated()
         if self.partial:
@@ -133,7 +135,9 @@ class MarginalLikelihood(Divergence):
         of = f" of {', '.join(self.hidden)}" if self.hidden else ""
         if self.plan is None:
             return f"a scan over the steps{of}", "planned when there are data"
-        chain = self.plan.parts[0].why.partition(":")[0]  # without the sizes of what was drawn
+        first, last = self.plan.parts[0], self.plan.parts[-1]
+        rows = f", {first.engine}" if first is not last else ""
+        chain = last.why.partition(":")[0] + rows  # without the sizes of what was drawn
         return f"a scan over the steps{of}", chain if self.hidden else "nothing is hidden"
 
     def _eliminated(self) -> tuple[str, str]:
@@ -157,6 +161,8 @@ class MarginalLikelihood(Divergence):
         return {"model": rf"\mathbb{{E}}_{{{data}}}\left[-\log {body}\right]"}
 
     def _label(self, name: str) -> str:
+        if self.b.graph.plates and self.over_time:
+            return all_of(self.b, name)
         return label(name, ["1:T"] if self.over_time else ())
 
     def _marginal(self) -> str:
@@ -167,15 +173,16 @@ class MarginalLikelihood(Divergence):
         graph, shapes = self.b.graph, self.shapes.b
         relevant = bearing(graph, self.names)
         scored = [n for n in graph.order if n in relevant and graph[n].map == "stochastic"]
-        if self.over_time:
+        if self.over_time and not graph.plates:
             return density_over_time(graph, scored, self.hidden, shapes)
         body = r"\, ".join(
             repeated(self.b, n, r"\prod") + conditional(self.b, n, shapes, "p") for n in scored
         )
         finite = [n for n in self.hidden if n in shapes and shapes[n].states]
-        if others := [label(n) for n in self.hidden if n not in finite]:
+        write = partial(all_of, self.b) if self.over_time else label
+        if others := [write(n) for n in self.hidden if n not in finite]:
             body = rf"\int {body}\, " + r"\, ".join(rf"\mathrm{{d}}{n}" for n in others)
-        return rf"\sum_{{{', '.join(map(label, finite))}}} {body}" if finite else body
+        return rf"\sum_{{{', '.join(map(write, finite))}}} {body}" if finite else body
 
     def _bar(self, bar: str, write: Callable[[str], str]) -> str:
         inputs = [write(n) for n in self.b.graph.inputs]
@@ -210,7 +217,8 @@ class MarginalLikelihood(Divergence):
         if self.over_time:
             raise InadmissibleError(
                 f"the density of {', '.join(known)} over time is not exact: {reason}. dg.nll"
-                " learns chains whose hidden variables are all finite, or all linear Gaussian"
+                " learns chains whose hidden variables are all finite, or all linear Gaussian;"
+                " dg.elbo takes a q of the others and sums finite ones out"
             )
         of, over = ", ".join(known), ", ".join(hidden)
         raise InadmissibleError(

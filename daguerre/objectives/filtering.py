@@ -62,6 +62,11 @@ class Filtering(Divergence):
     eager = "time slices are run one by one, as many as a batch has"
 
     def __init__(self, plan: KLPlan, particles: int, threshold: float) -> None:
+        if plan.sum is not None:
+            raise InadmissibleError(
+                f"a particle filter draws all latents, but q lacks {', '.join(plan.sum.hidden)};"
+                " give q a CPD for it, or take dg.elbo or dg.iwae, which sum it out"
+            )
         _check(plan, particles, threshold)
         self.plan, self.particles, self.threshold = plan, particles, threshold
         self.a, self.b, self.names, self.shapes = plan.a, plan.b, plan.names, plan.shapes

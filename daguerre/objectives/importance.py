@@ -116,9 +116,9 @@ class _Weighing:
     def log_weights(self, drawn: Drawn, scored: Trace, own: Trace) -> Tensor:
         """Return log b - log a, states summed out, `[K M, n]`."""
         terms = [
-            self.inner.surprisal(e.name, drawn, scored)
-            if e.kind == "b"
-            else self.inner.density(e.name, drawn, own)
+            self.inner.density(e.name, drawn, own)
+            if e.kind == "a"
+            else self.inner.term(e, drawn, scored)
             for e in self.entries
         ]
         cost = reduce(add, align(terms))
@@ -142,7 +142,7 @@ class ImportanceWeighted(Divergence):
         self.plan, self._inner = plan, self._weighing.inner
         self.a, self.b, self.names, self.shapes = plan.a, plan.b, plan.names, plan.shapes
         self.partial, self._given = plan.choices.partial, self._inner.given
-        self.plates = self._inner.plates
+        self.plates, self.eager = self._inner.plates, self._inner.eager
         self.players = self._inner.players if players is None else players
         self._doubly = any(isinstance(e, Pathwise) and e.doubly for e in plan.how.values())
 
@@ -222,6 +222,7 @@ class ImportanceWeighted(Divergence):
         kept = [Term(*row) for row in self._inner.ledger() if row.estimator == "left out"]
         groups = f", {self.particles.groups} bounds of them" if self.particles.groups > 1 else ""
         how = drawn_how(self.plan, self.particles.count) + groups
+        how += f"; {self.plan.sum.how}" if self.plan.sum is not None else ""
         if self.plan.scored:  # the same idea, for a bound: VIMCO
             how = how.replace("leave-one-out baseline", "leave-one-out bounds")
         why = "a closed form of one term would not be a weight"

@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple
 from torch.distributions import Distribution
 
 from daguerre.graph import GraphError, InadmissibleError, did_you_mean
+from daguerre.infer.question import inputs_of
 from daguerre.joint import Joint
 from daguerre.objectives.closed_forms import Rule, closed_form, is_infinite
 from daguerre.objectives.estimators import (
@@ -23,6 +24,7 @@ from daguerre.objectives.estimators import (
     ScoreFunction,
     automatic,
 )
+from daguerre.objectives.evidence import hidden_names
 from daguerre.objectives.rates import Rate, Rates
 from daguerre.objectives.sides import (
     PairShapes,
@@ -31,7 +33,9 @@ from daguerre.objectives.sides import (
     pair_shapes,
     shared_names,
 )
+from daguerre.objectives.summed import Sum, sum_out
 from daguerre.scoring import DensityPlan, density_plan
+from daguerre.shapes import Shape, trace_shapes
 from daguerre.structure.recurrence import upstream
 
 __all__ = [
@@ -84,13 +88,13 @@ class Entry(NamedTuple):
     """One term of the sum.
 
     Attributes:
-        kind: log a, -log b, or both integrated by a rule.
-        name: The variable.
+        kind: log a, -log b, both integrated by a rule, or -log b of all, summed over the rest.
+        name: The variable; of a sum, all that it is the density of.
         reach: Latents whose draws can change the term.
         follows: Those of them that are drawn for the score function.
     """
 
-    kind: Literal["a", "b", "closed"]
+    kind: Literal["a", "b", "closed", "sum"]
     name: str
     reach: frozenset[str] = frozenset()
     follows: frozenset[str] = frozenset()
@@ -116,6 +120,7 @@ class KLPlan:
         joint: Whether it is of joints: what a row lacks then costs it nothing. Otherwise the mean
             is over the rows that hold what is predicted.
         symbols: The letters of the two sides in formulas.
+        sum: How the density of b sums over finite variables that a does not draw, if it does.
     """
 
     a: Joint
@@ -132,6 +137,7 @@ class KLPlan:
     title: str = "KL"
     joint: bool = True
     symbols: tuple[str, str] = ("q", "p")
+    sum: Sum | None = None
 
     @property
     def sampled_a(self) -> tuple[str, ...]:
@@ -142,6 +148,11 @@ class KLPlan:
     def sampled_b(self) -> tuple[str, ...]:
         """Variables whose term of b is averaged over draws."""
         return tuple(n for n in self.terms_b if n not in self.closed)
+
+    @property
+    def modelled(self) -> tuple[str, ...]:
+        """Variables of b whose CPDs count, for they are scored or summed out."""
+        return self.terms_b if self.sum is None else self.sum.modelled
 
     @property
     def scored(self) -> tuple[str, ...]:
@@ -158,6 +169,7 @@ class KLPlan:
         """Return the terms: closed ones, then those of b and of a."""
         named = [Entry("closed", n) for n in self.closed]
         named += [Entry("b", n) for n in self.sampled_b] + [Entry("a", n) for n in self.sampled_a]
+        named += [Entry("sum", ", ".join(self.sum.names))] if self.sum is not None else []
         scored, found = {*self.scored}, ((e, self._upstream(e)) for e in named)
         return tuple(e._replace(reach=reach, follows=reach & scored) for e, reach in found)
 
@@ -168,6 +180,8 @@ class KLPlan:
         noise away: the Rao-Blackwell step that the graph justifies (Mnih and Gregor 2014).
         """
         drawn, name = self.a.graph, entry.name
+        if entry.kind == "sum":
+            return frozenset(self.how)
         reached = {name} if name in drawn and entry.kind != "closed" else set[str]()
         if entry.kind != "b":
             reached |= {*drawn.parents(name)}
@@ -193,15 +207,30 @@ def kl_plan(a: Joint, b: Joint, choices: Choices = Choices()) -> KLPlan:  # noqa
         )
     a, b = in_step(a, b)
     names = _scored_names(a, b)
-    density = integrates_out(b, names, "KL")
+    total = _sum(a, b, names, choices)
+    density = DensityPlan(names, (), ()) if total else integrates_out(b, names, "KL")
     read = {p for v in a.graph.variables for p in (*v.parents, *(lag.variable for lag in v.lags))}
     conditioned = (n for n in a.data if n in b.graph.inputs or n in read - {*names})
     of_a = integrates_out(a, (*names, *conditioned), "KL")
     of_a = replace(of_a, terms=tuple(n for n in of_a.terms if n not in a.data))
     shapes = pair_shapes(a, b, pathwise=())
-    plan = KLPlan(a, b, names, shapes, density, of_a, of_a.terms, density.terms, choices=choices)
+    plan = KLPlan(
+        a, b, names, shapes, density, of_a, of_a.terms, density.terms, choices=choices, sum=total
+    )
     plan = replace(plan, how=_estimators(plan))
     return replace(plan, closed=_rules(plan))
+
+
+def _sum(a: Joint, b: Joint, names: tuple[str, ...], choices: Choices) -> Sum | None:
+    """Plan the sum over finite variables of b that a lacks, where b is restricted to others."""
+    hidden = hidden_names(b[names])
+    if not hidden or {*hidden} & {*b.names}:
+        return None
+    declared = {n: Shape(i.shape, i.dtype) for n, i in inputs_of(b).items() if i.shape}
+    shapes = trace_shapes(b.program, declared)
+    if not all(n in shapes and shapes[n].states for n in hidden):
+        return None
+    return sum_out(b, names, hidden, tuple(n for n in choices.partial if n in a.data))
 
 
 def _scored_names(a: Joint, b: Joint) -> tuple[str, ...]:
@@ -282,7 +311,8 @@ def _estimators(plan: KLPlan) -> dict[str, Estimator]:
     chosen, graph = plan.choices.gradients, plan.a.graph
     latents = [n for n in graph.order if graph[n].map == "stochastic" and n not in plan.a.data]
     for name in (*(chosen if isinstance(chosen, Mapping) else ()), *plan.choices.partial):
-        if name not in (*latents, *(plan.terms_b if name in plan.a.data else ())):
+        scored = plan.terms_b if plan.sum is None else plan.sum.names
+        if name not in (*latents, *(scored if name in plan.a.data else ())):
             hint = did_you_mean(name, latents)
             raise GraphError(f"{name!r} is no latent variable of the first side{hint}")
     how, states = dict[str, Estimator](), 1
@@ -389,9 +419,15 @@ def check_rates(plan: KLPlan, rates: Rates) -> None:
 
     Raises:
         InadmissibleError: The gradient of the rate is that of the score function, which is right
-            for sums of costs only.
+            for sums of costs only; or the prior of the latent is within a sum over others.
     """
     for name, rate in rates.items():
+        if plan.sum is not None:
+            raise InadmissibleError(
+                f"the rate of {name} weighs its KL term, but p({name}) is within the sum over"
+                f" {', '.join(plan.sum.hidden)}; give q a CPD for {', '.join(plan.sum.hidden)},"
+                " or leave rate out"
+            )
         if isinstance(rate, Rate) and plan.scored:
             raise InadmissibleError(
                 f"the rate of {name} counts as {rate.name.replace('#', 'the rate')}, which is no"

@@ -30,6 +30,9 @@ def kl_ledger(plan: KLPlan, rates: Rates) -> Iterator[tuple[str, str, str]]:
     for _, name, reach, _ in (entry for entry in plan.entries() if entry.kind == "b"):
         term = _counted(f"-{_term(plan.b, of_b, name)}".replace("--", ""), name, rates)
         yield term, drawn_how(plan, plan.copies, reach), _why_drawn(plan, plan.b, name)
+    if plan.sum is not None:
+        how = drawn_how(plan, plan.copies)
+        yield f"-{plan.sum.title}", f"{how}; {plan.sum.how}", plan.sum.why
     if plan.a.data:
         yield f"log data({', '.join(plan.a.data)})", "left out", "a constant: no parameters"
 
@@ -81,6 +84,8 @@ def _why_drawn(plan: KLPlan, side: Joint, name: str) -> str:
         return f"recovered from {source}"
     if name in plan.a.data:
         return _observed(plan, side, name)
+    if plan.sum is not None and name in plan.sum.names:
+        return f"p({name}) is within the sum over {', '.join(plan.sum.hidden)}"
     if name in plan.names and (late := late_parents(plan, name)):
         return f"its parents {', '.join(sorted(late))} are drawn after it"
     if not plan.joint:
@@ -123,6 +128,7 @@ def kl_latex(plan: KLPlan, rates: Rates) -> str:
     pairs += [(n, _latex(plan.a, q[n], n, sign="")) for n in plan.sampled_a]
     pairs += [(n, _latex(plan.b, p[n], n, sign="-")) for n in plan.sampled_b]
     terms = [_symbolic(term, rates.get(n, 1)) for n, term in pairs]
+    terms += [] if plan.sum is None else [rf"-\log {plan.sum.latex(plan.shapes.b)}"]
     body = " + ".join(terms).replace("+ -", "- ")
     return rf"\mathbb{{E}}_{{{expectation(plan.a, plan.shapes.a, of_a)}}}\left[{body}\right]"
 
@@ -144,6 +150,8 @@ def kl_ratio_latex(plan: KLPlan) -> tuple[str, str]:
         factors = [
             repeated(side, n, r"\prod") + conditional(side, n, shapes, symbol) for n in terms
         ]
+        if symbol == "p" and plan.sum is not None:
+            factors = [plan.sum.latex(plan.shapes.b)]
         sides.append(r"\, ".join(factors) or "1")
     return expectation(plan.a, plan.shapes.a, "q"), rf"\frac{{{sides[0]}}}{{{sides[1]}}}"
 

@@ -21,6 +21,7 @@ from daguerre.structure.recurrence import TIME, temporal, upstream
 __all__ = [
     "PairShapes",
     "SampledSides",
+    "all_of",
     "argument",
     "conditional",
     "expectation",
@@ -277,7 +278,7 @@ def repeated(side: Joint, name: str, sign: str) -> str:
 
 def expectation(side: Joint, shapes: Mapping[str, Shape], symbol: str) -> str:
     r"""Write what is averaged over, such as `p_{\mathrm{data}}(x)\, q_\phi(z \mid x)`."""
-    data = [_all_of(side, n) for n in side.data]
+    data = [all_of(side, n) for n in side.data]
     factors = [rf"p_{{\mathrm{{data}}}}({', '.join(data)})"] if data else []
     factors += [
         repeated(side, step.name, r"\prod") + conditional(side, step.name, shapes, symbol)
@@ -287,7 +288,7 @@ def expectation(side: Joint, shapes: Mapping[str, Shape], symbol: str) -> str:
     return r"\, ".join(factors)
 
 
-def _all_of(side: Joint, name: str) -> str:
+def all_of(side: Joint, name: str) -> str:
     """Write all values of a variable at once, `x_{1:T}`."""
     plates = side.program.plates.get(name, ())
     return label(name, ["1:T" if plate == TIME else r"\cdot" for plate in plates])

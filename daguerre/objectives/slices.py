@@ -13,6 +13,7 @@ from daguerre.graph import Graph
 from daguerre.joint import Joint
 from daguerre.model import Model
 from daguerre.shapes import Shape, trace_shapes
+from daguerre.structure.recurrence import temporal
 
 __all__ = ["density_over_time", "is_chain", "over_time", "slice_shapes"]
 
@@ -57,9 +58,9 @@ def slice_shapes(joint: Joint) -> dict[str, Shape]:
     return trace_shapes(joint.program, declared)
 
 
-def over_time(name: str, steps: str = "1:T") -> str:
-    """Write a variable with its steps, as text: `x[1:T]`."""
-    return f"{name}[{steps}]"
+def over_time(joint: Joint, name: str, steps: str = "1:T") -> str:
+    """Write a variable with its steps, as text: `x[1:T]`; as it is, if it holds for all time."""
+    return f"{name}[{steps}]" if name in temporal(joint.graph) else name
 
 
 def density_over_time(

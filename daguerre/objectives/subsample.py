@@ -92,6 +92,11 @@ def _obstacle(part: Divergence, plate: str) -> str:
     if plate == TIME and any(v.lags for side in (part.a, part.b) for v in side.graph.variables):
         return "steps of a sequence hang on one another; give whole sequences as rows of a batch"
     match part:
+        case KullbackLeibler() if part.plan.sum is not None:
+            return (
+                f"the sum over {', '.join(part.plan.sum.hidden)} is that of all members; give q a"
+                " CPD for it"
+            )
         case KullbackLeibler():
             if ruled := [n for n in _members(part, part.rates, plate) if _is_ruled(part, n)]:
                 return (

@@ -119,7 +119,7 @@ class _Reading:
             parents = frozenset((*data, *_conditions(plan)))
             yield Conditional(y, parents, discriminator, inference=True, adversarial=True)
         yield from _drawn(plan.a, plan.a.names, INFERENCE, dict.fromkeys(plan.names, y))
-        yield from _scored(plan, plan.terms_b, MODEL, y, roots=data)
+        yield from _scored(plan, plan.modelled, MODEL, y, roots=data)
 
     def _cross_entropy(self, plan: KLPlan) -> Iterator[Conditional]:
         """Some conditionals are scored, at draws that a critic may call fake."""
@@ -127,11 +127,11 @@ class _Reading:
         if game is not None:  # the game says how they are drawn
             y = self.indicators[frozenset(_compared(game))]
             drawn_by_p = _symbol(game.b, game.a) == MODEL
-            yield from _scored(plan, plan.terms_b, INFERENCE if drawn_by_p else MODEL, y)
+            yield from _scored(plan, plan.modelled, INFERENCE if drawn_by_p else MODEL, y)
             return
         of_a, of_b = (INFERENCE, MODEL) if plan.a.data else (MODEL, INFERENCE)
         yield from _drawn(plan.a, plan.a.names, of_a, {})
-        yield from _scored(plan, plan.terms_b, of_b, "")
+        yield from _scored(plan, plan.modelled, of_b, "")
 
 
 def _plates(graphs: Iterable[Graph]) -> tuple[tuple[Plate, frozenset[str]], ...]:
@@ -189,7 +189,7 @@ def _scores_all(plan: KLPlan) -> bool:
     drawn = {*plan.a.graph.names} - {*plan.a.given}
     random = (n for n in plan.b.graph.names if plan.b.graph[n].map == "stochastic")
     given_draws = drawn & {*plan.b.graph.inputs}
-    return bool(plan.a.data) and {*random} <= {*plan.terms_b} and not given_draws
+    return bool(plan.a.data) and {*random} <= {*plan.modelled} and not given_draws
 
 
 def _symbol(side: Joint, other: Joint) -> str:

@@ -132,3 +132,26 @@ def test_an_implicit_model_has_no_bound():
 
 def test_it_prints_with_its_error():
     assert str(module.Estimate(-2.2655, 0.0123, 10)) == "-2.27 ± 0.01"
+
+
+def looking():
+    """Return a q that reads a second measurement, which the model lacks."""
+    return dg.model(x=dg.Input(), u=dg.Input(), z=lambda x, u: Normal((x + u) / 4, 0.5**0.5))
+
+
+def test_data_that_q_alone_reads_is_named():
+    x = torch.linspace(-2, 2, 50)
+    data, want = {"x": x, "u": x}, Normal(0.0, 2**0.5).log_prob(x).mean().item()
+    with pytest.raises(dg.GraphError, match=r"q alone looks at is named in observed=\['x', 'u'\]"):
+        dg.evaluate(model(), looking(), data)
+    scores = dg.evaluate(model(), looking(), data, observed=["x", "u"], particles=5)
+    assert scores["iwae"].value == pytest.approx(want, abs=1e-4)  # q is the posterior
+    assert {"elbo", "rate", "mmd2", "c2st"} <= {score.name for score in scores}
+    found = evidence_bound(model(), looking(), data, observed=["x", "u"], particles=5)
+    assert found.value == pytest.approx(want, abs=1e-4)
+
+
+def test_a_model_without_q_is_measured_on_what_is_named():
+    p = dg.model(z=Normal(0.0, 1.0), x=lambda z: Normal(z, 1.0), y=lambda x: Normal(x, 1.0))
+    scores = dg.evaluate(p, None, {"x": torch.linspace(-2, 2, 50)}, observed=["x"])
+    assert {"mmd2", "c2st"} <= {score.name for score in scores}

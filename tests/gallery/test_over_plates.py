@@ -216,6 +216,19 @@ def test_a_bayesian_net_fits_what_it_saw_in_batches():
     assert many > one
 
 
+@pytest.mark.slow
+def test_a_bayesian_net_doubts_between_the_data():
+    torch.manual_seed(0)
+    x = torch.cat([torch.linspace(-2, -0.7, 30), torch.linspace(0.7, 2, 30)])[:, None]
+    data = {"x": x[None], "y": (torch.sin(2 * x[:, 0]) + 0.1 * torch.randn(60))[None]}
+    torch.manual_seed(1)
+    game = bnn.bayesian_net()
+    for lr in (0.02, 0.004):
+        dg.fit(game.objective, data, steps=1500, lr=lr, progress=False)
+    doubt = bnn.predict(game, torch.tensor([[-1.3], [0.0], [1.3]]), draws=500).std(0)
+    assert doubt[1] > 3 * max(doubt[0], doubt[2])
+
+
 # Topics
 
 

@@ -196,6 +196,53 @@ def test_a_few_steps_of_switching_dynamics_are_exact_on_the_plain_graph():
     close(particles[:, 2].double(), exact, 0.03)
 
 
+def test_the_bound_of_switching_dynamics_sums_over_all_regimes():
+    torch.manual_seed(0)
+    game = switching.regimes(3, 1, 1)
+    assert isinstance(game.p, switching.Switching)
+    x = game.p.sample(3, t=3)["x"]
+    exact = enumerated(game.p.double(), x.double()).mean().detach()
+    p, q = game.p.float(), game.q
+    assert q is not None
+    with torch.no_grad():
+        loss = dg.elbo(p, q).losses(x.repeat(500, 1, 1))["model"]
+        z = q.sample(given={"x": x})["z"]
+        found = dg.log_evidence(p, {"x": x, "z": z})
+        paths = torch.cartesian_prod(*[torch.arange(3)] * 3)
+        known = [
+            {"x": a.expand(27, 3, 1), "z": b.expand(27, 3, 1), "k": paths}
+            for a, b in zip(x, z, strict=True)
+        ]
+        each = torch.stack([p.log_prob(values).logsumexp(0) for values in known])
+    assert -loss < exact
+    close(found, each, 1e-5)
+    x[1, 2:] = NAN
+    assert game.objective.losses(x)["model"].isfinite()
+
+
+@pytest.mark.slow
+def test_switching_dynamics_learn_from_long_sequences_by_the_bound():
+    torch.manual_seed(0)
+    truth = switching.Switching(2, 1, 1)
+    with torch.no_grad():
+        truth.move.bias.copy_(torch.tensor([[2.0], [-2.0]]))
+        truth.move.weights[0].fill_(0.7)
+        assert truth.see.log_scale is not None
+        truth.see.log_scale.fill_(-1.5)
+    drawn = truth.sample(40, t=60)
+    game = switching.regimes(2, 1, 1)
+    before = game.objective.losses(drawn["x"])["model"].item()
+    for lr in (0.02, 0.005):
+        dg.fit(game.objective, drawn["x"], steps=300, batch_size=20, lr=lr, progress=False)
+    assert game.objective.losses(drawn["x"])["model"].item() < before - 30
+    assert game.q is not None
+    with torch.no_grad():
+        z = game.q.sample(given={"x": drawn["x"]})["z"]
+        found = dg.posterior(game.p, "k", given={"x": drawn["x"], "z": z})["k"].mode
+    agree = (found == drawn["k"]).double().mean().item()
+    assert max(agree, 1 - agree) > 0.85  # either name of a regime
+
+
 def test_the_plain_graph_shares_the_parameters():
     p = switching.Switching(2, 1, 1)
     plain = p.unroll(4)

@@ -463,10 +463,6 @@ def test_a_spread_model_has_the_density_of_the_one_with_plates():
             ),
             "would write out 15,001 members",
         ),
-        (
-            lambda: dg.em(dg.model(y=ROW(dg.LinearGaussian(0.0, 1.0))), {"y": torch.ones(2, 3)}),
-            "em takes no plates yet, and variables are in i",
-        ),
         (lambda: Spread(crossing(), {"i": 2}), "the size of the plate j is not known"),
         (lambda: Spread(crossing(), {"i": 2, "k": 2}), "no plate 'k'"),
         (lambda: Spread(Wards(), {"ward": 3}), "declared with the size 2, not 3"),

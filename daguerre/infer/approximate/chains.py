@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from torch import Tensor
 
 from daguerre.graph import InadmissibleError
@@ -36,8 +38,8 @@ def answer_chain(chain: ChainQuestion, how: How) -> Answer:
         except OpaqueError as error:
             if how.get("exact"):
                 raise InadmissibleError(_instead(error)) from None
-    names = chain.targets[0] if chain.is_single else chain.targets
-    return filter_chain(chain.joint, names, chain.values, method or SMC())
+    found = filter_chain(chain.joint, chain.targets, chain.values, method or SMC())
+    return replace(chain.whole(found), is_single=chain.is_single)
 
 
 def chain_log_evidence(chain: ChainQuestion, how: How) -> Tensor:
@@ -51,7 +53,7 @@ def chain_log_evidence(chain: ChainQuestion, how: How) -> Tensor:
         return chain.log_evidence()
     found = filter_chain(chain.joint, (), chain.values, method).log_evidence
     assert found is not None
-    return found
+    return chain.total(found)
 
 
 def chain_plan(chain: ChainQuestion, how: How) -> Plan:
@@ -69,7 +71,8 @@ def chain_plan(chain: ChainQuestion, how: How) -> Plan:
                 raise InadmissibleError(_instead(error)) from None
             method, why = SMC(), str(error)
     part = Part(f"{method.particles} particles, filtered", chain.targets, why)
-    return Plan(chain.targets, tuple(chain.values), (), (part,))
+    plan = Plan(chain.targets, tuple(chain.values), (), (part,))
+    return plan if chain.members is None else chain.members.plan(plan, chain.asked)
 
 
 def _instead(error: OpaqueError) -> str:

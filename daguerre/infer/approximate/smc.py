@@ -27,6 +27,7 @@ from daguerre.infer.approximate.weighting import MOST
 from daguerre.infer.chain.reading import Reading, read
 from daguerre.infer.distributions import Finite, Particles
 from daguerre.joint import Factor, Joint, as_joint
+from daguerre.lags import spread_over
 from daguerre.locate import located
 from daguerre.program import Step, misfit, sample, validation
 from daguerre.rows import as_copies, tile
@@ -203,6 +204,8 @@ class _Filter:
             start = reading.start(step.name, lagged)
             if isinstance(start, Distribution):
                 return start.expand(torch.Size((rows, *start.batch_shape)))
+            if lagged.variable in values:
+                start = spread_over(start, values[lagged.variable].shape[1:])
             arguments.append(start.expand(rows, *start.shape))
         outcome = reading.call(step.name, arguments)
         if arguments:

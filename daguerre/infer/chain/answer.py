@@ -14,7 +14,7 @@ from daguerre.devices import on_device_of
 from daguerre.graph import Graph, GraphError, InadmissibleError
 from daguerre.infer.answer import Answer, Most, check_names, check_possible
 from daguerre.infer.chain.determined import determine
-from daguerre.infer.chain.evidence import ends, read_values
+from daguerre.infer.chain.evidence import ends, plates_over_time, read_values
 from daguerre.infer.chain.finite import FiniteChain
 from daguerre.infer.chain.gaussian import GaussianChain
 from daguerre.infer.chain.grid import finite_chain, supports
@@ -22,13 +22,15 @@ from daguerre.infer.chain.linear import gaussian_chain
 from daguerre.infer.chain.reading import Reading, float_of, read
 from daguerre.infer.evidence import Given
 from daguerre.infer.plan import Part, Plan
+from daguerre.infer.plates import Members, members_of
 from daguerre.infer.product import Factors
 from daguerre.infer.question import MEMORY, OpaqueError, evaluating, inputs_of
 from daguerre.joint import Factor, Joint, as_joint
 from daguerre.locate import located
 from daguerre.program import validation
+from daguerre.queries import declared_sizes
 from daguerre.structure.names import Names, read_names
-from daguerre.structure.recurrence import TIME, temporal
+from daguerre.structure.recurrence import TIME
 
 __all__ = ["ChainQuestion", "recognise"]
 
@@ -49,6 +51,8 @@ class ChainQuestion:
             None if all are full.
         max_memory: Bytes above which it is refused.
         is_single: Whether one target was named by a string.
+        asked: The targets as they were named, where they are in plates.
+        members: How it is a chain without plates; None if it was one.
     """
 
     joint: Joint
@@ -57,6 +61,8 @@ class ChainQuestion:
     lengths: Tensor | None = None
     max_memory: float = MEMORY
     is_single: bool = False
+    asked: tuple[str, ...] = ()
+    members: Members | None = None
 
     @classmethod
     def of(
@@ -97,8 +103,25 @@ class ChainQuestion:
             values = read_values(joint, given)
         else:
             values = _drawn(joint, read_names(joint.graph, given, "given"))
-        limit = MEMORY if max_memory is None else max_memory
-        return cls(joint, names, values, max_memory=limit, is_single=isinstance(targets, str))
+        limit, is_single = MEMORY if max_memory is None else max_memory, isinstance(targets, str)
+        chain = cls(joint, names, values, max_memory=limit, is_single=is_single)
+        has_data = isinstance(given, Mapping)
+        if (members := members_of(joint, names, values, has_data=has_data)) is None:
+            return chain
+        return replace(
+            chain,
+            joint=members.joint,
+            targets=members.names(names),
+            values=members.enter(values),
+            asked=names,
+            members=members,
+        )
+
+    @property
+    def rows(self) -> int:
+        """The number of data sets: sequences, or, with plates, rows of them."""
+        values = self.values if self.members is None else self.members.values
+        return len(next(iter(values.values())))
 
     def posterior(self) -> Answer:
         """Return the exact posterior of the targets at each step.
@@ -118,7 +141,7 @@ class ChainQuestion:
                 )
         found = chain.solve(self.targets)
         check_possible(found.log_evidence, unit="sequence")
-        return Answer(
+        answer = Answer(
             self.targets,
             found.marginals,
             found.log_evidence,
@@ -128,17 +151,36 @@ class ChainQuestion:
             density=lambda values: self._density(values, found.log_evidence),
             is_single=self.is_single,
         )
+        return self.whole(answer)
 
-    def log_evidence(self) -> Tensor:
+    def whole(self, answer: Answer) -> Answer:
+        """Return an answer on rows as one on members of plates, where there are any."""
+        return answer if self.members is None else self.members.answer(answer, self.asked)
+
+    def total(self, log_evidence: Tensor) -> Tensor:
+        """Return the log-evidence of rows as that of data sets, where there are plates."""
+        return log_evidence if self.members is None else self.members.total(log_evidence)
+
+    def log_evidence(self, lengths: Tensor | None = None) -> Tensor:
         """Return the log-probability or -density of the observed in nats, `[B]`, with gradients.
 
         Steps beyond the last observed one sum to one, so that they are left out.
 
+        Args:
+            lengths: The number of steps of each row, `[B]`, where what is given goes on beyond.
+
         Raises:
             InadmissibleError: The chain is neither finite nor linear Gaussian.
         """
+        if lengths is not None and self.members is not None:
+            lengths = lengths.repeat_interleave(self.members.fold.count)
+        return self.total(self._log_evidence(lengths))
+
+    def _log_evidence(self, lengths: Tensor | None = None) -> Tensor:
+        """Return that of each sequence."""
         given = [v for name, v in self.values.items() if name not in self.joint.graph.inputs]
-        return replace(self, lengths=ends(given))._chain().log_evidence()
+        lengths = ends(given) if lengths is None else lengths
+        return replace(self, lengths=lengths)._chain().log_evidence()
 
     def most_probable(self) -> Most:
         """Return the most probable values of all hidden variables together.
@@ -158,9 +200,10 @@ class ChainQuestion:
             )
         graph = self.joint.graph
         prescribed = {n: v for n, v in values.items() if graph[n].map == "stochastic"}
-        log_prob = replace(self, targets=(), values={**self.values, **prescribed}).log_evidence()
+        log_prob = replace(self, targets=(), values={**self.values, **prescribed})._log_evidence()
         check_possible(log_prob, unit="sequence")
-        return Most(values, log_prob)
+        most = Most(values, log_prob)
+        return most if self.members is None else self.members.most(most)
 
     def explain(self) -> Plan:
         """Say how it would be answered.
@@ -176,7 +219,7 @@ class ChainQuestion:
         chain = self._chain()
         (work, memory), rows = chain.cost, reading.size[0]
         part = Part(str(chain.plan), reading.hidden, chain.words)
-        return Plan(
+        plan = Plan(
             self.targets,
             known,
             pruned,
@@ -185,6 +228,7 @@ class ChainQuestion:
             work=work / rows,
             memory=memory / rows,
         )
+        return plan if self.members is None else self.members.plan(plan, self.asked)
 
     def _read(self) -> Reading:
         return determine(read(self.joint, self.targets, self.values, self.lengths))
@@ -207,28 +251,16 @@ class ChainQuestion:
         check_names(values, self.targets)
         both = replace(self, targets=(), values={**self.values, **values})
         with evaluating(self.joint):
-            return both.log_evidence() - log_total
+            return both._log_evidence() - log_total
 
 
 def _check_chain(graph: Graph) -> None:
     """Refuse what is no chain from the first slice on.
 
     Raises:
-        InadmissibleError: A variable that holds for all time, plates, a lag that looks ahead.
+        InadmissibleError: A lag that looks ahead.
     """
-    still = [name for name in graph.names if name not in temporal(graph)]
-    if still:
-        raise InadmissibleError(
-            f"{still[0]} is outside the plate {TIME}, so it holds for all time, and no engine for"
-            " chains takes that yet; write the steps out with p.unroll(steps)"
-        )
     for v in graph.variables:
-        if beside := [plate for plate in v.plates if plate != TIME]:
-            raise InadmissibleError(
-                f"{v.name} is in the plate {beside[0]}: no engine for chains takes plates yet;"
-                " give each member as a row of evidence, or write the steps out with"
-                " p.unroll(steps)"
-            )
         if ahead := [lag for lag in v.lags if lag.steps < 0]:
             raise InadmissibleError(
                 f"{v.name} depends on {ahead[0].variable} at t + {-ahead[0].steps}: questions are"
@@ -276,12 +308,20 @@ def _drawn(joint: Joint, names: Sequence[str]) -> dict[str, Tensor]:
     data = {name: unknown(declared) for name, declared in inputs_of(joint).items()}
     steps = {s.name: s for f in joint.factors for s in f.steps() if s.cpd is not None}
     reading = Reading(steps, data, {}, (1, STEPS), like)
+    plates, of = plates_over_time(joint), declared_sizes(joint.graph)
     known: dict[str, Tensor] = {}
-    with torch.random.fork_rng(devices=[]), torch.no_grad(), validation(enabled=False):
+    quiet = torch.random.fork_rng(devices=[])
+    with located(), quiet, torch.no_grad(), validation(enabled=False):
         for name in (n for n in joint.graph.order if n in steps):
             found = reading.example(name, known)
             known[name] = found.sample() if isinstance(found, Distribution) else found  # type: ignore[assignment]
-    drawn = {
-        n: known[n].unsqueeze(1).expand(1, STEPS, *known[n].shape[1:]) for n in names if n in known
-    }
-    return drawn | data
+
+    def whole(name: str, one: Tensor) -> Tensor:
+        """Repeat a value `[1, *event]` for members and steps."""
+        own = plates.get(name, (TIME,))
+        sizes = [STEPS if plate == TIME else of.get(plate, 2) for plate in own]
+        event = one.shape[1:]
+        return one.reshape(1, *[1] * len(own), *event).expand(1, *sizes, *event)
+
+    drawn = {n: whole(n, known[n]) for n in names if n in known}
+    return drawn | {n: whole(n, value[:, 0]) for n, value in data.items()}

@@ -22,7 +22,7 @@ from daguerre.infer.chain.evidence import check_marks
 from daguerre.infer.chain.finite import FiniteChain
 from daguerre.infer.chain.hmm import HMM
 from daguerre.infer.chain.reading import Reading
-from daguerre.lags import Lagged
+from daguerre.lags import Past, spread_over
 
 __all__ = ["MOST_STATES", "Grid", "finite_chain", "joined", "supports"]
 
@@ -198,7 +198,7 @@ class Grid:
         assert isinstance(found, Tensor)
         return found.unflatten(0, sizes)
 
-    def _before(self, name: str, lagged: Lagged, *, first: bool) -> Tensor:
+    def _before(self, name: str, lagged: Past, *, first: bool) -> Tensor:
         parent = lagged.variable
         if parent in self.reading.data:
             return self.reading.before(name, lagged, first=first)[:, None, None]
@@ -210,6 +210,8 @@ class Grid:
         if first:
             start = self.reading.start(name, lagged)
             assert isinstance(start, Tensor)
+            if parent in self.states:
+                start = spread_over(start, self.states[parent].shape[1:])
             return start[None, None, None]
         has_past = parent not in self.states and bool(self.reading.lags(parent))
         value = None if has_past else self.now(parent, first=False)

@@ -27,12 +27,16 @@ from daguerre.infer.chain.finite import FiniteChain
 from daguerre.infer.chain.grid import Grid, joined, supports
 from daguerre.infer.chain.hmm import HMM, log_evidence
 from daguerre.infer.chain.reading import Reading, read
+from daguerre.infer.folded import fold
 from daguerre.infer.statistics import Statistics
+from daguerre.joint import Joint
 from daguerre.locate import located
 from daguerre.program import Outcome, validation
+from daguerre.queries import declared_sizes, read_sizes
 from daguerre.rows import unknown
+from daguerre.structure.recurrence import temporal
 
-__all__ = ["Sequences"]
+__all__ = ["Sequences", "sequences_of"]
 
 INSTEAD = "use dg.nll(p, observed=[...]) with dg.fit"
 
@@ -99,19 +103,13 @@ class Sequences:
             )
         return cls(reading, finite, lengths, joint.modules, cpds)
 
-    @property
-    def rows(self) -> int:
-        """The number of sequences."""
-        return self.reading.size[0]
-
-    def expect(self) -> Statistics:
-        """Return the expected statistics of all sequences, under the parameters as they are.
+    def expect(self, found: Statistics) -> None:
+        """Add the expected statistics of all sequences, under the parameters as they are.
 
         Raises:
             InadmissibleError: A CPD that learns is computed from a module rather than being one.
             GraphError: A sequence of probability zero.
         """
-        found = Statistics(self.cpds)
         with located(), validation(enabled=False), on_device_of(self.modules), torch.enable_grad():
             grid = Grid(self.reading, dict(self.hidden))
             first = [self._use(grid, name, first=True) for name in grid.scored]
@@ -128,7 +126,6 @@ class Sequences:
         for use, weight in zip((*first, *later), weights, strict=True):
             if use.call is not None:
                 _add(found, use, use.call, weight.double())
-        return found
 
     def _use(self, grid: Grid, name: str, *, first: bool) -> _Use:
         cpd, sizes = self.reading.steps[name].cpd, (1, 1, 1)
@@ -185,6 +182,29 @@ class Sequences:
             )
 
 
+def sequences_of(chain: ChainQuestion) -> Iterator[ChainQuestion]:
+    """Yield a chain, and what is known outside its plates as chains of their own."""
+    yield chain
+    if chain.members is not None and (outside := chain.members.fold.outside) is not None:
+        yield from _known(outside, chain.members.fold.known(chain.members.values))
+
+
+def _known(joint: Joint, values: Mapping[str, Tensor]) -> Iterator[ChainQuestion]:
+    """Yield chains of what is known: of one step, where there is no time."""
+    if temporal(joint.graph):
+        chain = ChainQuestion.of(joint, (), values)
+        assert chain is not None, "it has lags"
+        yield from sequences_of(chain)
+        return
+    rows = len(next(iter(values.values())))
+    sizes = read_sizes(joint.program.plates, values, rows, declared_sizes(joint.graph))
+    found = fold(joint, (), values, {} if sizes is None else sizes.of)
+    steps = {name: value.unsqueeze(1) for name, value in found.enter(values).items()}
+    yield ChainQuestion(found.joint, (), steps)
+    if found.outside is not None:
+        yield from _known(found.outside, found.known(values))
+
+
 @contextmanager
 def _watched(modules: Iterable[nn.Module]) -> Iterator[list[_Call]]:
     """Note the calls of some modules."""
@@ -223,9 +243,9 @@ def _add(found: Statistics, use: _Use, call: _Call, weight: Tensor) -> None:
     cpd = call.module
     if isinstance(cpd, Tabular):
         place = tuple(a.long() for a in (*given, value))
-        found.counts[cpd].index_put_(place, weight, accumulate=True)
+        found.counts_of(cpd).index_put_(place, weight, accumulate=True)
     elif isinstance(cpd, LinearGaussian):
-        _regress(found.moments[cpd], cpd, given, value, weight)
+        _regress(found.moments_of(cpd), cpd, given, value, weight)
 
 
 def _regress(

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from daguerre.compose import lags_of_cpd, start_of
 from daguerre.graph import Graph, GraphError, InadmissibleError
 from daguerre.infer.chain.evidence import missing_steps
 from daguerre.joint import Joint
-from daguerre.lags import Lagged
+from daguerre.lags import Lagged, Past, spread_over
 from daguerre.program import Outcome, Step, misfit
 
 __all__ = ["Reading", "bearing", "float_of", "read"]
@@ -50,24 +49,41 @@ class Reading:
         maps = {n: s.variable.map for n, s in self.steps.items()}
         return tuple(n for n, m in maps.items() if n in self.data and m == "stochastic")
 
-    def lags(self, name: str) -> tuple[Lagged, ...]:
+    def lags(self, name: str) -> tuple[Past, ...]:
         """Return the lagged parents of a variable."""
-        return _lags(self.steps[name])
+        return self.steps[name].past
 
-    def start(self, name: str, lagged: Lagged) -> Tensor | Distribution:
+    def start(self, name: str, lagged: Past) -> Tensor | Distribution:
         """Return what stands in for a lagged parent at the beginning.
 
         Raises:
             GraphError: It is the law of a variable, and the parent is another one.
         """
-        cpd = self.steps[name].cpd
-        assert cpd is not None
-        found = start_of(cpd, lagged)
+        found = lagged.start()
         if isinstance(found, Distribution):
             Lagged(lagged.variable, lagged.steps, found).check(name)
             return found
         found = torch.as_tensor(found, device=self.like.device)
-        return found.to(self.like.dtype) if found.is_floating_point() else found
+        found = found.to(self.like.dtype) if found.is_floating_point() else found
+        return found if found.dim() else spread_over(found, self._event(lagged.variable))
+
+    def _event(self, name: str) -> Sequence[int]:
+        """Return the event of a variable, as far as data or what it starts with tell it."""
+        for values in (self.data, self.pinned):
+            if name in values:
+                return values[name].shape[2:]
+        starts = [
+            (step.name, past.start())
+            for step in self.steps.values()
+            for past in step.past
+            if past.variable == name
+        ]
+        for child, start in starts:
+            if isinstance(start, Distribution) and child == name:
+                return (*start.batch_shape, *start.event_shape)
+            if isinstance(start, Tensor) and start.dim():
+                return start.shape
+        return ()
 
     def law(self, name: str) -> Distribution | None:
         """Return the law of a variable at t = 0, if a lag on itself gives it."""
@@ -80,11 +96,11 @@ class Reading:
         """Return data of the first slice, `[B, *event]`, or of the others, `[B (T-1), *event]`."""
         return _rows(self.data[name], first=first)
 
-    def before(self, name: str, lagged: Lagged, *, first: bool) -> Tensor:
+    def before(self, name: str, lagged: Past, *, first: bool) -> Tensor:
         """Return data of an earlier slice, in the same way; `init` where there is none."""
         return _rows(self.shifted(name, lagged), first=first)
 
-    def shifted(self, name: str, lagged: Lagged) -> Tensor:
+    def shifted(self, name: str, lagged: Past) -> Tensor:
         """Return data of an earlier slice for all slices, `[B, T, *event]`."""
         values, start = self.data[lagged.variable], self.start(name, lagged)
         if isinstance(start, Distribution):
@@ -128,6 +144,8 @@ class Reading:
             else:
                 start = self.start(name, lagged)
                 start = start.sample() if isinstance(start, Distribution) else start
+                if lagged.variable in known:
+                    start = spread_over(start, known[lagged.variable].shape[1:])
                 arguments.append(start.unsqueeze(0))
         return self.call(name, arguments)
 
@@ -161,7 +179,7 @@ def read(
     parents = {
         p
         for step in steps.values()
-        for p in (*step.arguments, *(lagged.variable for lagged in _lags(step)))
+        for p in (*step.arguments, *(lagged.variable for lagged in step.past))
     }
     pinned = {n: data.pop(n) for n in steps if n in data and n in parents and _has_gaps(data[n])}
     for name in graph.inputs:
@@ -189,10 +207,6 @@ def float_of(joint: Joint, values: Mapping[str, Tensor]) -> Tensor:
     met = [*values.values(), *parameters]
     found = next((x for x in met if x.is_floating_point()), torch.zeros(()))
     return found.new_zeros((), device=met[0].device if met else None)
-
-
-def _lags(step: Step) -> tuple[Lagged, ...]:
-    return () if step.cpd is None else lags_of_cpd(step.cpd)
 
 
 def _rows(values: Tensor, *, first: bool) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from torch import nn
 
@@ -21,6 +21,7 @@ from daguerre.objectives.objective import Objective
 from daguerre.objectives.penalties import Penalised
 from daguerre.objectives.rates import Rate, Rates, by_name
 from daguerre.objectives.schedules import Number
+from daguerre.shapes import Shape, trace_shapes
 
 __all__ = ["bound", "check_models", "check_names", "elbo", "gan", "iwae", "nll", "observed_names"]
 
@@ -38,7 +39,9 @@ def elbo(
 
     $$-\mathrm{ELBO} = \mathbb{E}_{q(z \mid x)}[\log q(z \mid x) - \log p(x, z)]$$
 
-    It is `KL(data * q, p)` up to the entropy of the data; its loss is in nats per example.
+    It is `KL(data * q, p)` up to the entropy of the data; its loss is in nats per example. Finite
+    latents that q does not draw, such as the regimes of a switching model, are summed out exactly
+    at its draws of the others.
 
     Args:
         p: The model; every variable that is observed must have a density.
@@ -57,7 +60,8 @@ def elbo(
     Raises:
         InadmissibleError: An observed variable is implicit, or a gradient that is asked for does
             not exist.
-        GraphError: q lacks a latent of p, invents one, or does not fit its shapes.
+        GraphError: q lacks a latent of p that is not finite, invents one, or does not fit its
+            shapes.
 
     References:
         Kingma and Welling (2014, arXiv 1312.6114); Rezende et al. (2014, arXiv 1401.4082).
@@ -83,10 +87,28 @@ def bound(p: Model, q: Model, observed: Iterable[str] | None, choices: Choices) 
     """Plan KL(data * q, p)."""
     check_models(p=p, q=q)
     names = observed_names(p.graph, observed, latent=q.graph)
-    check_names(p, q, names)
+    summed = _finite(p, _uncovered(p, q, names))
+    check_names(p, q, names, summed=summed)
     given = [n for n in q.graph.inputs if n in p.graph.inputs]
     inputs = [n for n in p.graph.inputs if n not in given]
-    return kl_plan(Empirical((*names, *given, *inputs)) * q, as_joint(p), choices)
+    model = p[(n for n in p.graph.names if n not in summed)] if summed else as_joint(p)
+    return kl_plan(Empirical((*names, *given, *inputs)) * q, model, choices)
+
+
+def _uncovered(p: Model, q: Model, observed: tuple[str, ...]) -> list[str]:
+    """Return the latents of p that q does not draw."""
+    recovered = {v.inverts for g in (p.graph, q.graph) for v in g.variables if v.inverts}
+    latent = (n for n in p.graph.names if p.graph[n].map == "stochastic")
+    return [n for n in latent if n not in (*observed, *recovered) and n not in q.graph]
+
+
+def _finite(p: Model, names: list[str]) -> tuple[str, ...]:
+    """Return the variables whose values can be listed, as far as that is known without data."""
+    if not names:
+        return ()
+    declared = {n: Shape(i.shape, i.dtype) for n, i in p.inputs().items() if i.shape}
+    shapes = trace_shapes(as_joint(p).program, declared)
+    return tuple(n for n in names if n in shapes and shapes[n].states)
 
 
 def iwae(  # noqa: PLR0913 - one bound, each choice by keyword
@@ -268,7 +290,12 @@ def observed_names(
 
 
 def check_names(
-    model: Model, other: Model, observed: tuple[str, ...], *, implicit: bool = False
+    model: Model,
+    other: Model,
+    observed: tuple[str, ...],
+    *,
+    implicit: bool = False,
+    summed: Collection[str] = (),
 ) -> None:
     """Check that q draws every latent of p from what is observed, and nothing else.
 
@@ -277,6 +304,7 @@ def check_names(
         other: The inference model q.
         observed: What the data holds.
         implicit: Whether q may draw noise of its own, because no density of it is needed.
+        summed: Latents that q need not draw, because they are summed out.
 
     Raises:
         GraphError: Says what is missing or unknown, and where it is declared.
@@ -291,9 +319,7 @@ def check_names(
                 f" alone looks at is named in observed=[{also}]"
             )
     recovered = {v.inverts for g in (p, q) for v in g.variables if v.inverts}
-    known = (*observed, *recovered)
-    latent = [n for n in p.names if p[n].map == "stochastic" and n not in known]
-    missing = [n for n in latent if n not in q]
+    missing = [n for n in _uncovered(model, other, observed) if n not in summed]
     for name in q.names:
         own = name not in (*p.names, *recovered) and q[name].map == "stochastic"
         if own and not implicit:
