@@ -125,6 +125,7 @@ class KID:
     Example:
         >>> import torch, daguerre as dg
         >>> from torch.distributions import Normal
+        >>> _ = torch.manual_seed(0)
         >>> p = dg.model(x=Normal(torch.zeros(2), 1.0))
         >>> scores = dg.evaluate(p, data=torch.randn(500, 2) + 2, measures=[KID()])
         >>> scores["KID"].value > 10 * scores["KID"].spread

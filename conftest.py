@@ -1,4 +1,4 @@
-"""What every test starts from: one seed, torch's own argument checks, nothing left behind."""
+"""Where tests and examples start: one seed, torch's own argument checks, nothing left behind."""
 
 import signal
 import sys
