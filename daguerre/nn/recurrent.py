@@ -13,6 +13,7 @@ __all__ = ["over_time"]
 
 by_sigmoid = torch.ops.aten.sigmoid_backward.grad_input
 by_tanh = torch.ops.aten.tanh_backward.grad_input
+by_relu = torch.ops.aten.threshold_backward.grad_input
 Cell = nn.RNNCell | nn.GRUCell | nn.LSTMCell
 
 
@@ -93,7 +94,7 @@ def _apart(weight: Tensor, inputs: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _gradients(
-    ctx: Any, by: Tensor, inputs: Tensor, earlier: Tensor, weight: Tensor
+    ctx: Any, by: Tensor, inputs: Tensor, outputs: tuple[Tensor, Tensor], weight: Tensor
 ) -> tuple[Any, ...]:
     """Return the gradients by the inputs, by the states before, by the weights and the bias.
 
@@ -101,14 +102,19 @@ def _gradients(
         ctx: Of a function whose first argument is the inputs.
         by: The gradient by what inputs and states add to, `[T, n, units]`.
         inputs: The inputs `[T, n, d]`.
-        earlier: The outputs before each step, `[T, n, hidden]`.
+        outputs: Those before the first step, `[n, hidden]`, and after each, `[T, n, hidden]`.
         weight: The weights `[units, d + hidden]`.
     """
     into, back = _apart(weight, inputs)
     rows = by.flatten(0, 1)
     to_inputs = (rows @ into).view_as(inputs) if ctx.needs_input_grad[0] else None
-    met = (rows.t() @ inputs.flatten(0, 1), (earlier.flatten(0, 1).t() @ rows).t())
-    return to_inputs, by[0] @ back, torch.cat(met, 1), rows.sum(0)
+    met = torch.empty_like(weight)
+    into_met, back_met = _apart(met, inputs)
+    torch.mm(rows.t(), inputs.flatten(0, 1), out=into_met)
+    first, later = outputs
+    torch.mm(by[0].t(), first, out=back_met)
+    back_met.addmm_(rows[len(first) :].t(), later[:-1].flatten(0, 1))
+    return to_inputs, by[0] @ back, met, rows.sum(0)
 
 
 class _RNN(torch.autograd.Function):
@@ -137,15 +143,18 @@ class _RNN(torch.autograd.Function):
     def backward(ctx: Any, *by: Tensor) -> Any:  # type: ignore[override]
         (by_output,), (inputs, outputs, h, weight) = by, ctx.saved_tensors
         _, back = _apart(weight, inputs)
-        slopes = (outputs > 0).to(outputs.dtype) if ctx.rectified else 1 - outputs * outputs
-        by_units = torch.empty_like(outputs)
+        back, by_units = back.contiguous(), torch.empty_like(outputs)
+        steps = [*zip(*(part.unbind(0) for part in (by_output, outputs, by_units)), strict=True)]
         to_h = by_output[-1]
-        for t in reversed(range(len(outputs))):
-            torch.mul(to_h, slopes[t], out=by_units[t])
+        for t in reversed(range(len(steps))):
+            _, out, by_unit = steps[t]
+            if ctx.rectified:
+                by_relu(to_h, out, 0, grad_input=by_unit)
+            else:
+                by_tanh(to_h, out, grad_input=by_unit)
             if t:
-                to_h = torch.addmm(by_output[t - 1], by_units[t], back)
-        earlier = torch.cat((h[None], outputs[:-1]))
-        return *_gradients(ctx, by_units, inputs, earlier, weight), None
+                to_h = torch.addmm(steps[t - 1][0], by_unit, back)
+        return *_gradients(ctx, by_units, inputs, (h, outputs), weight), None
 
 
 class _Gates(NamedTuple):
@@ -218,7 +227,8 @@ class _LSTM(torch.autograd.Function):
             if t:
                 to_h = torch.addmm(by_outputs[t - 1], own.all, back)
             to_c = torch.addcmul(by_cells[t - 1], to_c, gate.kept) if t else to_c * gate.kept
-        found = _gradients(ctx, by_gates, inputs, states[:-1, :, :hidden], weight)
+        outputs = (states[0, :, :hidden], states[1:, :, :hidden])
+        found = _gradients(ctx, by_gates, inputs, outputs, weight)
         to_inputs, by_output, by_weight, by_bias = found
         return to_inputs, torch.cat((by_output, to_c), 1), by_weight, by_bias, None
 
