@@ -18,7 +18,7 @@ from daguerre.draw.notation import Figure, Frame, Node
 from daguerre.draw.obstacles import Wall
 from daguerre.draw.picture import Box, PlacedFrame, PlacedNode, PlacedPath, PlacedType
 
-__all__ = ["Captions", "Spot", "centred", "label_room", "labelled", "legend", "tagged"]
+__all__ = ["Captions", "Spot", "centred", "label_room", "labelled", "legend", "small", "tagged"]
 
 _SIZE = 17.0
 _BESIDE = 8.0  # pixels between a label and its arrow
@@ -35,6 +35,11 @@ def centred(source: str, outline: Outline, centre: Point) -> PlacedType:
     return PlacedType(source, outline, Point(centre.x - outline.width / 2, centre.y + drop))
 
 
+def small(latex: str) -> Outline:
+    """Set type of the size that stands beside arrows."""
+    return formula(latex, size=_SIZE)
+
+
 def tagged(nodes: Sequence[PlacedNode], paths: Sequence[PlacedPath]) -> list[PlacedNode]:
     """Set the names of factors and dots, which cannot hold them, next to them and off all arrows.
 
@@ -46,7 +51,7 @@ def tagged(nodes: Sequence[PlacedNode], paths: Sequence[PlacedPath]) -> list[Pla
     taken = [n.box for n in nodes] + [path.label.box for path in paths if path.label]
     result = []
     for node in nodes:
-        if node.node.shape in ("factor", "dot"):
+        if node.node.is_named_beside:
             best = min(_around(node), key=lambda t: _struck(t.box, taken, ink, ()))
             taken.append(best.box)
             node = replace(node, label=best)
@@ -153,7 +158,7 @@ def legend(frames: Sequence[Frame], nodes: Sequence[Node], box: Box) -> list[Pla
         labels = [label_of[name] for name in frame.members]
         held = [*labels[:_LISTED], *([r"\ldots"] if len(labels) > _LISTED else [])]
         source = rf"{frame.label}{{:}}\quad {', '.join(held)}"
-        outline = formula(source, size=_SIZE)
+        outline = small(source)
         lines.append(PlacedType(source, outline, Point(box.left, y + outline.ascent)))
         y += outline.height + _LEADING
     return lines
@@ -193,7 +198,7 @@ def label_room(figure: Figure) -> dict[str, float]:
     """
     room: dict[str, float] = {}
     for arrow in figure.arrows:
-        half = formula(arrow.label, size=_SIZE).width / 2 if arrow.label else 0.0
+        half = small(arrow.label).width / 2 if arrow.label else 0.0
         ends = {arrow.source, arrow.target}
         if half > _SHORT and not any(len(ends & {*f.members}) == 1 for f in figure.frames):
             room.update((name, max(room.get(name, 0.0), half)) for name in sorted(ends))
@@ -205,7 +210,7 @@ def _spots(path: PlacedPath) -> Iterator[tuple[PlacedType, Box]]:
 
     With each comes what lies between the label and its arrow, where no other arrow should pass.
     """
-    outline = formula(path.arrow.label, size=_SIZE)
+    outline = small(path.arrow.label)
     points = path.curve.samples(1.0)
     points += line(points[-1], path.tip).samples(1.0)[1:]
     chord = points[0].to(points[-1])

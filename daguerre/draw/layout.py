@@ -23,13 +23,14 @@ from daguerre.draw.faults import faults
 from daguerre.draw.formula import Outline, formula
 from daguerre.draw.growth import grown
 from daguerre.draw.layers import Layers, layers
-from daguerre.draw.notation import Figure, Node, Shape
+from daguerre.draw.notation import Figure, Frame, Node, Shape
 from daguerre.draw.obstacles import Wall
 from daguerre.draw.order import Token, ordered_rows
 from daguerre.draw.picture import Box, Picture, PlacedFrame, PlacedNode, PlacedPath
 from daguerre.draw.place import Places, place
 from daguerre.draw.ranks import downward, satellites
 from daguerre.draw.routes import routes
+from daguerre.draw.staircase import staircase
 from daguerre.draw.terrain import Terrain
 from daguerre.draw.ways import End
 
@@ -83,8 +84,7 @@ def layout(figure: Figure) -> Picture:
             best, fewest = picture, found
         if not found:
             break
-    assert best is not None
-    return best
+    return best if best and not fewest else _stepped(figure, stage)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,7 @@ def _staged(figure: Figure) -> _Stage:
     types = {n.name: _type(n) for n in figure.nodes}
     heads = Counter(arrow.target for arrow in figure.arrows)
     bodies = {n.name: body_for(n.shape, types[n.name], heads=heads[n.name]) for n in figure.nodes}
-    plate_types = [formula(f.label, size=_SCOPE if f.scope else _COUNT) for f in figure.frames]
+    plate_types = [_count(frame) for frame in figure.frames]
     return _Stage(drawn, skeleton, ordered_rows(skeleton), types, bodies, plate_types)
 
 
@@ -138,18 +138,40 @@ def _laid_out(stage: _Stage, room: int, rounds: int) -> Picture:
     captions = Captions(figure.frames, stage.plate_types, paths)
     walls = grown(walls, skeleton.nesting, nodes, paths, captions)
     frames = captions.framed([wall.box for wall in walls])
-    frames.sort(key=lambda frame: -len(frame.frame.members))
+    return _pictured(nodes, paths, frames, stage.drawn.left_out, axis)
+
+
+def _stepped(figure: Figure, stage: _Stage) -> Picture:
+    """Lay out a figure for which there was no room: plainly, yet without a fault."""
+    counts = {f: _count(f) for f in figure.frames}
+    found = staircase(figure, stage.drawn.rank, stage.bodies, stage.types, counts)
+    axis = Box.around(node.centre for node in found.nodes)
+    return _pictured(*found, axis)
+
+
+def _pictured(
+    nodes: Sequence[PlacedNode],
+    paths: Sequence[PlacedPath],
+    frames: Sequence[PlacedFrame],
+    left_out: Sequence[Frame],
+    axis: Box,
+) -> Picture:
+    outer_first = sorted(frames, key=lambda frame: -len(frame.frame.members))
     box = _bounds(nodes, paths, frames)
-    notes = legend(stage.drawn.left_out, figure.nodes, box)
+    notes = legend(left_out, [node.node for node in nodes], box)
     return Picture(
         Box.around([*box.corners, *(c for note in notes for c in note.box.corners)]),
         tuple(nodes),
         tuple(paths),
-        tuple(frames),
+        tuple(outer_first),
         (axis.left + axis.right) / 2,
         axis.bottom,
         tuple(notes),
     )
+
+
+def _count(frame: Frame) -> Outline:
+    return formula(frame.label, size=_SCOPE if frame.scope else _COUNT)
 
 
 def _type(node: Node) -> Outline:

@@ -24,6 +24,7 @@ from rules import (
 from daguerre.draw import Arrow, Figure, Frame, Node, draw, figure, layout, with_critic
 from daguerre.draw.curves import Point
 from daguerre.draw.faults import faults
+from daguerre.draw.picture import Box
 from daguerre.graph import Graph
 
 PICTURES = {name: layout(drawn) for name, drawn in DRAWN.items()}
@@ -220,10 +221,37 @@ def test_arrows_are_led_around_a_plate_between_their_ends():
 
 def test_faults_are_counted():
     picture = layout(figure(Graph.from_edges([("z", "x")], plates={"n": ["z", "x"]})))
-    (frame,), (path,) = picture.frames, picture.paths
+    (frame,), (path,), (z, x) = picture.frames, picture.paths, picture.nodes
     on_label = replace(path, tip=frame.label.box.corners[0].plus(Point(2, 2)))
-    strange = replace(frame, frame=replace(frame.frame, members=("a",)))
-    assert faults(replace(picture, paths=(on_label,))) == 1
-    assert faults(replace(picture, frames=(strange,))) == 1
     twin = replace(path, arrow=replace(path.arrow, inference=True))
+    inner = replace(frame, frame=replace(frame.frame, members=("x",)), box=x.box)
+    label = replace(frame.label, origin=x.centre)
+    assert faults(replace(picture, paths=(on_label,))) == 1
     assert faults(replace(picture, paths=(path, twin))) == 1
+    assert faults(replace(picture, nodes=(z, replace(x, centre=z.centre)))) == 1
+    assert (
+        faults(replace(picture, paths=(), frames=(frame, inner))) == 3
+    )  # its label, twice; a side
+    assert faults(replace(picture, paths=(), frames=(replace(frame, label=label),))) == 1
+
+
+def test_a_stranger_in_a_plate_a_member_outside_and_what_passes_are_faults():
+    nodes, arrows = tuple(Node(name, name) for name in "abcd"), (Arrow("a", "b"), Arrow("b", "c"))
+    picture = layout(Figure(nodes, arrows, (Frame("n", "N", ("d",)),)))
+    (frame,), b = picture.frames, picture.nodes[1]
+    moved = replace(frame, box=Box.around(b.box.corners, margin=4))
+    assert faults(picture) == 0
+    # b is in it, d is not, nor is its label; two arrows enter
+    assert faults(replace(picture, frames=(moved,))) == 5
+
+
+def test_a_crowd_keeps_every_rule():
+    """Sixteen arrows between three nodes, in a plate and beside it: no usual layout has room."""
+    pairs = [("a", "b"), ("b", "a"), ("b", "c"), ("c", "a")] * 4
+    arrows = tuple(Arrow(*pair, label=rf"f_{{{i}}}") for i, pair in enumerate(pairs))
+    picture = layout(
+        Figure(tuple(Node(name, name) for name in "abc"), arrows, (Frame("n", "N", ("a", "b")),))
+    )
+    check(picture)
+    check_crowd(picture)
+    assert [path.arrow for path in picture.paths] == [*arrows]
