@@ -18,7 +18,7 @@ _ON, _LONG = 2.2, 12.0  # arrows this near run on each other, if that far
 _SHARED = 23.0  # pixels from a node within which its arrows may meet
 _TIPS = 7.0  # heads nearer than this overlap
 _ROUND = 9.0  # radius of the corners of plates
-_PAST = 2.5  # pixels that an arrow keeps from a strange node
+_PAST, _INTO = 2.5, 1.0  # pixels that an arrow keeps from a strange node, may enter its own
 _SIDES = 5.0  # pixels between parallel sides of plates that cross
 _AIR = 1.0  # pixels between a label and an arrow
 
@@ -109,13 +109,14 @@ def _struck(picture: Picture, trails: list[Trail]) -> Iterator[bool]:
 
 
 def _hit(picture: Picture, trails: list[Trail]) -> Iterator[bool]:
-    """Find pairs of an arrow and a strange node that it comes too near to."""
+    """Find pairs of an arrow and a node that it comes too near to, or enters if it is its own."""
     for node in picture.nodes:
         near = Box.around(node.box.corners, margin=_PAST)
         for path, trail in zip(picture.paths, trails, strict=True):
-            if node.node.name not in (path.arrow.source, path.arrow.target):
-                points = trail[_within(near, trail)]
-                yield any(node.body.distance(*node.centre.to(Point(*p))) < _PAST for p in points)
+            is_own = node.node.name in (path.arrow.source, path.arrow.target)
+            least = -_INTO if is_own else _PAST
+            points = trail[_within(near, trail)]
+            yield any(node.body.distance(*node.centre.to(Point(*p))) < least for p in points)
 
 
 def _astray(picture: Picture, trails: list[Trail]) -> Iterator[bool]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from math import inf
 
 from daguerre.draw.annotate import (
+    NAME,
     Captions,
     centred,
     label_room,
@@ -36,14 +37,14 @@ from daguerre.draw.ways import End
 
 __all__ = ["layout"]
 
-_SIZE = 21.0  # of the type in nodes
 _SIZES: dict[Shape, float] = {"critic": 16.0, "module": 17.0}
 _COUNT, _SCOPE = 16.0, 15.0  # of the type at plates and scopes
-_BESIDE = 64.0  # from a critic to what stands left of it
+_BESIDE, _LEVEL = 49.0, 30.0  # from a critic to what stands left of it, and above and below
 _MARGIN = 3.0
 # Pixels between neighbours more than usual, and how often arrows in the way of others are led
 # anew, until nothing is at fault.
 _TRIES = ((0, 0), (0, 3), (18, 3), (40, 3), (72, 3), (120, 3))
+_TRIED, _HOPELESS = 3, 3  # tries after which that many faults will not go away
 _MANY = 40  # arrows, among which faults cannot be helped
 
 
@@ -52,7 +53,8 @@ def layout(figure: Figure) -> Picture:
 
     Generative arrows point down and decide the rows; inference and adversarial arrows are then
     led around what stands there; critics stand to the right of what they look at. Where arrows
-    still strike labels, strange plates or one another, nodes stand further apart.
+    still strike labels, strange plates or one another, nodes stand further apart; where no room
+    is enough, they stand on a diagonal, each with a row and a column for its arrows.
 
     Args:
         figure: What to draw.
@@ -76,15 +78,16 @@ def layout(figure: Figure) -> Picture:
     stage = _staged(figure)
     if len(stage.drawn.figure.arrows) > _MANY:
         return _laid_out(stage, *_TRIES[0])
-    best, fewest = None, inf
-    for room, rounds in _TRIES:
+    fewest = inf
+    for tried, (room, rounds) in enumerate(_TRIES):
+        if tried == _TRIED and fewest >= _HOPELESS:
+            break
         picture = _laid_out(stage, room, rounds)
         found = faults(picture)
-        if found < fewest:
-            best, fewest = picture, found
         if not found:
-            break
-    return best if best and not fewest else _stepped(figure, stage)
+            return picture
+        fewest = min(found, fewest)
+    return _stepped(figure, stage)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,8 +127,8 @@ def _laid_out(stage: _Stage, room: int, rounds: int) -> Picture:
     beside = satellites(figure)
     for node in figure.nodes:
         if node.name in beside:
-            centre = _aside(figure, node, ends, places.boxes)
-            ends[node.name] = End(node.name, centre, stage.bodies[node.name])
+            body = stage.bodies[node.name]
+            ends[node.name] = End(node.name, _aside(figure, node, body, ends, places.boxes), body)
     members = [frozenset(frame.members) for frame in figure.frames]
     walls = [Wall(box, names) for box, names in zip(places.boxes, members, strict=True)]
     nodes = [_placed(n, ends[n.name], stage.types[n.name]) for n in figure.nodes]
@@ -134,7 +137,7 @@ def _laid_out(stage: _Stage, room: int, rounds: int) -> Picture:
     ways = routes(figure.arrows, plan, terrain, rounds=rounds)
     paths = [PlacedPath(a, way.curve, way.tip) for a, way in zip(figure.arrows, ways, strict=True)]
     paths = labelled(paths, nodes, walls)
-    nodes = tagged(nodes, paths)
+    nodes = tagged(nodes, paths, walls)
     captions = Captions(figure.frames, stage.plate_types, paths)
     walls = grown(walls, skeleton.nesting, nodes, paths, captions)
     frames = captions.framed([wall.box for wall in walls])
@@ -177,23 +180,26 @@ def _count(frame: Frame) -> Outline:
 def _type(node: Node) -> Outline:
     if not node.label:
         return Outline("", 0.0, 0.0, 0.0)
-    return formula(node.label, size=_SIZES.get(node.shape, _SIZE))
+    return formula(node.label, size=_SIZES.get(node.shape, NAME))
 
 
 def _placed(node: Node, end: End, outline: Outline) -> PlacedNode:
     return PlacedNode(node, end.centre, end.body, centred(node.label, outline, end.centre))
 
 
-def _aside(figure: Figure, critic: Node, ends: Mapping[str, End], boxes: Sequence[Box]) -> Point:
+def _aside(
+    figure: Figure, critic: Node, body: Body, ends: Mapping[str, End], boxes: Sequence[Box]
+) -> Point:
     """Return a place to the right of all that stands at the height of the critic's inputs."""
     pairs = [{a.source, a.target} for a in figure.arrows if critic.name in (a.source, a.target)]
     seen = [ends[name].centre.y for pair in pairs for name in sorted(pair) if name in ends]
     y = (min(seen) + max(seen)) / 2
-    top, bottom = min(seen) - 40.0, max(seen) + 40.0
-    rights = [e.centre.x + e.body.width for e in ends.values() if top < e.centre.y < bottom]
+    top, bottom = min(seen) - _LEVEL, max(seen) + _LEVEL
+    near = (e for e in ends.values() if top - e.body.height < e.centre.y < bottom + e.body.height)
+    rights = [e.centre.x + e.body.width for e in near]
     rights += [box.right for box in boxes if box.top < bottom and top < box.bottom]
     room = label_room(figure).values() if len(pairs) > 1 else ()
-    return Point(max(rights) + _BESIDE + 2 * max(room, default=0.0), y)
+    return Point(max(rights) + _BESIDE + body.width + 2 * max(room, default=0.0), y)
 
 
 def _plan(skeleton: Layers, places: Places, ends: Mapping[str, End]) -> Plan:

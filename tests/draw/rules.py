@@ -166,6 +166,8 @@ def check_paths(picture: Picture) -> None:
         assert abs(source.body.distance(dx, dy)) < 0.01
         points = [*path.curve.samples(3.0), path.tip]
         reach = Box.around(points, margin=2.0)
+        for end in (source, target):
+            assert min(end.body.distance(*end.centre.to(point)) for point in points) > -2.0
         for other in picture.nodes:
             strange = other.node.name not in (path.arrow.source, path.arrow.target)
             if strange and reach.meets(other.box):
