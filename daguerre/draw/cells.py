@@ -88,7 +88,7 @@ def cell(
     left = [a for a in out if place[a.target] < here]
     top = [a for a in into if place[a.source] < here] + loops[::-1]
     bottom = [a for a in into if place[a.source] > here]
-    body = _grown(body, max(len(top), len(bottom)))
+    body = _grown(body, max(len(top), len(bottom), len(right) // 2, len(left) // 2))
     first = tag.height + LANE if tag else 0.0
     rows = _lanes(right, first) | _lanes(left)
     widest, tallest = max(len(top), len(bottom)) * LANE / 2, max([first, *map(abs, rows.values())])
@@ -99,7 +99,7 @@ def cell(
         _spread(top, LANE) | _spread(bottom, LANE),
         _spread(top, _angle(body, len(top))) | _spread(bottom, _angle(body, len(bottom))),
         loops,
-        (max(body.width, widest) + _FAN, max(body.height, tallest + LANE) + _FAN),
+        (max(body.width, widest, tallest) + _FAN, max(body.height, tallest + LANE) + _FAN),
         (_width(small(a.label) for a in left if a.label), _width(labels)),
         (first - sum(map(_pitch, right)) - LANE) / 2 - first / 2,
     )

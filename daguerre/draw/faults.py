@@ -14,7 +14,7 @@ from daguerre.draw.picture import Box, Picture, PlacedNode, PlacedPath
 __all__ = ["faults"]
 
 _STEP = 3.0  # pixels between the points of arrows
-_ON, _LONG = 2.2, 12.0  # arrows this near run on each other, if that far
+_ON, _LONG = 2.2, 18.0  # arrows this near run on each other, if that far
 _SHARED = 23.0  # pixels from a node within which its arrows may meet
 _TIPS = 7.0  # heads nearer than this overlap
 _ROUND = 9.0  # radius of the corners of plates

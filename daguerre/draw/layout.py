@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import inf
 
@@ -24,7 +24,7 @@ from daguerre.draw.faults import faults
 from daguerre.draw.formula import Outline, formula
 from daguerre.draw.growth import grown
 from daguerre.draw.layers import Layers, layers
-from daguerre.draw.notation import Figure, Frame, Node, Shape
+from daguerre.draw.notation import Arrow, Figure, Frame, Node, Shape
 from daguerre.draw.obstacles import Wall
 from daguerre.draw.order import Token, ordered_rows
 from daguerre.draw.picture import Box, Picture, PlacedFrame, PlacedNode, PlacedPath
@@ -44,8 +44,10 @@ _MARGIN = 3.0
 # Pixels between neighbours more than usual, and how often arrows in the way of others are led
 # anew, until nothing is at fault.
 _TRIES = ((0, 0), (0, 3), (18, 3), (40, 3), (72, 3), (120, 3))
-_TRIED, _HOPELESS = 3, 3  # tries after which that many faults will not go away
-_MANY = 40  # arrows, among which faults cannot be helped
+_TRIED, _HOPELESS = 2, 3  # the try after which that many faults will not go away
+_MANY = 40  # arrows, with which one try is enough
+_NODES = 12  # that may stand on a diagonal; more say more in rows, even with a fault
+_PARALLEL = 12  # arrows between two nodes, for which no usual layout has room
 
 
 def layout(figure: Figure) -> Picture:
@@ -54,7 +56,7 @@ def layout(figure: Figure) -> Picture:
     Generative arrows point down and decide the rows; inference and adversarial arrows are then
     led around what stands there; critics stand to the right of what they look at. Where arrows
     still strike labels, strange plates or one another, nodes stand further apart; where no room
-    is enough, they stand on a diagonal, each with a row and a column for its arrows.
+    is enough, up to a dozen stand on a diagonal, each with a row and a column for its arrows.
 
     Args:
         figure: What to draw.
@@ -76,18 +78,25 @@ def layout(figure: Figure) -> Picture:
         True
     """
     stage = _staged(figure)
-    if len(stage.drawn.figure.arrows) > _MANY:
+    arrows, is_small = set(figure.arrows), len(figure.nodes) <= _NODES
+    if _most_parallel(arrows) > _PARALLEL:
+        return _stepped(figure, stage)
+    if len(arrows) > _MANY and not is_small:
         return _laid_out(stage, *_TRIES[0])
-    fewest = inf
-    for tried, (room, rounds) in enumerate(_TRIES):
-        if tried == _TRIED and fewest >= _HOPELESS:
-            break
+    best, fewest = None, inf
+    for tried, (room, rounds) in enumerate(_TRIES[:1] if len(arrows) > _MANY else _TRIES):
         picture = _laid_out(stage, room, rounds)
         found = faults(picture)
-        if not found:
-            return picture
-        fewest = min(found, fewest)
-    return _stepped(figure, stage)
+        if found < fewest:
+            best, fewest = picture, found
+        if not found or (tried == _TRIED and fewest >= _HOPELESS):
+            break
+    return best if best and not (fewest and is_small) else _stepped(figure, stage)
+
+
+def _most_parallel(arrows: Iterable[Arrow]) -> int:
+    """Count the arrows between the two nodes that have most of them, whatever their direction."""
+    return max(Counter(frozenset((a.source, a.target)) for a in arrows).values(), default=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,13 +183,15 @@ def _pictured(
 
 
 def _count(frame: Frame) -> Outline:
-    return formula(frame.label, size=_SCOPE if frame.scope else _COUNT)
+    return _set(frame.label, _SCOPE if frame.scope else _COUNT)
 
 
 def _type(node: Node) -> Outline:
-    if not node.label:
-        return Outline("", 0.0, 0.0, 0.0)
-    return formula(node.label, size=_SIZES.get(node.shape, NAME))
+    return _set(node.label, _SIZES.get(node.shape, NAME))
+
+
+def _set(latex: str, size: float) -> Outline:
+    return formula(latex, size=size) if latex else Outline("", 0.0, 0.0, 0.0)
 
 
 def _placed(node: Node, end: End, outline: Outline) -> PlacedNode:
