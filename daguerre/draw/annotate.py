@@ -33,6 +33,7 @@ __all__ = [
 NAME = 21.0  # size of the type in nodes
 _SIZE = 17.0
 _BESIDE = 8.0  # pixels between a label and its arrow
+_AIR = 7.0  # and between it and others, if there is room
 _INSET = 9.0  # from a plate's border to its label
 _SHORT = 25.0  # half the width of a label that needs no room of its own
 _LEADING, _LISTED = 10.0, 12  # between lines of the legend, and names in one
@@ -275,7 +276,8 @@ def _struck(box: Box, taken: Sequence[Box], ink: _Ink, borders: Sequence[Box]) -
     near = _widened(box, 3.0)
     types = 400.0 * sum(near.meets(other) for other in taken)
     walls = sum(near.meets(border) and not _inside(near, border) for border in borders)
-    return types + 20.0 * walls + 8.0 * ink.within(near)
+    touched = ink.within(_widened(box, _AIR))
+    return types + 20.0 * walls + 8.0 * ink.within(near) + 2.0 * touched
 
 
 def _inside(box: Box, other: Box) -> bool:

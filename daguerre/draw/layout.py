@@ -39,7 +39,8 @@ __all__ = ["layout"]
 
 _SIZES: dict[Shape, float] = {"critic": 16.0, "module": 17.0}
 _COUNT, _SCOPE = 16.0, 15.0  # of the type at plates and scopes
-_BESIDE, _LEVEL = 49.0, 30.0  # from a critic to what stands left of it, and above and below
+_BESIDE, _APART = 64.0, 40.0  # from a critic to what stands left of it, and from its outline
+_LEVEL = 30.0  # from it to what stands above and below
 _MARGIN = 3.0
 # Pixels between neighbours more than usual, and how often arrows in the way of others are led
 # anew, until nothing is at fault.
@@ -210,7 +211,8 @@ def _aside(
     rights = [e.centre.x + e.body.width for e in near]
     rights += [box.right for box in boxes if box.top < bottom and top < box.bottom]
     room = label_room(figure).values() if len(pairs) > 1 else ()
-    return Point(max(rights) + _BESIDE + body.width + 2 * max(room, default=0.0), y)
+    beside = max(_BESIDE, body.width + _APART) + 2 * max(room, default=0.0)
+    return Point(max(rights) + beside, y)
 
 
 def _plan(skeleton: Layers, places: Places, ends: Mapping[str, End]) -> Plan:

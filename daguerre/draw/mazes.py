@@ -101,10 +101,11 @@ class Maze:
         return kept
 
     def _toll(self, start: Cell, end: Cell, tolls: np.ndarray) -> float:
-        points = line(self._at(start), self._at(end)).samples(_CELL)
-        cells = dict.fromkeys(map(self._cell, points))
+        trail = line(self._at(start), self._at(end)).trail(_CELL)
+        i, j = np.rint((trail - (self._origin.x, self._origin.y)) / _CELL).astype(int).T
         length = hypot(end[0] - start[0], end[1] - start[1]) * _CELL
-        return length + sum(float(tolls[cell]) for cell in cells if cell != start)
+        passed = np.unique(i * tolls.shape[1] + j)
+        return length + float(tolls.ravel()[passed].sum() - tolls[start])
 
     def _at(self, cell: Cell) -> Point:
         return self._origin.plus(Point(*cell), _CELL)
