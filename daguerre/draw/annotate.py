@@ -18,14 +18,27 @@ from daguerre.draw.notation import Figure, Frame, Node
 from daguerre.draw.obstacles import Wall
 from daguerre.draw.picture import Box, PlacedFrame, PlacedNode, PlacedPath, PlacedType
 
-__all__ = ["Captions", "Spot", "centred", "label_room", "labelled", "legend", "tagged"]
+__all__ = [
+    "NAME",
+    "Captions",
+    "Spot",
+    "centred",
+    "label_room",
+    "labelled",
+    "legend",
+    "small",
+    "tagged",
+]
 
+NAME = 21.0  # size of the type in nodes
 _SIZE = 17.0
 _BESIDE = 8.0  # pixels between a label and its arrow
+_AIR = 7.0  # and between it and others, if there is room
 _INSET = 9.0  # from a plate's border to its label
 _SHORT = 25.0  # half the width of a label that needs no room of its own
 _LEADING, _LISTED = 10.0, 12  # between lines of the legend, and names in one
 _GAPS = (0.0, 10.0, 20.0)  # further from the arrow, where it is crowded
+_SIDES = ((1, 0), (-1, 0), (1, -1), (1, 1), (-1, -1), (-1, 1))
 _PLACES = (0.5, 0.42, 0.58, 0.34, 0.66, 0.26, 0.74, 0.18, 0.82)
 
 
@@ -35,19 +48,29 @@ def centred(source: str, outline: Outline, centre: Point) -> PlacedType:
     return PlacedType(source, outline, Point(centre.x - outline.width / 2, centre.y + drop))
 
 
-def tagged(nodes: Sequence[PlacedNode], paths: Sequence[PlacedPath]) -> list[PlacedNode]:
+def small(latex: str) -> Outline:
+    """Set type of the size that stands beside arrows."""
+    return formula(latex, size=_SIZE)
+
+
+def tagged(
+    nodes: Sequence[PlacedNode], paths: Sequence[PlacedPath], walls: Sequence[Wall]
+) -> list[PlacedNode]:
     """Set the names of factors and dots, which cannot hold them, next to them and off all arrows.
 
     Args:
         nodes: All nodes.
         paths: All arrows, with their labels.
+        walls: The plates; those around a node may still grow around its name.
     """
     ink = _Ink(paths)
     taken = [n.box for n in nodes] + [path.label.box for path in paths if path.label]
     result = []
     for node in nodes:
-        if node.node.shape in ("factor", "dot"):
-            best = min(_around(node), key=lambda t: _struck(t.box, taken, ink, ()))
+        if node.node.is_named_beside:
+            name = node.node.name
+            borders = [wall.box for wall in walls if name not in wall.members]
+            best = min(_around(node), key=lambda t: _struck(t.box, taken, ink, borders))
             taken.append(best.box)
             node = replace(node, label=best)
         result.append(node)
@@ -55,9 +78,9 @@ def tagged(nodes: Sequence[PlacedNode], paths: Sequence[PlacedPath]) -> list[Pla
 
 
 def _around(node: PlacedNode) -> Iterator[PlacedType]:
-    """Propose places right, left, and at the corners."""
+    """Propose places right, left, at the corners, above and below."""
     outline = node.label.outline
-    for dx, dy in ((1, 0), (-1, 0), (1, -1), (1, 1), (-1, -1), (-1, 1)):
+    for dx, dy in (*_SIDES, (0, -1), (0, 1)):
         x = node.centre.x + dx * (node.body.width + _BESIDE / 2 + outline.width / 2)
         y = node.centre.y + dy * (node.body.height + outline.height / 2)
         yield centred(node.node.label, outline, Point(x, y))
@@ -153,7 +176,7 @@ def legend(frames: Sequence[Frame], nodes: Sequence[Node], box: Box) -> list[Pla
         labels = [label_of[name] for name in frame.members]
         held = [*labels[:_LISTED], *([r"\ldots"] if len(labels) > _LISTED else [])]
         source = rf"{frame.label}{{:}}\quad {', '.join(held)}"
-        outline = formula(source, size=_SIZE)
+        outline = small(source)
         lines.append(PlacedType(source, outline, Point(box.left, y + outline.ascent)))
         y += outline.height + _LEADING
     return lines
@@ -189,11 +212,17 @@ def labelled(
 def label_room(figure: Figure) -> dict[str, float]:
     """Return how far nodes should keep others, each side, for the labels of their arrows.
 
-    A label that stands outside of the plate of a node needs no room in it.
+    A label that stands outside of the plate of a node needs no room in it. The name of a factor
+    or a dot does, and some without a plate.
     """
-    room: dict[str, float] = {}
+    held = {name for frame in figure.frames for name in frame.members}
+    room = {
+        n.name: max(formula(n.label, size=NAME).width - (0.0 if n.name in held else _SHORT), 0.0)
+        for n in figure.nodes
+        if n.is_named_beside
+    }
     for arrow in figure.arrows:
-        half = formula(arrow.label, size=_SIZE).width / 2 if arrow.label else 0.0
+        half = small(arrow.label).width / 2 if arrow.label else 0.0
         ends = {arrow.source, arrow.target}
         if half > _SHORT and not any(len(ends & {*f.members}) == 1 for f in figure.frames):
             room.update((name, max(room.get(name, 0.0), half)) for name in sorted(ends))
@@ -205,14 +234,15 @@ def _spots(path: PlacedPath) -> Iterator[tuple[PlacedType, Box]]:
 
     With each comes what lies between the label and its arrow, where no other arrow should pass.
     """
-    outline = formula(path.arrow.label, size=_SIZE)
+    outline = small(path.arrow.label)
     points = path.curve.samples(1.0)
     points += line(points[-1], path.tip).samples(1.0)[1:]
+    behind = list(accumulate(a.to(b).length for a, b in pairwise(points)))
     chord = points[0].to(points[-1])
-    middle = points[_index(points, 0.5)]
+    middle = points[_index(behind, 0.5)]
     half = points[0].plus(chord, 0.5)
     for gap, share in product(_GAPS, _PLACES):
-        at = _index(points, share)
+        at = _index(behind, share)
         along = points[at].to(points[at + 1])
         normal = Point(along.y / along.length, -along.x / along.length)
         bow = normal.x * half.to(middle).x + normal.y * half.to(middle).y
@@ -225,11 +255,14 @@ def _spots(path: PlacedPath) -> Iterator[tuple[PlacedType, Box]]:
             yield label, Box.around(between.corners, margin=3.0)
 
 
-def _index(points: Sequence[Point], share: float) -> int:
-    """Return where a share of the length of a chain of points lies behind; never the last one."""
-    steps = [a.to(b).length for a, b in pairwise(points)]
-    behind = list(accumulate(steps))
-    return min(bisect_left(behind, share * behind[-1]), len(steps) - 1)
+def _index(behind: Sequence[float], share: float) -> int:
+    """Return which point of a chain a share of its length lies behind; never the last one.
+
+    Args:
+        behind: The length up to each point but the first.
+        share: From 0 to 1.
+    """
+    return min(bisect_left(behind, share * behind[-1]), len(behind) - 1)
 
 
 def _beside(source: str, outline: Outline, at: Point, normal: Point) -> PlacedType:
@@ -243,7 +276,8 @@ def _struck(box: Box, taken: Sequence[Box], ink: _Ink, borders: Sequence[Box]) -
     near = _widened(box, 3.0)
     types = 400.0 * sum(near.meets(other) for other in taken)
     walls = sum(near.meets(border) and not _inside(near, border) for border in borders)
-    return types + 20.0 * walls + 8.0 * ink.within(near)
+    touched = ink.within(_widened(box, _AIR))
+    return types + 20.0 * walls + 8.0 * ink.within(near) + 2.0 * touched
 
 
 def _inside(box: Box, other: Box) -> bool:

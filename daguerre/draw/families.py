@@ -13,7 +13,7 @@ from daguerre.draw.strands import parted
 from daguerre.draw.strips import Crossing, crossing, parts
 from daguerre.graph import GraphError
 
-__all__ = ["Family", "family"]
+__all__ = ["Family", "abreast", "family"]
 
 _LIFTS = 24  # ways to move a part above or below a plate that are tried for each plate
 
@@ -69,9 +69,33 @@ def family(figure: Figure, down: Sequence[Arrow]) -> Family:
             if _crossings(wider, rows, arrows) is not None:
                 kept, rank, lifts = list(wider), rows, more
                 break
-    drawn = replace(figure, frames=tuple(figure.frames[i] for i in sorted(kept)))
+    return _kept(figure, sorted(kept), members, rank)
+
+
+def abreast(figure: Figure) -> Family:
+    """Choose the plates that can be drawn where all nodes, critics too, stand in one row.
+
+    Args:
+        figure: What to draw.
+    """
+    rank = dict.fromkeys((node.name for node in figure.nodes), 0)
+    members = {i: list(dict.fromkeys(f.members)) for i, f in enumerate(figure.frames)}
+    crossed = {i for pair in _crossing_pairs(members) for i in pair}
+    kept = [i for i in members if i not in crossed]
+    for plate in sorted(crossed, key=lambda i: -len(members[i])):
+        wider = sorted([*kept, plate])
+        if _crossings({i: members[i] for i in wider}, rank, []) is not None:
+            kept = wider
+    return _kept(figure, kept, members, rank)
+
+
+def _kept(
+    figure: Figure, kept: Sequence[int], members: Members, rank: Mapping[str, int]
+) -> Family:
+    drawn = replace(figure, frames=tuple(figure.frames[i] for i in kept))
     left_out = tuple(f for i, f in enumerate(figure.frames) if i not in kept)
-    found = _crossings({n: members[i] for n, i in enumerate(sorted(kept))}, rank, arrows)
+    arrows = [(a.source, a.target) for a in figure.arrows]
+    found = _crossings({n: members[i] for n, i in enumerate(kept)}, rank, arrows)
     return Family(drawn, rank, tuple(found or ()), left_out)
 
 

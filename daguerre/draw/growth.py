@@ -40,7 +40,7 @@ def grown(
     result = list(walls)
     if not walls:
         return result
-    passing = _Passing(paths)
+    passing, names = _Passing(paths), [n for n in nodes if n.node.is_named_beside]
     reaches = [(p.arrow, [*_reach(p)]) for p in paths]
     for plate in sorted(range(len(walls)), key=lambda p: -nest.depth(p)):
         if plate in nest.group_of or any(box in nest.groups for box in nest.around(plate)):
@@ -48,8 +48,10 @@ def grown(
         inner = [result[p].box for p in range(len(walls)) if nest.parent[p] == plate]
         held = [Box.around(box.corners, margin=PAD) for box in inner]
         held += [_widened(box) for box in _own(result[plate], reaches)]
+        held += [_widened(n.label.box) for n in names if n.node.name in result[plate].members]
         family = {p for p in range(len(walls)) if plate in nest.around(p)} | {*nest.around(plate)}
-        strangers = [n.box for n in nodes if n.node.name not in result[plate].members]
+        others = [n for n in nodes if n.node.name not in result[plate].members]
+        strangers = [box for n in others for box in (n.box, n.label.box)]
         strangers += [wall.box for p, wall in enumerate(result) if p not in family]
         strangers += passing.beside(result[plate])
         margin = _AIR + PAD * nest.depth(plate)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import inf
 
 from daguerre.draw.annotate import (
+    NAME,
     Captions,
     centred,
     label_room,
@@ -23,27 +24,31 @@ from daguerre.draw.faults import faults
 from daguerre.draw.formula import Outline, formula
 from daguerre.draw.growth import grown
 from daguerre.draw.layers import Layers, layers
-from daguerre.draw.notation import Figure, Node, Shape
+from daguerre.draw.notation import Arrow, Figure, Frame, Node, Shape
 from daguerre.draw.obstacles import Wall
 from daguerre.draw.order import Token, ordered_rows
 from daguerre.draw.picture import Box, Picture, PlacedFrame, PlacedNode, PlacedPath
 from daguerre.draw.place import Places, place
 from daguerre.draw.ranks import downward, satellites
 from daguerre.draw.routes import routes
+from daguerre.draw.staircase import staircase
 from daguerre.draw.terrain import Terrain
 from daguerre.draw.ways import End
 
 __all__ = ["layout"]
 
-_SIZE = 21.0  # of the type in nodes
 _SIZES: dict[Shape, float] = {"critic": 16.0, "module": 17.0}
 _COUNT, _SCOPE = 16.0, 15.0  # of the type at plates and scopes
-_BESIDE = 64.0  # from a critic to what stands left of it
+_BESIDE, _APART = 64.0, 40.0  # from a critic to what stands left of it, and from its outline
+_LEVEL = 30.0  # from it to what stands above and below
 _MARGIN = 3.0
 # Pixels between neighbours more than usual, and how often arrows in the way of others are led
 # anew, until nothing is at fault.
 _TRIES = ((0, 0), (0, 3), (18, 3), (40, 3), (72, 3), (120, 3))
-_MANY = 40  # arrows, among which faults cannot be helped
+_TRIED, _HOPELESS = 2, 3  # the try after which that many faults will not go away
+_MANY = 40  # arrows, with which one try is enough
+_NODES = 12  # that may stand on a diagonal; more say more in rows, even with a fault
+_PARALLEL = 12  # arrows between two nodes, for which no usual layout has room
 
 
 def layout(figure: Figure) -> Picture:
@@ -51,7 +56,8 @@ def layout(figure: Figure) -> Picture:
 
     Generative arrows point down and decide the rows; inference and adversarial arrows are then
     led around what stands there; critics stand to the right of what they look at. Where arrows
-    still strike labels, strange plates or one another, nodes stand further apart.
+    still strike labels, strange plates or one another, nodes stand further apart; where no room
+    is enough, up to a dozen stand on a diagonal, each with a row and a column for its arrows.
 
     Args:
         figure: What to draw.
@@ -73,18 +79,25 @@ def layout(figure: Figure) -> Picture:
         True
     """
     stage = _staged(figure)
-    if len(stage.drawn.figure.arrows) > _MANY:
+    arrows, is_small = set(figure.arrows), len(figure.nodes) <= _NODES
+    if _most_parallel(arrows) > _PARALLEL:
+        return _stepped(figure, stage)
+    if len(arrows) > _MANY and not is_small:
         return _laid_out(stage, *_TRIES[0])
     best, fewest = None, inf
-    for room, rounds in _TRIES:
+    for tried, (room, rounds) in enumerate(_TRIES[:1] if len(arrows) > _MANY else _TRIES):
         picture = _laid_out(stage, room, rounds)
         found = faults(picture)
         if found < fewest:
             best, fewest = picture, found
-        if not found:
+        if not found or (tried == _TRIED and fewest >= _HOPELESS):
             break
-    assert best is not None
-    return best
+    return best if best and not (fewest and is_small) else _stepped(figure, stage)
+
+
+def _most_parallel(arrows: Iterable[Arrow]) -> int:
+    """Count the arrows between the two nodes that have most of them, whatever their direction."""
+    return max(Counter(frozenset((a.source, a.target)) for a in arrows).values(), default=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +119,7 @@ def _staged(figure: Figure) -> _Stage:
     types = {n.name: _type(n) for n in figure.nodes}
     heads = Counter(arrow.target for arrow in figure.arrows)
     bodies = {n.name: body_for(n.shape, types[n.name], heads=heads[n.name]) for n in figure.nodes}
-    plate_types = [formula(f.label, size=_SCOPE if f.scope else _COUNT) for f in figure.frames]
+    plate_types = [_count(frame) for frame in figure.frames]
     return _Stage(drawn, skeleton, ordered_rows(skeleton), types, bodies, plate_types)
 
 
@@ -124,8 +137,8 @@ def _laid_out(stage: _Stage, room: int, rounds: int) -> Picture:
     beside = satellites(figure)
     for node in figure.nodes:
         if node.name in beside:
-            centre = _aside(figure, node, ends, places.boxes)
-            ends[node.name] = End(node.name, centre, stage.bodies[node.name])
+            body = stage.bodies[node.name]
+            ends[node.name] = End(node.name, _aside(figure, node, body, ends, places.boxes), body)
     members = [frozenset(frame.members) for frame in figure.frames]
     walls = [Wall(box, names) for box, names in zip(places.boxes, members, strict=True)]
     nodes = [_placed(n, ends[n.name], stage.types[n.name]) for n in figure.nodes]
@@ -134,44 +147,72 @@ def _laid_out(stage: _Stage, room: int, rounds: int) -> Picture:
     ways = routes(figure.arrows, plan, terrain, rounds=rounds)
     paths = [PlacedPath(a, way.curve, way.tip) for a, way in zip(figure.arrows, ways, strict=True)]
     paths = labelled(paths, nodes, walls)
-    nodes = tagged(nodes, paths)
+    nodes = tagged(nodes, paths, walls)
     captions = Captions(figure.frames, stage.plate_types, paths)
     walls = grown(walls, skeleton.nesting, nodes, paths, captions)
     frames = captions.framed([wall.box for wall in walls])
-    frames.sort(key=lambda frame: -len(frame.frame.members))
+    return _pictured(nodes, paths, frames, stage.drawn.left_out, axis)
+
+
+def _stepped(figure: Figure, stage: _Stage) -> Picture:
+    """Lay out a figure for which there was no room: plainly, yet without a fault."""
+    counts = {f: _count(f) for f in figure.frames}
+    found = staircase(figure, stage.drawn.rank, stage.bodies, stage.types, counts)
+    axis = Box.around(node.centre for node in found.nodes)
+    return _pictured(*found, axis)
+
+
+def _pictured(
+    nodes: Sequence[PlacedNode],
+    paths: Sequence[PlacedPath],
+    frames: Sequence[PlacedFrame],
+    left_out: Sequence[Frame],
+    axis: Box,
+) -> Picture:
+    outer_first = sorted(frames, key=lambda frame: -len(frame.frame.members))
     box = _bounds(nodes, paths, frames)
-    notes = legend(stage.drawn.left_out, figure.nodes, box)
+    notes = legend(left_out, [node.node for node in nodes], box)
     return Picture(
         Box.around([*box.corners, *(c for note in notes for c in note.box.corners)]),
         tuple(nodes),
         tuple(paths),
-        tuple(frames),
+        tuple(outer_first),
         (axis.left + axis.right) / 2,
         axis.bottom,
         tuple(notes),
     )
 
 
+def _count(frame: Frame) -> Outline:
+    return _set(frame.label, _SCOPE if frame.scope else _COUNT)
+
+
 def _type(node: Node) -> Outline:
-    if not node.label:
-        return Outline("", 0.0, 0.0, 0.0)
-    return formula(node.label, size=_SIZES.get(node.shape, _SIZE))
+    return _set(node.label, _SIZES.get(node.shape, NAME))
+
+
+def _set(latex: str, size: float) -> Outline:
+    return formula(latex, size=size) if latex else Outline("", 0.0, 0.0, 0.0)
 
 
 def _placed(node: Node, end: End, outline: Outline) -> PlacedNode:
     return PlacedNode(node, end.centre, end.body, centred(node.label, outline, end.centre))
 
 
-def _aside(figure: Figure, critic: Node, ends: Mapping[str, End], boxes: Sequence[Box]) -> Point:
+def _aside(
+    figure: Figure, critic: Node, body: Body, ends: Mapping[str, End], boxes: Sequence[Box]
+) -> Point:
     """Return a place to the right of all that stands at the height of the critic's inputs."""
     pairs = [{a.source, a.target} for a in figure.arrows if critic.name in (a.source, a.target)]
     seen = [ends[name].centre.y for pair in pairs for name in sorted(pair) if name in ends]
     y = (min(seen) + max(seen)) / 2
-    top, bottom = min(seen) - 40.0, max(seen) + 40.0
-    rights = [e.centre.x + e.body.width for e in ends.values() if top < e.centre.y < bottom]
+    top, bottom = min(seen) - _LEVEL, max(seen) + _LEVEL
+    near = (e for e in ends.values() if top - e.body.height < e.centre.y < bottom + e.body.height)
+    rights = [e.centre.x + e.body.width for e in near]
     rights += [box.right for box in boxes if box.top < bottom and top < box.bottom]
     room = label_room(figure).values() if len(pairs) > 1 else ()
-    return Point(max(rights) + _BESIDE + 2 * max(room, default=0.0), y)
+    beside = max(_BESIDE, body.width + _APART) + 2 * max(room, default=0.0)
+    return Point(max(rights) + beside, y)
 
 
 def _plan(skeleton: Layers, places: Places, ends: Mapping[str, End]) -> Plan:

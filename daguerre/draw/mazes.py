@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from itertools import pairwise, product
 from math import cos, hypot, pi, sin
 
@@ -101,10 +101,11 @@ class Maze:
         return kept
 
     def _toll(self, start: Cell, end: Cell, tolls: np.ndarray) -> float:
-        points = line(self._at(start), self._at(end)).samples(_CELL)
-        cells = dict.fromkeys(map(self._cell, points))
+        trail = line(self._at(start), self._at(end)).trail(_CELL)
+        i, j = np.rint((trail - (self._origin.x, self._origin.y)) / _CELL).astype(int).T
         length = hypot(end[0] - start[0], end[1] - start[1]) * _CELL
-        return length + sum(float(tolls[cell]) for cell in cells if cell != start)
+        passed = np.unique(i * tolls.shape[1] + j)
+        return length + float(tolls.ravel()[passed].sum() - tolls[start])
 
     def _at(self, cell: Cell) -> Point:
         return self._origin.plus(Point(*cell), _CELL)
@@ -124,12 +125,21 @@ def _cost(before: Cell, after: Cell, tolls: np.ndarray) -> float:
 
 
 def _cheapest(tolls: np.ndarray, starts: Sequence[Cell], goals: set[Cell]) -> list[Cell]:
-    """Find the cheapest path over a grid (Dijkstra 1959), or none."""
-    queue = [(0.0, start, start) for start in starts]
+    """Find the cheapest path over a grid (Hart, Nilsson and Raphael 1968), or none."""
+    if not goals:
+        return []
+    left, top, right, bottom = Box.around(Point(*goal) for goal in goals)
+
+    def ahead(x: int, y: int) -> float:
+        """Return how far the goals are at least."""
+        return _CELL * hypot(max(left - x, x - right, 0), max(top - y, y - bottom, 0))
+
+    queue = [(ahead(*start), 0.0, start, start) for start in starts]
+    heapify(queue)
     came: dict[Cell, Cell] = {}
     width, height = tolls.shape
     while queue:
-        spent, cell, before = heappop(queue)
+        _, spent, cell, before = heappop(queue)
         if cell in came:
             continue
         came[cell] = before
@@ -140,7 +150,7 @@ def _cheapest(tolls: np.ndarray, starts: Sequence[Cell], goals: set[Cell]) -> li
             if 0 <= after[0] < width and 0 <= after[1] < height and after not in came:
                 further = spent + _cost(cell, after, tolls)
                 if further < np.inf:
-                    heappush(queue, (further, after, cell))
+                    heappush(queue, (further + ahead(*after), further, after, cell))
     return []
 
 

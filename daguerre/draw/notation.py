@@ -72,6 +72,11 @@ class Node:
     partial: bool = False
     kind: str = ""
 
+    @property
+    def is_named_beside(self) -> bool:
+        """Whether the node is too small for its label, which stands next to it."""
+        return self.shape in ("factor", "dot")
+
 
 @dataclass(frozen=True, slots=True)
 class Arrow:

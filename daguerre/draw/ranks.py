@@ -15,6 +15,8 @@ from daguerre.graph import GraphError
 
 __all__ = ["downward", "ranks", "satellites"]
 
+_DOWN, _BESIDE = 4, 5  # how much an arrow wants its ends close
+
 
 def ranks(
     figure: Figure, down: Sequence[Arrow], *, above: Sequence[tuple[str, str]] = ()
@@ -22,6 +24,7 @@ def ranks(
     """Return the row of each node, the top one 0; critics are left out.
 
     The rows make the downward arrows as short as possible in all, which is an L1 problem too.
+    Two roots between which inference goes would rather stand side by side.
 
     Args:
         figure: What to place.
@@ -39,9 +42,18 @@ def ranks(
         raise GraphError("these rows cannot be: a node would have to stand above itself")
     lifted = [(number[a], number[b]) for a, b in above]
     gaps = [Gap(a, b, 1) for a, b in dict.fromkeys([*pairs, *lifted])]
-    rows = arrange(len(names), gaps, [Pull(a, b, 4) for a, b in pairs]).first
+    pulls = [Pull(a, b, _DOWN) for a, b in pairs]
+    pulls += [Pull(number[a], number[b], _BESIDE) for a, b in _beside(figure, down)]
+    rows = arrange(len(names), gaps, pulls).first
     used = {row: i for i, row in enumerate(sorted(set(rows)))}
     return {name: used[row] for name, row in zip(names, rows, strict=True)}
+
+
+def _beside(figure: Figure, down: Sequence[Arrow]) -> list[tuple[str, str]]:
+    """Return the pairs of roots between which inference goes."""
+    roots = {a.source for a in down} - {a.target for a in down}
+    pairs = ((a.source, a.target) for a in figure.arrows if a.inference and a.source != a.target)
+    return [pair for pair in dict.fromkeys(pairs) if roots.issuperset(pair)]
 
 
 def satellites(figure: Figure) -> frozenset[str]:

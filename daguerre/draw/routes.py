@@ -32,6 +32,7 @@ _COARSE = 11.0  # pixels between points of a way, among many arrows
 _ENOUGH = 4  # ways that are tried there once one strikes nothing but arrows
 _FURTHEST = 240.0  # and beyond that, which no bow does
 _POOR = 60.0  # an arrow that costs more may be led anew
+_UPRIGHT = 150.0  # what a loop costs more above, below or at a corner
 _FACED = 40.0  # for each arrow that a node has where a loop would stand
 _BESIDE = 0.7  # the cosine of the angle from the middle of a loop within which it does
 _FAIR = 90.0  # the kept way of an arrow of a net, if it only crosses a few others
@@ -135,7 +136,7 @@ def _candidates(
     if source.name == target.name:
         for i, side in enumerate(_SIDES, 1):
             faced = sum(_is_beside(source, side, rim) for rim, _ in terrain.heads(source.name))
-            liked = 2.0 * i if side.y == 0 else 350.0 + i
+            liked = 2.0 * i + (_UPRIGHT if side.y else 0.0)
             yield replace(loop(source, side), bend=liked + _FACED * faced)
         return
     yield straight(source, target, port=port)

@@ -112,7 +112,8 @@ def _arrow(placed: PlacedPath) -> str:
         "data-target": arrow.target,
     }
     tip = "" if arrow.undirected else element("path", head)
-    return element("g", group, element("path", line), tip, _type(placed.label, "label"))
+    label = _type(placed.label, "label", colour)
+    return element("g", group, element("path", line), tip, label)
 
 
 def _head(placed: PlacedPath) -> str:

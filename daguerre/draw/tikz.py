@@ -156,7 +156,8 @@ class _Drawn:
             ends = (by_name[path.arrow.source], by_name[path.arrow.target])
             yield self._arrow(path, ends)
             if path.label:
-                yield _label(path.label, "beside", _math(path.label.source))
+                style = "beside, text=adversary" if path.arrow.adversarial else "beside"
+                yield _label(path.label, style, _math(path.label.source))
         yield from self._plates(fitted[::-1])
         for note in self.picture.notes:
             yield _label(note, "beside", _math(note.source))

@@ -18,6 +18,7 @@ _STEP = 5.0  # pixels between the points of an arrow that is laid
 _SIDES = ((-0.5, -0.5), (-0.5, 0.5), (0.5, -0.5), (0.5, 0.5))
 _ROWS = 1 << 32  # more than the cells in a column of any page
 _SHARED = 28.0  # arrows may meet nearer than this to a node that both join
+_LOOPS = 200.0  # what it costs a loop to meet another of its node
 _MET, _ALONG = 6.0, 25.0  # what it costs to meet an arrow, and each point more on it than four
 
 
@@ -89,7 +90,8 @@ class Tracks:
                     for n, count in self._count(keys[is_near].tolist()).items()
                     if n in shared
                 }
-        return sum(_MET + _ALONG * max(0, count - 4) for count in met.values())
+        twins = sum(len(ends) == 1 and self._ends[n] == ends for n in met)
+        return _LOOPS * twins + sum(_MET + _ALONG * max(0, c - 4) for c in met.values())
 
     def _count(self, keys: Iterable[int]) -> Counter[int]:
         return Counter(chain.from_iterable(filter(None, map(self._cells.get, keys))))

@@ -12,6 +12,7 @@ from daguerre.draw.curves import Curve, Point, line, rounded, turned
 __all__ = ["HEAD", "End", "Way", "bowed", "loop", "straight", "threaded"]
 
 HEAD = 12.0  # length of an arrow's head in pixels
+_LOOP = 14.0  # least radius of the circle on which a loop stands
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +91,16 @@ def loop(end: End, side: Point) -> Way:
     """Leave a node and come back on a side of it, lower down where it is right or left."""
     angle = -pi / 5 if side.x < 0 else pi / 5
     out, back = turned(side, -angle), turned(side, angle)
-    start, tip, base = end.rim(out), end.rim(back), end.rim(back, beyond=HEAD)
+    body = end.body
+    corner = Point(_sign(side.x) * body.stretch, _sign(side.y) * body.rise)
+    start, tip = (end.rim(corner.plus(d, max(body.radius, _LOOP))) for d in (out, back))
+    base = tip.plus(back, HEAD)
     curve = Curve((start, start.plus(out, 30.0), base.plus(back, 26.0), base))
     return Way(curve, tip, 2.0)
+
+
+def _sign(number: float) -> int:
+    return (number > 0) - (number < 0)
 
 
 def _apart(points: Sequence[Point]) -> Iterator[Point]:

@@ -20,7 +20,7 @@ from daguerre.draw import (
 from daguerre.draw.notation import Shape
 from daguerre.graph import Graph
 
-__all__ = ["CROSSING", "DRAWN", "HOPELESS", "figures"]
+__all__ = ["CROSSING", "DRAWN", "HOPELESS", "figures", "rich_figures"]
 
 ENCODER = Graph.from_edges([("x", "z")], inputs=["x"])
 DECODER = Graph.from_edges([("z", "x")])
@@ -160,3 +160,40 @@ def figures(draw: st.DrawFn, largest: int = 8, *, crossing: bool = False) -> Fig
         if members and (nests or crossing):
             frames.append(Frame(f"p{i}", f"N_{{{i}}}", tuple(sorted(members))))
     return replace(Figure(tuple(nodes), tuple(arrows)), frames=tuple(frames))
+
+
+LABELS = ["x", "z_{1}", r"\mathrm{weights}", r"\mathrm{attention\ weights}"]
+BESIDE = ["", "", "t - 1", r"p_\theta(x \mid z)", r"q_\phi(z_{1}, z_2 \mid x, y)"]
+COUNTS = ["N", r"n = 1, \ldots, N", r"t = 1, \ldots, T"]
+ALL_SHAPES: list[Shape] = [
+    *("random", "random", "random", "deterministic", "deterministic"),
+    *("constant", "critic", "factor", "dot", "double", "module"),
+]
+
+
+@st.composite
+def rich_figures(draw: st.DrawFn, largest: int = 8) -> Figure:
+    """Make crowded figures of all that there is: factors, labels, lines, scopes, lagged loops."""
+    rng = draw(st.randoms(use_true_random=False))
+    names = [f"v{i}" for i in range(draw(st.integers(1, largest)))]
+    nodes = [
+        Node(n, rng.choice(LABELS), rng.choice(ALL_SHAPES), rng.random() < 0.3) for n in names
+    ]
+    arrows = []
+    for _ in range(rng.randrange(2 * len(names))):
+        a, b = rng.choice(names), rng.choice(names)
+        if rng.random() < 0.6:
+            a, b = sorted((a, b))
+        inference, deterministic, adversarial = (rng.random() < p for p in (0.35, 0.4, 0.2))
+        arrow = Arrow(a, b, inference, deterministic, adversarial, rng.choice(BESIDE))
+        level = a != b and rng.random() < 0.08
+        arrows.append(replace(arrow, undirected=rng.random() < 0.05, level=level))
+    placed = [n.name for n in nodes if n.shape != "critic"]
+    frames: list[Frame] = []
+    for i in range(rng.randrange(5) if placed else 0):
+        members = {*rng.sample(placed, rng.randint(1, len(placed)))}
+        others = [set(f.members) for f in frames]
+        if all(members <= o or o <= members or not members & o for o in others):
+            is_scope = rng.random() < 0.2
+            frames.append(Frame(f"p{i}", rng.choice(COUNTS), tuple(sorted(members)), is_scope))
+    return Figure(tuple(nodes), tuple(arrows), tuple(frames))

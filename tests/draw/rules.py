@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from itertools import combinations, permutations, product
 from math import hypot
 
+import numpy as np
+
 from daguerre.draw import Arrow
 from daguerre.draw.curves import Point
 from daguerre.draw.picture import Box, Picture, PlacedFrame, PlacedNode
@@ -37,6 +39,7 @@ def check(picture: Picture) -> None:
 def types(picture: Picture) -> list[Box]:
     """List the boxes of all labels that are not in nodes."""
     beside = [path.label.box for path in picture.paths if path.label]
+    beside += [node.label.box for node in picture.nodes if node.node.is_named_beside]
     return beside + [frame.label.box for frame in picture.frames]
 
 
@@ -95,8 +98,8 @@ def clashes(picture: Picture) -> list[tuple[Arrow, Arrow]]:
             for p in one.curve.samples(6.0)
             if all(nodes[e].body.distance(*nodes[e].centre.to(p)) > 24.0 for e in ends)
         ]
-        beside = other.curve.samples(3.0) if far else []
-        along = sum(min(p.to(q).length for q in beside) < 2.0 for p in far) > 4
+        beside = other.curve.trail(3.0)
+        along = sum(np.hypot(*(beside - p).T).min() < 2.0 for p in far) > 4
         heads = one.arrow.target == other.arrow.target and one.tip.to(other.tip).length < 6.0
         if one.arrow != other.arrow and (along or heads):
             found.append((one.arrow, other.arrow))
@@ -112,6 +115,8 @@ def crossings(nodes: tuple[PlacedNode, ...]) -> list[tuple[str, str]]:
 def check_nodes(picture: Picture) -> None:
     assert crossings(picture.nodes) == []
     for node in picture.nodes:
+        if node.node.is_named_beside:
+            continue
         for x in (node.label.box.left, node.label.box.right):
             for y in (node.label.box.top, node.label.box.bottom):
                 assert node.body.distance(x - node.centre.x, y - node.centre.y) < 1.0
@@ -161,6 +166,8 @@ def check_paths(picture: Picture) -> None:
         assert abs(source.body.distance(dx, dy)) < 0.01
         points = [*path.curve.samples(3.0), path.tip]
         reach = Box.around(points, margin=2.0)
+        for end in (source, target):
+            assert min(end.body.distance(*end.centre.to(point)) for point in points) > -2.0
         for other in picture.nodes:
             strange = other.node.name not in (path.arrow.source, path.arrow.target)
             if strange and reach.meets(other.box):

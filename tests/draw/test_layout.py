@@ -6,7 +6,7 @@ from itertools import combinations, pairwise
 from math import hypot
 
 import pytest
-from figures import CROSSING, DRAWN, figures
+from figures import CROSSING, DRAWN, figures, rich_figures
 from hypothesis import HealthCheck, given, settings
 from rules import (
     check,
@@ -22,8 +22,12 @@ from rules import (
 )
 
 from daguerre.draw import Arrow, Figure, Frame, Node, draw, figure, layout, with_critic
+from daguerre.draw.bodies import body_for
 from daguerre.draw.curves import Point
 from daguerre.draw.faults import faults
+from daguerre.draw.formula import formula
+from daguerre.draw.picture import Box, Picture
+from daguerre.draw.staircase import staircase
 from daguerre.graph import Graph
 
 PICTURES = {name: layout(drawn) for name, drawn in DRAWN.items()}
@@ -84,6 +88,75 @@ def test_random_figures_keep_every_rule(fig):
     check(picture)
     check_crowd(picture)
     assert layout(fig) == picture
+
+
+@settings(
+    max_examples=15, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+@given(rich_figures())
+def test_crowded_figures_keep_every_rule(fig):
+    picture = layout(fig)
+    check(picture)
+    check_crowd(picture)
+    assert faults(picture) == 0
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(rich_figures(12))
+def test_the_last_resort_keeps_every_rule(fig):
+    check_stairs(fig)
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(figures(9, crossing=True))
+def test_the_last_resort_keeps_every_rule_of_crossing_plates(fig):
+    check_stairs(fig)
+
+
+def check_stairs(fig):
+    rank = {node.name: i for i, node in enumerate(fig.nodes)}
+    types = {n.name: formula(n.label) for n in fig.nodes}
+    bodies = {n.name: body_for(n.shape, types[n.name]) for n in fig.nodes}
+    counts = {frame: formula(frame.label, size=16.0) for frame in fig.frames}
+    found = staircase(fig, rank, bodies, types, counts)
+    frames = sorted(found.frames, key=lambda f: -len(f.frame.members))
+    points = [p for path in found.paths for p in path.curve.corners]
+    corners = [c for thing in (*found.nodes, *frames) for c in thing.box.corners]
+    page = Box.around([*points, *corners], margin=3)
+    picture = Picture(page, tuple(found.nodes), tuple(found.paths), tuple(frames), 0.0, 0.0)
+    check(picture)
+    assert faults(picture) == 0
+    assert len(frames) + len(found.left_out) == len(fig.frames)
+
+
+def test_many_parallel_arrows_have_lanes_of_their_own():
+    arrows = tuple(Arrow("x", "y", label=f"f_{{{i}}}") for i in range(16))
+    loops = tuple(Arrow("y", "y", label=f"t - {i}") for i in range(5))
+    picture = layout(Figure((Node("x", "x"), Node("y", "y")), (*arrows, *loops)))
+    check(picture)
+    assert faults(picture) == 0
+
+
+@pytest.mark.parametrize("count", [1, 20])
+def test_equal_plates_nest_however_many(count):
+    nodes = (Node("x", "x"), Node("y", "y"))
+    frames = tuple(Frame(f"p{i}", f"N_{{{i}}}", ("y",)) for i in range(count))
+    picture = layout(Figure(nodes, (Arrow("x", "y"),), frames))
+    check(picture)
+    assert len(picture.frames) == count
+
+
+def test_what_has_no_label_is_drawn_without():
+    nodes = (Node("x", ""), Node("y", ""))
+    check(layout(Figure(nodes, (Arrow("x", "y"),), (Frame("p", "", ("y",)),))))
+
+
+def test_loops_stand_off_wide_nodes():
+    for shape in ("random", "module", "double"):
+        node = Node("x", r"\mathrm{attention\ weights}", shape)
+        picture = layout(Figure((node,), (Arrow("x", "x", label="t - 1"),)))
+        check(picture)
+        assert faults(picture) == 0
 
 
 def test_generative_arrows_point_down():
@@ -220,10 +293,37 @@ def test_arrows_are_led_around_a_plate_between_their_ends():
 
 def test_faults_are_counted():
     picture = layout(figure(Graph.from_edges([("z", "x")], plates={"n": ["z", "x"]})))
-    (frame,), (path,) = picture.frames, picture.paths
+    (frame,), (path,), (z, x) = picture.frames, picture.paths, picture.nodes
     on_label = replace(path, tip=frame.label.box.corners[0].plus(Point(2, 2)))
-    strange = replace(frame, frame=replace(frame.frame, members=("a",)))
-    assert faults(replace(picture, paths=(on_label,))) == 1
-    assert faults(replace(picture, frames=(strange,))) == 1
     twin = replace(path, arrow=replace(path.arrow, inference=True))
+    inner = replace(frame, frame=replace(frame.frame, members=("x",)), box=x.box)
+    label = replace(frame.label, origin=x.centre)
+    assert faults(replace(picture, paths=(on_label,))) == 1
     assert faults(replace(picture, paths=(path, twin))) == 1
+    assert faults(replace(picture, nodes=(z, replace(x, centre=z.centre)))) == 1
+    assert (
+        faults(replace(picture, paths=(), frames=(frame, inner))) == 3
+    )  # its label, twice; a side
+    assert faults(replace(picture, paths=(), frames=(replace(frame, label=label),))) == 1
+
+
+def test_a_stranger_in_a_plate_a_member_outside_and_what_passes_are_faults():
+    nodes, arrows = tuple(Node(name, name) for name in "abcd"), (Arrow("a", "b"), Arrow("b", "c"))
+    picture = layout(Figure(nodes, arrows, (Frame("n", "N", ("d",)),)))
+    (frame,), b = picture.frames, picture.nodes[1]
+    moved = replace(frame, box=Box.around(b.box.corners, margin=4))
+    assert faults(picture) == 0
+    # b is in it, d is not, nor is its label; two arrows enter
+    assert faults(replace(picture, frames=(moved,))) == 5
+
+
+def test_a_crowd_keeps_every_rule():
+    """A dozen arrows between three nodes, in a plate and beside it: no usual layout has room."""
+    pairs = [("a", "b"), ("b", "a"), ("b", "c"), ("c", "a")] * 3
+    arrows = tuple(Arrow(*pair, label=rf"f_{{{i}}}") for i, pair in enumerate(pairs))
+    picture = layout(
+        Figure(tuple(Node(name, name) for name in "abc"), arrows, (Frame("n", "N", ("a", "b")),))
+    )
+    check(picture)
+    check_crowd(picture)
+    assert [path.arrow for path in picture.paths] == [*arrows]
