@@ -138,7 +138,8 @@ def run_small(plan: Sum, arrays: Sequence[np.ndarray], rows: int) -> Totals | No
     Returns:
         The totals; None if one is so small that something may have underflowed.
     """
-    slots = _filled(plan, arrays, rows, np.ndarray.transpose)
+    with np.errstate(all="ignore"):  # products in single precision warn of lanes that are no data
+        slots = _filled(plan, arrays, rows, np.ndarray.transpose)
     total = np.asarray(_product([slots[root] for root in plan.tree.roots]))
     if total.size and not total.min() > _safe(np.finfo(arrays[0].dtype).tiny):
         return None
