@@ -19,6 +19,7 @@ from daguerre.discrete import state_count
 from daguerre.families import support
 from daguerre.graph import GraphError
 from daguerre.lags import Past
+from daguerre.loading import loading
 from daguerre.locate import located
 from daguerre.program import Outcome, Program, Step, check_batch, is_learned, realise, validation
 from daguerre.table import Table
@@ -72,10 +73,10 @@ def trace_shapes(
         GraphError: A CPD fails on these shapes or loses the batch dimension: variable, edge,
             layer, file and line.
     """
-    # imported here: it is slow to load, and a model can be declared without it
-    from torch._subclasses.fake_tensor import FakeTensorMode
+    with loading():  # here, for it is slow, and a model can be declared without it
+        from torch._subclasses.fake_tensor import FakeTensorMode
 
-    dry, fake = _Dry(program), FakeTensorMode(allow_non_fake_inputs=True)
+        dry, fake = _Dry(program), FakeTensorMode(allow_non_fake_inputs=True)
     copies: dict[str, Tensor] = {k: fake.from_tensor(v) for k, v in dry.tensors().items()}
     try:
         with (

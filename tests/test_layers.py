@@ -42,6 +42,7 @@ LAYERS = (  # low to high; a module may import from lower layers, and from its o
         "families",
         "idx",
         "kernels",
+        "loading",
         "modes",
         "peers",
         "plot",

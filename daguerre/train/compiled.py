@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from daguerre.loading import loading
 from daguerre.program import validation
 
 if TYPE_CHECKING:
@@ -209,7 +210,7 @@ class Replay:
 
 def _inductor() -> Callable[..., Any]:
     """Return torch's compiler, which uses what torch itself has deprecated when it is loaded."""
-    with warnings.catch_warnings():
+    with loading(), warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         from torch._inductor.compile_fx import compile_fx
     return compile_fx
