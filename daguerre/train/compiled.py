@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from daguerre.graph import InadmissibleError
 from daguerre.loading import loading
 from daguerre.program import validation
 
@@ -81,8 +82,19 @@ class Compiled:
         self._latest: tuple[Graph, Sequence[Any]] | None = None
 
     def __call__(self, n: int, given: Mapping[str, Tensor], moves: bool) -> Tensor:  # noqa: FBT001 - positional for the compiler's guards
-        """Run it, after a look at what may have changed."""
-        return self._run(n, given, moves)
+        """Run it, after a look at what may have changed.
+
+        Raises:
+            InadmissibleError: Something has changed too often.
+        """
+        try:
+            return self._run(n, given, moves)
+        except torch._dynamo.exc.FailOnRecompileLimitHit:  # type: ignore[attr-defined]
+            raise InadmissibleError(
+                f"the step was compiled {torch._dynamo.config.recompile_limit} times, since shapes"
+                " of batches, or numbers and flags of a CPD or critic, keep changing; hold what"
+                " changes in a tensor, such as a buffer, or run it with compile=False"
+            ) from None
 
     def replay(self, given: Mapping[str, Tensor], before: Replay | None) -> Replay | None:
         """Return the graph of the last call for batches like its own.

@@ -250,3 +250,13 @@ def test_a_compiled_step_in_double_precision_counts_and_moves():
 
     for found, expected in zip(moved(compiled=True), moved(compiled=False), strict=True):
         torch.testing.assert_close(found, expected)
+
+
+def test_numbers_that_keep_changing_are_told(monkeypatch):
+    monkeypatch.setattr(torch._dynamo.config, "recompile_limit", 1)
+    p = Mean()
+    step = dg.train.Step(dg.nll(p), compile=True)
+    step(torch.ones(4))
+    with pytest.raises(dg.InadmissibleError, match="compiled 1 times, since shapes of batches"):
+        step(torch.ones(5))
+    assert step.made == 1
