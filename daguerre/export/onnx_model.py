@@ -39,6 +39,7 @@ def onnx_model(
         NotImplementedError: ONNX lacks an operation.
     """
     _needed()
+    _count_forwards(program)
     batch = torch.export.Dim("n", min=1)
     with _quiet():
         try:
@@ -70,6 +71,14 @@ def check_onnx(model: ModelProto, values: Mapping[str, np.ndarray]) -> dict[str,
     assert isinstance(found, list), "outputs come in order"
     pairs = zip(names, found, strict=True)
     return {name: torch.from_numpy(np.array(value)) for name, value in pairs}
+
+
+def _count_forwards(program: ExportedProgram) -> None:
+    """Count axes of gathers from the first, for onnx's evaluator misreads those below zero."""
+    for node in program.graph.find_nodes(op="call_function", target=torch.ops.aten.gather.default):
+        values, axis, *rest = node.args
+        if axis < 0:
+            node.args = (values, axis + values.meta["val"].dim(), *rest)
 
 
 def _needed() -> None:
