@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from daguerre.declare import Input
 from daguerre.graph import Graph, InadmissibleError, Plate, Variable
+from daguerre.infer.question import inputs_of
 from daguerre.joint import Joint, as_joint
 from daguerre.model import Model
 from daguerre.program import Step
@@ -65,9 +66,7 @@ class Excerpt(Model):
 
     def inputs(self) -> dict[str, Input]:
         """Return the declared inputs that are kept."""
-        models = [m for m in self.joint.modules if isinstance(m, Model)]
-        declared = {n: one for model in models for n, one in model.inputs().items()}
-        return {n: one for n, one in declared.items() if n in self.graph}
+        return {n: one for n, one in inputs_of(self.joint).items() if n in self.graph}
 
     def steps(self) -> tuple[Step, ...]:
         """Return the steps of what is kept."""

@@ -34,9 +34,10 @@ from daguerre.objectives.sides import (
     modules_of,
     pair_shapes,
     repeated,
+    shapes_alone,
     shared_names,
 )
-from daguerre.objectives.slices import density_over_time, is_chain, over_time, slice_shapes
+from daguerre.objectives.slices import density_over_time, is_chain, over_time
 from daguerre.repeats import Sizes
 from daguerre.scoring import moves_from, obstacle
 from daguerre.structure.recurrence import TIME
@@ -96,7 +97,7 @@ class MarginalLikelihood(Divergence):
         self.names, self.over_time = shared_names(a, b, "KL"), is_chain(b)
         self.a, self.b = a, b = (a, b) if self.over_time else in_step(a, b)
         self.shapes = (
-            PairShapes({}, slice_shapes(b)) if self.over_time else pair_shapes(a, b, pathwise=())
+            PairShapes({}, shapes_alone(b)) if self.over_time else pair_shapes(a, b, pathwise=())
         )
         is_plain = self.over_time and not b.graph.plates
         self.plates = dict.fromkeys(self.given, (TIME,)) if is_plain else b.program.plates

@@ -12,7 +12,6 @@ from typing import Literal, NamedTuple
 from torch.distributions import Distribution
 
 from daguerre.graph import GraphError, InadmissibleError, did_you_mean
-from daguerre.infer.question import inputs_of
 from daguerre.joint import Joint
 from daguerre.objectives.closed_forms import Rule, closed_form, is_infinite
 from daguerre.objectives.estimators import (
@@ -31,11 +30,11 @@ from daguerre.objectives.sides import (
     in_step,
     integrates_out,
     pair_shapes,
+    shapes_alone,
     shared_names,
 )
 from daguerre.objectives.summed import Sum, sum_out
 from daguerre.scoring import DensityPlan, density_plan
-from daguerre.shapes import Shape, trace_shapes
 from daguerre.structure.recurrence import upstream
 
 __all__ = [
@@ -226,8 +225,7 @@ def _sum(a: Joint, b: Joint, names: tuple[str, ...], choices: Choices) -> Sum | 
     hidden = hidden_names(b[names])
     if not hidden or {*hidden} & {*b.names}:
         return None
-    declared = {n: Shape(i.shape, i.dtype) for n, i in inputs_of(b).items() if i.shape}
-    shapes = trace_shapes(b.program, declared)
+    shapes = shapes_alone(b)
     if not all(n in shapes and shapes[n].states for n in hidden):
         return None
     return sum_out(b, names, hidden, tuple(n for n in choices.partial if n in a.data))

@@ -11,6 +11,7 @@ from torch import nn
 from daguerre.declare import Input
 from daguerre.draw.labels import index, label
 from daguerre.graph import GraphError, InadmissibleError, Plate
+from daguerre.infer.question import inputs_of
 from daguerre.joint import Empirical, Joint
 from daguerre.model import Model
 from daguerre.program import Program, Step
@@ -35,6 +36,7 @@ __all__ = [
     "repeated",
     "repeating",
     "sampled_sides",
+    "shapes_alone",
     "shared_names",
 ]
 
@@ -173,6 +175,36 @@ class PairShapes(NamedTuple):
 
     a: dict[str, Shape]
     b: dict[str, Shape]
+
+
+def shapes_alone(joint: Joint) -> dict[str, Shape]:
+    """Find the shapes of the events of one side, as far as they are known without data.
+
+    A chain is taken as one slice, in which parents of earlier slices are given. A number that
+    stands in for a parent before the first step may stand for any event, so that what follows
+    from it alone stays unknown.
+
+    Args:
+        joint: The side.
+
+    Returns:
+        The shapes of variables and inputs; the batch of a chain is that of rows and steps.
+
+    Raises:
+        GraphError: A CPD that fails on these shapes.
+
+    Example:
+        >>> import torch, daguerre as dg
+        >>> from torch.distributions import Normal
+        >>> walk = dg.model(
+        ...     z=lambda z_prev=dg.lag("z", init=Normal(torch.zeros(2), 1.0)): Normal(z_prev, 1.0),
+        ...     x=lambda z: Normal(z.sum(1), 1.0),
+        ... )
+        >>> {name: shape.event for name, shape in shapes_alone(dg.data("u") * walk).items()}
+        {'z': (2,), 'x': ()}
+    """
+    declared = {n: Shape(i.shape, i.dtype) for n, i in inputs_of(joint).items() if i.shape}
+    return trace_shapes(joint.program, declared)
 
 
 def pair_shapes(

@@ -1,8 +1,4 @@
-r"""Chains as one slice of them: the shapes of its variables, and the density in LaTeX.
-
-A slice is a static graph in which parents of earlier slices are given, so that what is known of
-static models without data is known of chains.
-"""
+"""Chains in words and formulas: variables with their steps, and the density in LaTeX."""
 
 from __future__ import annotations
 
@@ -11,51 +7,15 @@ from collections.abc import Iterable, Mapping
 from daguerre.draw.labels import label
 from daguerre.graph import Graph
 from daguerre.joint import Joint
-from daguerre.model import Model
-from daguerre.shapes import Shape, trace_shapes
+from daguerre.shapes import Shape
 from daguerre.structure.recurrence import temporal
 
-__all__ = ["density_over_time", "is_chain", "over_time", "slice_shapes"]
+__all__ = ["density_over_time", "is_chain", "over_time"]
 
 
 def is_chain(joint: Joint) -> bool:
     """Whether a joint has parents in earlier time slices."""
     return bool(joint.graph.adjacency.lagged)
-
-
-def slice_shapes(joint: Joint) -> dict[str, Shape]:
-    """Find the shapes of the events of one slice, as far as they are known without data.
-
-    A number that stands in for a parent before the first step may stand for any event, so that
-    what follows from it alone stays unknown.
-
-    Args:
-        joint: A model with lags.
-
-    Returns:
-        The shapes of variables and inputs; their batch is that of rows and steps.
-
-    Raises:
-        GraphError: A CPD that fails on these shapes.
-
-    Example:
-        >>> import torch, daguerre as dg
-        >>> from torch.distributions import Normal
-        >>> walk = dg.model(
-        ...     z=lambda z_prev=dg.lag("z", init=Normal(torch.zeros(2), 1.0)): Normal(z_prev, 1.0),
-        ...     x=lambda z: Normal(z.sum(1), 1.0),
-        ... )
-        >>> {name: shape.event for name, shape in slice_shapes(dg.data("u") * walk).items()}
-        {'z': (2,), 'x': ()}
-    """
-    declared = {
-        name: Shape(one.shape, one.dtype)
-        for model in joint.modules
-        if isinstance(model, Model)
-        for name, one in model.inputs().items()
-        if one.shape and name in joint.graph.inputs
-    }
-    return trace_shapes(joint.program, declared)
 
 
 def over_time(joint: Joint, name: str, steps: str = "1:T") -> str:

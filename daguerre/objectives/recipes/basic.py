@@ -21,7 +21,7 @@ from daguerre.objectives.objective import Objective
 from daguerre.objectives.penalties import Penalised
 from daguerre.objectives.rates import Rate, Rates, by_name
 from daguerre.objectives.schedules import Number
-from daguerre.shapes import Shape, trace_shapes
+from daguerre.objectives.sides import shapes_alone
 
 __all__ = ["bound", "check_models", "check_names", "elbo", "gan", "iwae", "nll", "observed_names"]
 
@@ -106,8 +106,7 @@ def _finite(p: Model, names: list[str]) -> tuple[str, ...]:
     """Return the variables whose values can be listed, as far as that is known without data."""
     if not names:
         return ()
-    declared = {n: Shape(i.shape, i.dtype) for n, i in p.inputs().items() if i.shape}
-    shapes = trace_shapes(as_joint(p).program, declared)
+    shapes = shapes_alone(as_joint(p))
     return tuple(n for n in names if n in shapes and shapes[n].states)
 
 
