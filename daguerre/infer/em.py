@@ -21,7 +21,7 @@ from daguerre.infer.chain.learning import Sequences, sequences_of
 from daguerre.infer.evidence import Given
 from daguerre.infer.plates import by_rows
 from daguerre.infer.question import Question, plans
-from daguerre.infer.statistics import Statistics
+from daguerre.infer.statistics import Statistics, first_parameter
 from daguerre.joint import Factor, Joint, as_joint
 
 __all__ = ["Ascent", "em"]
@@ -169,12 +169,12 @@ def _expectation(joint: Joint, data: Given) -> _Expectation:
     cpds, question = _learners(joint, _cpds(joint)), Question.of(joint, (), data)
     if not question.evidence.rows:
         raise GraphError("the data is empty: it has no rows")
-    known = {id(next(cpd.parameters())) for cpd in cpds.values()}
+    known = {first_parameter(cpd) for cpd in cpds.values()}
     questions = [one.by_members(one.groups) for one in by_rows(question)]
     for one in questions:
         assert isinstance(one.subject, Joint), "EM takes models"
         found = _conditionals(_cpds(one.subject))
-        cpds |= {n: cpd for n, cpd in found.items() if id(next(cpd.parameters())) in known}
+        cpds |= {n: cpd for n, cpd in found.items() if first_parameter(cpd) in known}
     steps = [partial(_expect, one) for one in questions]
     return _Expectation(question.evidence.rows, cpds, steps)
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from daguerre.cpds import LinearGaussian, Tabular
 from daguerre.infer.blocks import Moments
@@ -19,7 +20,14 @@ from daguerre.infer.exact import Exact
 from daguerre.infer.grid import ROWS
 from daguerre.infer.network import Network, Table
 
-__all__ = ["Statistics"]
+__all__ = ["Statistics", "first_parameter"]
+
+Learner = TypeVar("Learner", Tabular, LinearGaussian)
+
+
+def first_parameter(cpd: nn.Module) -> nn.Parameter:
+    """Return what a module that learns is known by: copies of it have the same."""
+    return next(cpd.parameters())
 
 
 @dataclass
@@ -35,19 +43,18 @@ class Statistics:
         counts: Per table, expected counts `[*states of each parent, states]`.
         moments: Per linear Gaussian, $\mathbb{E}[u u^T]$ of u = (1, continuous parents, value),
             `[*states of the discrete parents, m, m]`.
-        owners: Per first parameter, by its id, the module of which others that have it are copies.
+        owners: Per first parameter, the module of which others that have it are copies.
     """
 
     cpds: Mapping[str, Tabular | LinearGaussian]
     log_evidence: list[Tensor] = field(default_factory=list)
     counts: dict[Tabular, Tensor] = field(default_factory=dict)
     moments: dict[LinearGaussian, Tensor] = field(default_factory=dict)
-
-    owners: dict[int, Tabular | LinearGaussian] = field(default_factory=dict)
+    owners: dict[nn.Parameter, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for cpd in self.cpds.values():
-            if self.owners.setdefault(id(next(cpd.parameters())), cpd) is not cpd:
+            if self.owners.setdefault(first_parameter(cpd), cpd) is not cpd:
                 continue
             if isinstance(cpd, Tabular):
                 self.counts[cpd] = torch.zeros_like(
@@ -59,17 +66,9 @@ class Statistics:
             zeros = bias.new_zeros(*bias.shape[:-1], m, m, dtype=torch.float64)
             self.moments[cpd] = zeros.detach()
 
-    def counts_of(self, cpd: Tabular) -> Tensor:
-        """Return the counts of a table, or of that of which it is a copy."""
-        owner = self.owners[id(next(cpd.parameters()))]
-        assert isinstance(owner, Tabular), "they have the same parameters"
-        return self.counts[owner]
-
-    def moments_of(self, cpd: LinearGaussian) -> Tensor:
-        """Return the moments of a linear Gaussian, or of that of which it is a copy."""
-        owner = self.owners[id(next(cpd.parameters()))]
-        assert isinstance(owner, LinearGaussian), "they have the same parameters"
-        return self.moments[owner]
+    def owner(self, cpd: Learner) -> Learner:
+        """Return the module that has the sums of one, which may be a copy of it."""
+        return self.owners[first_parameter(cpd)]
 
     def add(self, exact: Exact) -> None:
         """Add the rows of a plan."""
@@ -105,7 +104,7 @@ class Statistics:
         weight: Tensor,
     ) -> None:
         place = _places(family, network, axes, weight.shape)
-        self.counts_of(cpd).index_put_(place, weight.double(), accumulate=True)
+        self.counts[self.owner(cpd)].index_put_(place, weight.double(), accumulate=True)
 
     def _regress(
         self,
@@ -119,7 +118,7 @@ class Statistics:
         assert moments.block.has_rows or network.rows == 1, "what nobody observes is left out"
         weight = weight if moments.block.has_rows else weight.unsqueeze(0)
         found = _second_moments(family, network, moments, weight.double())
-        total = self.moments_of(cpd)
+        total = self.moments[self.owner(cpd)]
         if not cpd.given:
             total += found.reshape(-1, *total.shape).sum(0)
             return

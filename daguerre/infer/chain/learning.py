@@ -243,9 +243,9 @@ def _add(found: Statistics, use: _Use, call: _Call, weight: Tensor) -> None:
     cpd = call.module
     if isinstance(cpd, Tabular):
         place = tuple(a.long() for a in (*given, value))
-        found.counts_of(cpd).index_put_(place, weight, accumulate=True)
+        found.counts[found.owner(cpd)].index_put_(place, weight, accumulate=True)
     elif isinstance(cpd, LinearGaussian):
-        _regress(found.moments_of(cpd), cpd, given, value, weight)
+        _regress(found.moments[found.owner(cpd)], cpd, given, value, weight)
 
 
 def _regress(
