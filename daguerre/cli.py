@@ -162,7 +162,7 @@ def evaluate(  # noqa: PLR0913 - options of a command
 ) -> None:
     """Measure a run on its test data: a table, and evaluation.json in its folder."""
     made, split = _reopened(run, data, folder)
-    asked = Asked(particles, rows, seed, annealed, classes)
+    asked = Asked(particles=particles, rows=rows, seed=seed, annealed=annealed, classes=classes)
     scores = score_run(run, _load(run, model), made, split, asked)
     typer.echo(f"{scores}\nwrote {run / 'evaluation.json'}")
 

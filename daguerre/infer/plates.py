@@ -22,7 +22,9 @@ from daguerre.queries import declared_sizes, read_sizes
 from daguerre.rows import is_missing
 from daguerre.structure.spread import plates_of
 
-__all__ = ["ByRows", "Members", "by_rows", "members_of", "rows_of"]
+__all__ = ["AS_ROWS", "ByRows", "Members", "by_rows", "members_of", "rows_of"]
+
+AS_ROWS = "members as rows"  # what a plan calls it
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,7 +133,7 @@ class Members:
         own = {n: plates_of(graph, n) for n in self.fold.joint.graph.names}
         inside = (n for n, plates in own.items() if {*self.fold.plates} <= {*plates})
         why = f"{sizes}: they share nothing that is unknown"
-        return Part("members as rows", tuple(inside), why)
+        return Part(AS_ROWS, tuple(inside), why)
 
     def _marginal(self, one: Distribution) -> Distribution:
         return reshaped(one, (-1, *self.fold.shape))

@@ -27,6 +27,7 @@ from daguerre.graph import InadmissibleError
 from daguerre.infer import explain, log_evidence
 from daguerre.infer.chain.answer import ChainQuestion
 from daguerre.infer.chain.reading import bearing
+from daguerre.infer.plates import AS_ROWS
 from daguerre.joint import Joint
 from daguerre.modes import mode
 from daguerre.objectives.latents import Drawn
@@ -147,8 +148,8 @@ def sum_out(
             f"{', '.join(hidden)} is drawn by neither the data nor q, and cannot be summed out"
             f" exactly given {', '.join(names)}: {error}; give q a CPD for {', '.join(hidden)}"
         ) from None
-    parts = [part for part in plan.parts if part.engine != "members as rows"]
+    parts = [part for part in plan.parts if part.engine != AS_ROWS]
     why = parts[-1].why.partition(":")[0] if is_chain(b) else parts[-1].why
-    why += ", members as rows" if len(parts) < len(plan.parts) else ""
+    why += f", {AS_ROWS}" if len(parts) < len(plan.parts) else ""
     way = "a scan over the steps" if is_chain(b) else parts[-1].engine
     return Sum(b, names, hidden, way, why)

@@ -50,7 +50,7 @@ def _zeros(parameters: Sequence[Tensor]) -> list[Tensor]:
 
 
 def _counter(parameters: Sequence[Tensor]) -> list[Tensor]:
-    # single precision whatever the default is: compiled code loses `add_` to a double scalar
+    # single precision whatever the default is: exact for as long as it corrects anything
     return [torch.zeros((), dtype=torch.float32, device=parameters[0].device)]
 
 
