@@ -7,6 +7,7 @@ unless the script has set up one of its own.
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -72,6 +73,13 @@ def _start(device: torch.device) -> None:
         num_nodes=world // here,
         plugins=[TorchElasticEnvironment()],
     ).launch()
+    atexit.register(_leave)
+
+
+def _leave() -> None:
+    """End torch's process group, whose threads abort a process that exits while they run."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 def seed_of(seed: int, rank: int, steps: int = 0) -> int:
