@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 __all__ = ["loading"]
 
 
-@contextmanager
-def loading() -> Iterator[None]:
-    """Let modules load without a look for garbage meanwhile.
+class loading:  # noqa: N801 - a context manager, called as a function
+    """Let modules load, or code compile, without a look for garbage meanwhile.
 
     What they define stays, and to go through all of it again and again takes a third of the time
     in which torch's compiler loads.
@@ -21,10 +18,11 @@ def loading() -> Iterator[None]:
         ...     gc.isenabled()
         False
     """
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
+
+    def __enter__(self) -> None:
+        self._was_enabled = gc.isenabled()
+        gc.disable()
+
+    def __exit__(self, *error: object) -> None:
+        if self._was_enabled:
             gc.enable()

@@ -72,7 +72,7 @@ class Drawn:
     seen: dict[str, Tensor] = field(default_factory=dict)
     listed: dict[str, Tensor] = field(default_factory=dict)
     history: dict[int, Tensor] = field(default_factory=dict)
-    peers: Peers = ALONE
+    peers: Peers = field(default_factory=Peers)
 
     def average(self, value: Tensor) -> Tensor:
         """Return the mean of `[m]` over examples and draws, the states weighed: a scalar."""

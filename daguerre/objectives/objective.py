@@ -60,7 +60,7 @@ class Round:
     sizes: Sizes | None = None
     whole: Mapping[str, int] = field(default_factory=dict)
     memo: dict[str, Outcome] = field(default_factory=dict)
-    peers: Peers = ALONE
+    peers: Peers = field(default_factory=Peers)
 
 
 class Term(NamedTuple):

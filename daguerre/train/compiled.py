@@ -28,20 +28,26 @@ class tracing(validation):  # noqa: N801 - a context manager, called as a functi
     """Let the compiler, whenever it compiles, see through `torch.autograd.grad`.
 
     Like torch's checks of distributions, which it would refuse, this is a switch of the process
-    that is given back after each call.
+    that is given back after each call. So is the look for garbage, which takes a fifth of the
+    time until a compiled step runs that has been compiled before.
     """
 
     def __init__(self) -> None:
         super().__init__(enabled=False)
+        self._loading = loading()
 
     def __enter__(self) -> None:
         super().__enter__()
         _forget()
         config = torch._dynamo.config  # loaded by torch when it is first used
-        self.traced, config.trace_autograd_ops = config.trace_autograd_ops, True
+        self._before = config.trace_autograd_ops, config.run_gc_after_compile
+        config.trace_autograd_ops, config.run_gc_after_compile = True, False
+        self._loading.__enter__()
 
     def __exit__(self, *error: object) -> None:
-        torch._dynamo.config.trace_autograd_ops = self.traced
+        self._loading.__exit__(*error)
+        config = torch._dynamo.config
+        config.trace_autograd_ops, config.run_gc_after_compile = self._before
         super().__exit__(*error)
 
 
@@ -70,8 +76,8 @@ class Compiled:
         assert isinstance(shared, FunctionType)
         own = FunctionType(shared.__code__.replace(), shared.__globals__, name)
         self._options, self._alone = _options(device, alone=alone), alone
-        self._inductor = _inductor()
         self._probe = _probe() if device.type == "cpu" else None
+        self._inductor = _inductor()
         self._run: Callable[..., Tensor] = torch.compile(
             MethodType(own, method.__self__),
             backend=self._compile,
@@ -235,7 +241,10 @@ def _probe() -> Thread:
     It loads a library for each kind in a process of its own: on a second core all are done by the
     time that the first step is traced.
     """
-    from torch._inductor.cpu_vec_isa import pick_vec_isa
+    with loading():  # all that the thread needs: to load one circle of modules takes one thread
+        from torch._inductor import codecache, cpp_builder  # noqa: F401
+        from torch._inductor.cpu_vec_isa import pick_vec_isa
+        from torch.utils import cpp_extension  # noqa: F401
 
     thread = Thread(target=pick_vec_isa, daemon=True)
     thread.start()
