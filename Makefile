@@ -27,6 +27,7 @@ lint: .venv/ready
 
 bench: .venv-bench/ready
 	$(BENCH)/python benchmarks/import_time.py
+	$(BENCH)/python benchmarks/first_step.py
 	$(BENCH)/python benchmarks/structure.py
 	$(BENCH)/python benchmarks/chains.py
 	$(BENCH)/python benchmarks/characters.py

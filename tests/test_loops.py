@@ -46,8 +46,41 @@ def test_a_cell_over_time_is_the_cell_step_by_step_with_its_gradients(cell):
     )
 
 
+EMBEDDINGS = {
+    "few letters": nn.Embedding(3, 3),
+    "more letters than steps": nn.Embedding(11, 3),
+    "a letter that is nothing": nn.Embedding(3, 3, padding_idx=1),
+    "scaled gradients": nn.Embedding(3, 3, scale_grad_by_freq=True),
+}
+
+
+@pytest.mark.parametrize("cell", CELLS, ids=str)
+@pytest.mark.parametrize("name", EMBEDDINGS)
+def test_letters_over_time_are_their_vectors_step_by_step(cell, name):
+    torch.manual_seed(0)
+    cell, embedding = cell.double(), EMBEDDINGS[name].double()
+    size = 8 if isinstance(cell, nn.LSTMCell) else 4
+    x, before = torch.tensor([[0, 2, 1, 1, 0], [2, 2, 0, 1, 2]]), torch.randn(2, size).double()
+    weight = torch.randn(2, 5, size).double()
+    ours = over_time(cell, x, before, embedding=embedding)
+    theirs = by_hand(cell, embedding(x), before)
+    torch.testing.assert_close(ours, theirs)
+    torch.testing.assert_close(over_time(cell, x.double(), before, embedding=embedding), ours)
+    of = [embedding.weight, *cell.parameters()]
+    torch.testing.assert_close(
+        torch.autograd.grad((ours * weight).sum(), of),
+        torch.autograd.grad((theirs * weight).sum(), of),
+    )
+
+
 def test_a_cell_over_time_refuses_what_does_not_fit():
-    cell = nn.GRUCell(3, 4)
+    cell, letters = nn.GRUCell(3, 4), nn.Embedding(5, 3)
+    with pytest.raises(ValueError, match=r"reads inputs \[n, T\].*\[2, 5, 3\]"):
+        over_time(cell, torch.zeros(2, 5, 3), torch.zeros(2, 4), embedding=letters)
+    with pytest.raises(ValueError, match=r"size 3, but Embedding\(5, 7\) makes some of size 7"):
+        over_time(cell, torch.zeros(2, 5), torch.zeros(2, 4), embedding=nn.Embedding(5, 7))
+    with pytest.raises(IndexError, match="out of range"):
+        over_time(nn.LSTMCell(3, 4), torch.full((2, 5), 5), torch.zeros(2, 8), embedding=letters)
     with pytest.raises(TypeError, match="not Linear"):
         over_time(nn.Linear(3, 4), torch.zeros(2, 5, 3), torch.zeros(2, 4))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"reads inputs \[n, T, 3\].*\[2, 3\]"):

@@ -55,7 +55,7 @@ class GRU(Characters):
 
     def all_h(self, before: Tensor, last: Tensor) -> Tensor:
         """Return the units of all steps at once."""
-        return dg.nn.over_time(self.cell, self.embed(last.long()), before)
+        return dg.nn.over_time(self.cell, last, before, embedding=self.embed)
 
     @dg.deterministic(over_time=all_h)
     def h(
@@ -88,7 +88,7 @@ class LSTM(Characters):
 
     def all_states(self, before: Tensor, last: Tensor) -> Tensor:
         """Return the states of all steps at once."""
-        return dg.nn.over_time(self.cell, self.embed(last.long()), before)
+        return dg.nn.over_time(self.cell, last, before, embedding=self.embed)
 
     @dg.deterministic(over_time=all_states)
     def state(

@@ -2,33 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.nn.functional import linear
 
 __all__ = ["over_time"]
 
 by_sigmoid = torch.ops.aten.sigmoid_backward.grad_input
 by_tanh = torch.ops.aten.tanh_backward.grad_input
 by_relu = torch.ops.aten.threshold_backward.grad_input
+by_letters = torch.ops.aten.embedding_dense_backward
 Cell = nn.RNNCell | nn.GRUCell | nn.LSTMCell
 
 
-def over_time(cell: Cell, inputs: Tensor, before: Tensor) -> Tensor:
+def over_time(
+    cell: Cell, inputs: Tensor, before: Tensor, *, embedding: nn.Embedding | None = None
+) -> Tensor:
     r"""Run a recurrent cell over all steps of its inputs: the `over_time` form of a recursion.
 
     $h_t = \mathrm{cell}(x_t, h_{t-1})$. A GRU runs as torch's fused net. RNN and LSTM, of which
     torch adds up gradients step by step or hides the memory cells, run here, with one product for
-    the gradient of each weight.
+    the gradient of each weight. What they read of embedded letters is computed once for each
+    letter, where those are fewer than the steps of all rows.
 
     Args:
         cell: An `nn.RNNCell`, `nn.GRUCell` or `nn.LSTMCell`.
-        inputs: What it reads, `[n, T, d]`.
+        inputs: What it reads, `[n, T, d]`; with an embedding the letters, numbers `[n, T]`.
         before: Its state before the first step, `[n, hidden]`; of an LSTM the outputs and then
             the memory cells, `[n, 2 hidden]`.
+        embedding: What makes vectors of size d of letters.
 
     Returns:
         The states after each step, `[n, T, hidden]`, of an LSTM `[n, T, 2 hidden]`.
@@ -48,36 +54,69 @@ def over_time(cell: Cell, inputs: Tensor, before: Tensor) -> Tensor:
         >>> torch.allclose(states[:, 0], cell(x[:, 0], before), atol=1e-6)
         True
     """
-    _check(cell, inputs, before)
+    _check(cell, inputs, before, embedding)
     inputs = inputs.transpose(0, 1).contiguous()
     if isinstance(cell, nn.GRUCell):
-        return _gru(cell, inputs, before).transpose(0, 1)
-    weight = torch.cat((cell.weight_ih, cell.weight_hh), 1)
-    bias = cell.bias_ih + cell.bias_hh if cell.bias else weight.new_zeros(len(weight))
+        return _gru(cell, embedding(inputs.long()) if embedding else inputs, before).transpose(
+            0, 1
+        )
+    read = _read(cell, inputs, embedding)
     if isinstance(cell, nn.RNNCell):
-        states = _RNN.apply(inputs, before, weight, bias, cell.nonlinearity == "relu")
+        states = _RNN.apply(*read, before, cell.weight_hh, cell.nonlinearity == "relu")
     else:
-        states = _LSTM.apply(inputs, before, weight, bias, torch.is_grad_enabled())
+        states = _LSTM.apply(*read, before, cell.weight_hh, torch.is_grad_enabled())
     return states.transpose(0, 1)  # type: ignore[union-attr]
 
 
-def _check(cell: Cell, inputs: Tensor, before: Tensor) -> None:
+def _check(cell: Cell, inputs: Tensor, before: Tensor, embedding: nn.Embedding | None) -> None:
     if not isinstance(cell, Cell):
         raise TypeError(
             "over_time takes an nn.RNNCell, nn.GRUCell or nn.LSTMCell, not"
             f" {type(cell).__name__}; a net of your own says itself how it runs over all steps"
         )
     size = cell.hidden_size * (2 if isinstance(cell, nn.LSTMCell) else 1)
-    if inputs.dim() != 3 or inputs.shape[2] != cell.input_size or inputs.shape[1] == 0:
+    if embedding is not None and embedding.embedding_dim != cell.input_size:
         raise ValueError(
-            f"{cell} reads inputs [n, T, {cell.input_size}] of a step or more, but the shape"
-            f" came as {list(inputs.shape)}"
+            f"{cell} reads vectors of size {cell.input_size}, but {embedding} makes some of size"
+            f" {embedding.embedding_dim}"
+        )
+    wanted = [] if embedding is not None else [cell.input_size]
+    if inputs.dim() != 2 + len(wanted) or [*inputs.shape[2:]] != wanted or inputs.shape[1] == 0:
+        raise ValueError(
+            f"{cell} reads inputs [{', '.join(['n', 'T', *map(str, wanted)])}] of a step or more,"
+            f" but the shape came as {list(inputs.shape)}"
         )
     if before.shape != (len(inputs), size):
         raise ValueError(
             f"{cell} starts with a state [{len(inputs)}, {size}], but the shape came as"
             f" {list(before.shape)}"
         )
+
+
+class _Read(NamedTuple):
+    """What the units of a cell read, beside the states before.
+
+    Attributes:
+        inputs: Vectors `[T, n, d]`, or letters `[T, n]`.
+        into: Weights `[units, d]` that meet vectors, or what each letter adds, `[letters, units]`.
+        bias: What is added to vectors that have met their weights, `[units]`.
+    """
+
+    inputs: Tensor
+    into: Tensor
+    bias: Tensor | None
+
+
+def _read(cell: nn.RNNCell | nn.LSTMCell, inputs: Tensor, embedding: nn.Embedding | None) -> _Read:
+    weight = cell.weight_ih
+    bias = cell.bias_ih + cell.bias_hh if cell.bias else weight.new_zeros(len(weight))
+    if embedding is None:
+        return _Read(inputs, weight, bias)
+    inputs, letters = inputs.long(), embedding.num_embeddings
+    if letters > inputs.numel() or embedding.scale_grad_by_freq:
+        return _Read(embedding(inputs), weight, bias)
+    vectors = embedding(torch.arange(letters, device=inputs.device))
+    return _Read(inputs, linear(vectors, weight, bias).to(weight.dtype), None)
 
 
 def _gru(cell: nn.GRUCell, inputs: Tensor, before: Tensor) -> Tensor:
@@ -88,51 +127,58 @@ def _gru(cell: nn.GRUCell, inputs: Tensor, before: Tensor) -> Tensor:
     return torch.gru(inputs, before[None].contiguous(), weights, *flags)[0]
 
 
-def _apart(weight: Tensor, inputs: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the columns of the weights `[units, d + hidden]` that meet inputs, and states."""
-    return weight[:, : inputs.shape[2]], weight[:, inputs.shape[2] :]
+def _writer(into: Tensor, bias: Tensor | None) -> Callable[[Tensor, Tensor], object]:
+    """Return what writes to units `[m, units]` what they read of `[m, d]` or of letters `[m]`."""
+    if bias is None:
+        return lambda read, units: torch.index_select(into, 0, read, out=units)
+    into = into.t().contiguous()
+    return lambda read, units: torch.addmm(bias, read, into, out=units)
 
 
 def _gradients(
-    ctx: Any, by: Tensor, inputs: Tensor, outputs: tuple[Tensor, Tensor], weight: Tensor
-) -> tuple[Any, ...]:
-    """Return the gradients by the inputs, by the states before, by the weights and the bias.
+    ctx: Any, by: Tensor, read: tuple[Tensor, Tensor], states: tuple[Tensor, Tensor], back: Tensor
+) -> tuple[Tensor | None, ...]:
+    """Return the gradients by inputs, `into`, bias, states before and the weights of states.
 
     Args:
-        ctx: Of a function whose first argument is the inputs.
-        by: The gradient by what inputs and states add to, `[T, n, units]`.
-        inputs: The inputs `[T, n, d]`.
-        outputs: Those before the first step, `[n, hidden]`, and after each, `[T, n, hidden]`.
-        weight: The weights `[units, d + hidden]`.
+        ctx: Of a function whose first arguments are those of `_Read`.
+        by: The gradient by what is squashed, `[T, n, units]`.
+        read: The inputs, and `into`.
+        states: Those before the first step, `[n, hidden]`, and after each, `[T, n, hidden]`.
+        back: The weights that meet states, `[units, hidden]`.
     """
-    into, back = _apart(weight, inputs)
-    rows = by.flatten(0, 1)
-    to_inputs = (rows @ into).view_as(inputs) if ctx.needs_input_grad[0] else None
-    met = torch.empty_like(weight)
-    into_met, back_met = _apart(met, inputs)
-    torch.mm(rows.t(), inputs.flatten(0, 1), out=into_met)
-    first, later = outputs
-    torch.mm(by[0].t(), first, out=back_met)
-    back_met.addmm_(rows[len(first) :].t(), later[:-1].flatten(0, 1))
-    return to_inputs, by[0] @ back, met, rows.sum(0)
+    (inputs, into), (first, later), rows = read, states, by.flatten(0, 1)
+    to_inputs = by_bias = None
+    if inputs.is_floating_point():
+        to_inputs = (rows @ into).view_as(inputs) if ctx.needs_input_grad[0] else None
+        by_into, by_bias = rows.t() @ inputs.flatten(0, 1), rows.sum(0)
+    else:
+        by_into = by_letters(
+            rows, inputs.flatten(), len(into), padding_idx=-1, scale_grad_by_freq=False
+        )
+    by_back = by[0].t() @ first
+    by_back.addmm_(rows[len(first) :].t(), later[:-1].flatten(0, 1))
+    return to_inputs, by_into, by_bias, by[0] @ back, by_back
 
 
 class _RNN(torch.autograd.Function):
-    """The recursion of a plain net over its inputs `[T, n, d]`, to units `[T, n, hidden]`."""
+    """The recursion of a plain net over what it reads, to units `[T, n, hidden]`."""
 
     @staticmethod
-    def forward(
+    def forward(  # noqa: PLR0913 - what autograd is to know of
         ctx: Any,
         inputs: Tensor,
+        into: Tensor,
+        bias: Tensor | None,
         h: Tensor,
-        weight: Tensor,
-        bias: Tensor,
+        back: Tensor,
         rectified: bool,  # noqa: FBT001 - autograd passes by position
     ) -> Any:
-        into, back = (part.t().contiguous() for part in _apart(weight, inputs))
-        outputs = torch.addmm(bias, inputs.flatten(0, 1), into).unflatten(0, inputs.shape[:2])
-        ctx.save_for_backward(inputs, outputs, h, weight)
+        outputs = h.new_empty(*inputs.shape[:2], len(back))
+        _writer(into, bias)(inputs.flatten(0, 1), outputs.flatten(0, 1))
+        ctx.save_for_backward(inputs, into, outputs, h, back)
         ctx.rectified = rectified
+        back = back.t().contiguous()
         for out in outputs.unbind(0):
             out.addmm_(h, back)
             h = out.relu_() if rectified else out.tanh_()
@@ -141,9 +187,8 @@ class _RNN(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *by: Tensor) -> Any:  # type: ignore[override]
-        (by_output,), (inputs, outputs, h, weight) = by, ctx.saved_tensors
-        _, back = _apart(weight, inputs)
-        back, by_units = back.contiguous(), torch.empty_like(outputs)
+        (by_output,), (inputs, into, outputs, h, back) = by, ctx.saved_tensors
+        by_units = torch.empty_like(outputs)
         steps = [*zip(*(part.unbind(0) for part in (by_output, outputs, by_units)), strict=True)]
         to_h = by_output[-1]
         for t in reversed(range(len(steps))):
@@ -154,7 +199,7 @@ class _RNN(torch.autograd.Function):
                 by_tanh(to_h, out, grad_input=by_unit)
             if t:
                 to_h = torch.addmm(steps[t - 1][0], by_unit, back)
-        return *_gradients(ctx, by_units, inputs, (h, outputs), weight), None
+        return *_gradients(ctx, by_units, (inputs, into), (h, outputs), back), None
 
 
 class _Gates(NamedTuple):
@@ -175,31 +220,32 @@ class _Gates(NamedTuple):
 
 
 class _LSTM(torch.autograd.Function):
-    """The recursion of an LSTM over its inputs `[T, n, d]`, to states `[T, n, 2 hidden]`.
+    """The recursion of an LSTM over what it reads, to states `[T, n, 2 hidden]`.
 
     All is done step by step, so that each function finds its numbers in the cache, not in main
     memory; without a gradient the gates of all steps are in one place.
     """
 
     @staticmethod
-    def forward(
+    def forward(  # noqa: PLR0913 - what autograd is to know of
         ctx: Any,
         inputs: Tensor,
+        into: Tensor,
+        bias: Tensor | None,
         before: Tensor,
-        weight: Tensor,
-        bias: Tensor,
+        back: Tensor,
         learns: bool,  # noqa: FBT001 - autograd passes by position
     ) -> Any:
         steps, n = inputs.shape[:2]
-        gates = inputs.new_empty(steps if learns else 1, n, len(weight)).expand(steps, -1, -1)
-        states = inputs.new_empty(steps + 1, *before.shape)
+        gates = before.new_empty(steps if learns else 1, n, len(back))
+        states = before.new_empty(steps + 1, *before.shape)
         states[0] = before
-        ctx.save_for_backward(inputs, gates, states, weight)
+        ctx.save_for_backward(inputs, into, gates, states, back)
         (h, *outputs), (c, *cells) = (part.unbind(0) for part in states.chunk(2, 2))
-        into, back = (part.t().contiguous() for part in _apart(weight, inputs))
-        by_step = zip(inputs.unbind(0), _Gates.by_step(gates), outputs, cells, strict=True)
-        for x, gate, out, cell in by_step:
-            torch.addmm(bias, x, into, out=gate.all)
+        write, back = _writer(into, bias), back.t().contiguous()
+        by_step = _Gates.by_step(gates) * (1 if learns else steps)
+        for read, gate, out, cell in zip(inputs.unbind(0), by_step, outputs, cells, strict=True):
+            write(read, gate.all)
             gate.all.addmm_(h, back)
             gate.ways.sigmoid_()
             gate.candidate.tanh_()
@@ -213,8 +259,7 @@ class _LSTM(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *by: Tensor) -> Any:  # type: ignore[override]
-        (by_states,), (inputs, gates, states, weight) = by, ctx.saved_tensors
-        _, back = _apart(weight, inputs)
+        (by_states,), (inputs, into, gates, states, back) = by, ctx.saved_tensors
         hidden = back.shape[1]
         by_gates = torch.empty_like(gates)
         cells = states[:, :, hidden:].unbind(0)
@@ -228,9 +273,9 @@ class _LSTM(torch.autograd.Function):
                 to_h = torch.addmm(by_outputs[t - 1], own.all, back)
             to_c = torch.addcmul(by_cells[t - 1], to_c, gate.kept) if t else to_c * gate.kept
         outputs = (states[0, :, :hidden], states[1:, :, :hidden])
-        found = _gradients(ctx, by_gates, inputs, outputs, weight)
-        to_inputs, by_output, by_weight, by_bias = found
-        return to_inputs, torch.cat((by_output, to_c), 1), by_weight, by_bias, None
+        *read, to_h, by_back = _gradients(ctx, by_gates, (inputs, into), outputs, back)
+        assert to_h is not None
+        return *read, torch.cat((to_h, to_c), 1), by_back, None
 
 
 def _slopes(
