@@ -89,6 +89,8 @@ class Fold:
         sizes: The size of each plate, and the number of steps, `TIME`, of a chain.
         outside: The model of what is known outside of these plates and has a density of its own;
             None where there is nothing.
+        still: Variables of a chain that are unknown and hold for all time: inputs of `joint`.
+        prior: The model of these, without the plates; None where there are none.
     """
 
     base: Joint
@@ -96,6 +98,8 @@ class Fold:
     plates: tuple[str, ...]
     sizes: Mapping[str, int]
     outside: Joint | None
+    still: tuple[str, ...] = ()
+    prior: Joint | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -114,20 +118,28 @@ class Fold:
         steps of a chain; variables that the model does not have are left out.
         """
         kept = {name: value for name, value in values.items() if name in self.joint.graph}
-        return {name: self._entered(name, value) for name, value in kept.items()}
+        return {name: self._over_time(name, self._rows(name, v)) for name, v in kept.items()}
 
-    def _entered(self, name: str, value: Tensor) -> Tensor:
+    def for_all_time(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Arrange what is known of the variables of `prior` as rows."""
+        assert self.prior is not None, "some variables hold for all time"
+        kept = {name: value for name, value in values.items() if name in self.prior.graph}
+        return {name: self._rows(name, value) for name, value in kept.items()}
+
+    def _rows(self, name: str, value: Tensor) -> Tensor:
         own = plates_of(self.base.graph, name)
         at = [1 + own.index(plate) for plate in self.plates if plate in own]
         value = value.movedim(at, [*range(1, 1 + len(at))])
         for i, plate in enumerate(self.plates, 1):
             value = value if plate in own else value.unsqueeze(i)
         whole = value.shape[1 + len(self.plates) :]
-        value = value.expand(len(value), *self.shape, *whole).flatten(0, len(self.plates))
+        return value.expand(len(value), *self.shape, *whole).flatten(0, len(self.plates))
+
+    def _over_time(self, name: str, value: Tensor) -> Tensor:
         in_time = temporal(self.base.graph)
         if not in_time or name in in_time:
             return value
-        place = 1 + len(own) - len(at)
+        place = 1 + len([p for p in plates_of(self.base.graph, name) if p not in self.plates])
         return value.unsqueeze(place).expand(
             *value.shape[:place], self.sizes[TIME], *value.shape[place:]
         )
@@ -154,7 +166,7 @@ def fold(
         sizes: The size of each plate, and the number of steps of a chain.
 
     Raises:
-        InadmissibleError: Something unknown holds for all steps of a chain.
+        InadmissibleError: Members of something unknown hold for all steps of one chain.
 
     Example:
         >>> import torch, daguerre as dg
@@ -176,16 +188,33 @@ def fold(
     used = [p.name for p in graph.plates if any(p.name in plates for plates in own.values())]
     plates = tuple(p for p in used if all(p in own[n] for n in hidden))
     in_time = temporal(graph)
-    if still := [n for n in graph.names if in_time and n in hidden - in_time]:
+    still = tuple(n for n in graph.order if in_time and n in hidden - in_time)
+    if some := [n for n in still if {*own[n]} - {*plates}]:
         raise InadmissibleError(
-            f"{still[0]} is outside the plate {TIME}, so it holds for all time, and it is not"
-            " known: engines for chains take such a variable as evidence only. Give it, write the"
-            " steps out with p.unroll(steps), or infer it by a q with dg.elbo(p, q)"
+            f"{some[0]} is outside the plate {TIME}, so it holds for all time, it is not known,"
+            " and its members bear on one chain: engines for chains take such a variable as"
+            f" evidence only. Give it, write the steps out with p.unroll(steps), or infer it by a"
+            " q with dg.elbo(p, q)"
         )
     inside = {n for n in relevant if {*plates} <= {*own[n]} and (not in_time or n in in_time)}
     given = random - inside - hidden
-    folded = Excerpt(joint, relevant, folded=(*plates, *[TIME] * bool(in_time)), given=given)
-    return Fold(joint, as_joint(folded), plates, sizes, _outside(joint, given) if given else None)
+    weighed = {*still, *(given & graph.descendants(still))}
+    folded = Excerpt(
+        joint,
+        relevant,
+        folded=(*plates, *[TIME] * bool(in_time)),
+        given={*given, *still},
+    )
+    outside = _outside(joint, given - weighed) if given - weighed else None
+    prior = _prior(joint, weighed, plates) if still else None
+    return Fold(joint, as_joint(folded), plates, sizes, outside, still, prior)
+
+
+def _prior(joint: Joint, weighed: Collection[str], plates: Collection[str]) -> Joint:
+    """Return the model of what bears on all time, given what is known and does not follow it."""
+    names = {*weighed, *upstream(joint.graph, weighed)}
+    random = {n for n in names if joint.graph[n].map == "stochastic"}
+    return as_joint(Excerpt(joint, names, folded=plates, given=random - {*weighed}))
 
 
 def _outside(joint: Joint, given: Collection[str]) -> Joint:

@@ -13,7 +13,7 @@ from daguerre.infer.distributions import Finite, Particles
 from daguerre.infer.exact import Result
 from daguerre.infer.gaussian.distributions import Gaussian, GaussianMixture
 
-__all__ = ["join_draws", "join_results", "join_rows", "joined", "order_of", "reshaped"]
+__all__ = ["join_draws", "join_results", "join_rows", "joined", "mixed", "order_of", "reshaped"]
 
 
 def order_of(rows: Sequence[Tensor], place: Tensor | None = None) -> Tensor:
@@ -81,6 +81,41 @@ def reshaped(one: Distribution, batch: Sequence[int]) -> Distribution:
             parts = (one.weights, one.components.mean, one.components.covariance_matrix)
             return GaussianMixture(*(part.unflatten(0, batch) for part in parts))
     raise TypeError(f"no rule views posteriors of the type {type(one).__name__} as a batch")
+
+
+def mixed(one: Distribution, weights: Tensor) -> Distribution:
+    """Average posteriors of S cases of each row.
+
+    Args:
+        one: Those of all cases, of batch shape `[rows S, *batch]`.
+        weights: `[rows, S]`, each row with sum one; what a case of weight zero says does not
+            matter.
+
+    Example:
+        >>> coins = Finite(torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.arange(2))
+        >>> mixed(coins, torch.tensor([[0.25, 0.75]])).probs
+        tensor([[0.2500, 0.7500]])
+    """
+    place = len(one.batch_shape)  # of the cases: [rows, *batch, S, ...]
+
+    def apart(value: Tensor) -> Tensor:
+        return value.unflatten(0, weights.shape).movedim(1, place)
+
+    share = weights.reshape(len(weights), *[1] * (place - 1), -1)
+    share = share.expand(-1, *one.batch_shape[1:], -1)
+    match one:
+        case Finite():
+            each = share.unsqueeze(-1) * apart(one.probs)
+            return Finite(each.where(share.unsqueeze(-1) > 0, 0.0).sum(place), one.states)
+        case Gaussian():
+            covariance = one.covariance_matrix.expand(*one.batch_shape, -1, -1)
+            return GaussianMixture(share, apart(one.mean), apart(covariance))
+        case Particles():
+            each = share.movedim(-1, 0).unsqueeze(1)  # [S, 1, rows, *batch]
+            parts = (part.unflatten(1, weights.shape) for part in (one.values, one.weights))
+            values, own = (part.movedim(2, 0) for part in parts)  # [S, particles, rows, ...]
+            return Particles(values.flatten(0, 1), (each * own).flatten(0, 1).log())
+    raise TypeError(f"no rule averages posteriors of the type {type(one).__name__}")
 
 
 @singledispatch

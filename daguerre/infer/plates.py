@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from daguerre.infer.answer import Answer, Most
+from daguerre.infer.cases import Cases
 from daguerre.infer.evidence import Evidence
 from daguerre.infer.folded import Fold, fold
 from daguerre.infer.groups import Groups, plate_sizes
@@ -59,6 +60,15 @@ class Members:
         """Return values of rows, `[rows, *event]`."""
         rows = self.fold.enter(values)
         return rows if self.groups is None else self.groups.model.apart(rows)
+
+    def cases(self) -> Cases | None:
+        """List the states of what is unknown and holds for all time, if anything does."""
+        if self.fold.prior is None:
+            return None
+        rows = len(next(iter(self.values.values()))) * self.fold.count
+        return Cases.of(
+            self.fold.prior, self.fold.still, self.fold.for_all_time(self.values), rows
+        )
 
     def total(self, log_evidence: Tensor) -> Tensor:
         """Sum the log-evidence of rows over members, and add that of what is known outside."""
@@ -157,7 +167,7 @@ def members_of(
         has_data: Whether data tell the sizes of plates that are declared without one.
 
     Raises:
-        InadmissibleError: Something unknown holds for all steps.
+        InadmissibleError: Members of something unknown hold for all steps of one chain.
         GraphError: Sizes of plates that differ, or are not known.
     """
     if not joint.graph.plates:

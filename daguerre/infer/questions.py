@@ -59,7 +59,8 @@ def posterior(
     With plates a row is a data set: values are `[rows, *plates, *event]`, and so are answers, of
     the batch shape `[rows, *plates]`. With lags it is a sequence: values are `[B, T, *event]`, and
     the posterior of each step is given what all steps say (smoothing), batch shape `[B, T]`; of
-    chains in plates, `[B, *plates, T, *event]` and `[B, *plates, T]`. The
+    chains in plates, `[B, *plates, T, *event]` and `[B, *plates, T]`. A finite variable that holds
+    for all time is summed over as any other: a chain for each of its states. The
     model is asked in evaluation mode: dropout is off, and batch norm takes its running statistics.
 
     Args:

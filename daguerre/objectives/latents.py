@@ -27,7 +27,7 @@ from daguerre.loops import recur
 from daguerre.objectives.estimators import Enumerate, Estimator, Pathwise, Relaxed
 from daguerre.objectives.objective import Round
 from daguerre.objectives.schedules import at_step
-from daguerre.peers import ALONE, Peers
+from daguerre.peers import Peers
 from daguerre.program import (
     Outcome,
     Program,

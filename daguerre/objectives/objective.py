@@ -29,7 +29,7 @@ from daguerre.joint import Empirical, Joint
 from daguerre.locate import located
 from daguerre.objectives.schedules import Number, Schedule, at_step, check_weight, show
 from daguerre.objectives.sides import PairShapes
-from daguerre.peers import ALONE, Peers
+from daguerre.peers import Peers
 from daguerre.program import Outcome, Step, validation
 from daguerre.queries import batch_size, declared_sizes, read_sizes
 from daguerre.repeats import Sizes

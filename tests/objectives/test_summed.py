@@ -250,3 +250,24 @@ Plain = dg.model(x=dg.Input(), z=lambda x: Normal(x, 1.0))
 def test_what_cannot_be_summed_is_refused(ask: Any, text: str):
     with pytest.raises(dg.GraphError, match=text):
         ask()
+
+
+def test_what_holds_for_all_time_is_summed_out_too():
+    time, drift = dg.Plate("t"), torch.tensor([-0.5, 1.0])
+    p = dg.model(
+        c=Categorical(logits=torch.tensor([0.3, 0.0])),
+        z=time(
+            dg.rv(lambda c, last=dg.lag("z", init=0.5): Normal(last.tanh() + drift[c], 1.0)),
+        ),
+        x=time(dg.rv(lambda z: Normal(z.sin()[:, None].expand(-1, 3), 0.5))),
+    )
+    q, x = Q(), torch.randn(4, 5, 3)
+    cost = dg.elbo(p, q)
+    assert "c summed out exactly by a scan over the steps" in str(cost.explain())
+    z = drawn(q, x)
+    given = {"x": x, "z": z}
+    each = [p.log_prob({**given, "c": torch.full((4,), c)}) for c in range(2)]
+    torch.manual_seed(1)
+    found = cost.losses({"x": x})["model"]
+    want = q.log_prob(given) - torch.stack(each).logsumexp(0)
+    torch.testing.assert_close(found, want.mean())

@@ -38,7 +38,7 @@ def answer_chain(chain: ChainQuestion, how: How) -> Answer:
         except OpaqueError as error:
             if how.get("exact"):
                 raise InadmissibleError(_instead(error)) from None
-    found = filter_chain(chain.joint, chain.targets, chain.values, method or SMC())
+    found = filter_chain(chain.joint, chain.over_time, chain.values, method or SMC())
     return replace(chain.whole(found), is_single=chain.is_single)
 
 
@@ -70,9 +70,8 @@ def chain_plan(chain: ChainQuestion, how: How) -> Plan:
             if how.get("exact"):
                 raise InadmissibleError(_instead(error)) from None
             method, why = SMC(), str(error)
-    part = Part(f"{method.particles} particles, filtered", chain.targets, why)
-    plan = Plan(chain.targets, tuple(chain.values), (), (part,))
-    return plan if chain.members is None else chain.members.plan(plan, chain.asked)
+    part = Part(f"{method.particles} particles, filtered", chain.over_time, why)
+    return chain.whole_plan(Plan(chain.targets, tuple(chain.values), (), (part,)))
 
 
 def _instead(error: OpaqueError) -> str:

@@ -13,6 +13,7 @@ from daguerre.declare import Input
 from daguerre.devices import on_device_of
 from daguerre.graph import Graph, GraphError, InadmissibleError
 from daguerre.infer.answer import Answer, Most, check_names, check_possible
+from daguerre.infer.cases import Cases
 from daguerre.infer.chain.determined import determine
 from daguerre.infer.chain.evidence import ends, plates_over_time, read_values
 from daguerre.infer.chain.finite import FiniteChain
@@ -53,6 +54,8 @@ class ChainQuestion:
         is_single: Whether one target was named by a string.
         asked: The targets as they were named, where they are in plates.
         members: How it is a chain without plates; None if it was one.
+        cases: The states of what is unknown and holds for all time, each of which is a chain for
+            each sequence; None where there is nothing.
     """
 
     joint: Joint
@@ -63,6 +66,7 @@ class ChainQuestion:
     is_single: bool = False
     asked: tuple[str, ...] = ()
     members: Members | None = None
+    cases: Cases | None = None
 
     @classmethod
     def of(
@@ -108,13 +112,17 @@ class ChainQuestion:
         has_data = isinstance(given, Mapping)
         if (members := members_of(joint, names, values, has_data=has_data)) is None:
             return chain
+        cases, entered = members.cases(), members.enter(values)
+        if cases is not None:
+            entered = cases.enter(entered, members.fold.sizes[TIME])
         return replace(
             chain,
             joint=members.joint,
             targets=members.names(names),
-            values=members.enter(values),
+            values=entered,
             asked=names,
             members=members,
+            cases=cases,
         )
 
     @property
@@ -132,17 +140,17 @@ class ChainQuestion:
         """
         if not self.targets:
             raise GraphError("targets is empty: name at least one variable")
-        chain = self._chain()
-        for name in self.targets:
+        chain, targets = self._chain(), self.over_time
+        for name in targets:
             if name not in chain.targets:
                 raise InadmissibleError(
                     f"{name} is no hidden variable of the chain, nor a function of those of its"
                     f" slice; ask for {', '.join(chain.targets)}"
                 )
-        found = chain.solve(self.targets)
-        check_possible(found.log_evidence, unit="sequence")
+        found = chain.solve(targets)
+        check_possible(self._over_cases(found.log_evidence), unit="sequence")
         answer = Answer(
-            self.targets,
+            targets,
             found.marginals,
             found.log_evidence,
             method=str(chain.plan),
@@ -153,13 +161,29 @@ class ChainQuestion:
         )
         return self.whole(answer)
 
+    @property
+    def over_time(self) -> tuple[str, ...]:
+        """The targets that have time slices."""
+        return self.targets if self.cases is None else self.cases.over_time(self.targets)
+
     def whole(self, answer: Answer) -> Answer:
         """Return an answer on rows as one on members of plates, where there are any."""
+        if self.cases is not None:
+            answer = self.cases.answer(answer, self.targets)
         return answer if self.members is None else self.members.answer(answer, self.asked)
 
     def total(self, log_evidence: Tensor) -> Tensor:
         """Return the log-evidence of rows as that of data sets, where there are plates."""
+        log_evidence = self._over_cases(log_evidence)
         return log_evidence if self.members is None else self.members.total(log_evidence)
+
+    def whole_plan(self, plan: Plan) -> Plan:
+        """Return the plan for rows as that for members of plates, where there are any."""
+        plan = plan if self.cases is None else self.cases.plan(plan)
+        return plan if self.members is None else self.members.plan(plan, self.asked)
+
+    def _over_cases(self, log_evidence: Tensor) -> Tensor:
+        return log_evidence if self.cases is None else self.cases.total(log_evidence)
 
     def log_evidence(self, lengths: Tensor | None = None) -> Tensor:
         """Return the log-probability or -density of the observed in nats, `[B]`, with gradients.
@@ -173,7 +197,8 @@ class ChainQuestion:
             InadmissibleError: The chain is neither finite nor linear Gaussian.
         """
         if lengths is not None and self.members is not None:
-            lengths = lengths.repeat_interleave(self.members.fold.count)
+            cases = 1 if self.cases is None else self.cases.count
+            lengths = lengths.repeat_interleave(self.members.fold.count * cases)
         return self.total(self._log_evidence(lengths))
 
     def _log_evidence(self, lengths: Tensor | None = None) -> Tensor:
@@ -193,7 +218,8 @@ class ChainQuestion:
         """
         chain = self._chain()
         values = dict(chain.most_probable())
-        if left := values.keys() - {*self.targets} if self.targets else None:
+        hidden = {*values, *(self.cases.states if self.cases is not None else ())}
+        if left := hidden - {*self.targets} if self.targets else None:
             raise InadmissibleError(
                 f"{', '.join(sorted(left))} would be summed out before others are maximised, which"
                 " chains do not do; ask for all hidden variables, without targets"
@@ -201,8 +227,9 @@ class ChainQuestion:
         graph = self.joint.graph
         prescribed = {n: v for n, v in values.items() if graph[n].map == "stochastic"}
         log_prob = replace(self, targets=(), values={**self.values, **prescribed})._log_evidence()
-        check_possible(log_prob, unit="sequence")
+        check_possible(self._over_cases(log_prob), unit="sequence")
         most = Most(values, log_prob)
+        most = most if self.cases is None else self.cases.most(most)
         return most if self.members is None else self.members.most(most)
 
     def explain(self) -> Plan:
@@ -228,7 +255,7 @@ class ChainQuestion:
             work=work / rows,
             memory=memory / rows,
         )
-        return plan if self.members is None else self.members.plan(plan, self.asked)
+        return self.whole_plan(plan)
 
     def _read(self) -> Reading:
         return determine(read(self.joint, self.targets, self.values, self.lengths))
@@ -248,7 +275,7 @@ class ChainQuestion:
         return chain
 
     def _density(self, values: Mapping[str, Tensor], log_total: Tensor) -> Tensor:
-        check_names(values, self.targets)
+        check_names(values, self.over_time)
         both = replace(self, targets=(), values={**self.values, **values})
         with evaluating(self.joint):
             return both._log_evidence() - log_total

@@ -183,7 +183,16 @@ class Sequences:
 
 
 def sequences_of(chain: ChainQuestion) -> Iterator[ChainQuestion]:
-    """Yield a chain, and what is known outside its plates as chains of their own."""
+    """Yield a chain, and what is known outside its plates as chains of their own.
+
+    Raises:
+        InadmissibleError: Something unknown holds for all time.
+    """
+    if chain.cases is not None:
+        raise InadmissibleError(
+            f"{', '.join(chain.cases.states)} holds for all time and is not known in all rows,"
+            f" which EM over time does not fill in; {INSTEAD}"
+        )
     yield chain
     if chain.members is not None and (outside := chain.members.fold.outside) is not None:
         yield from _known(outside, chain.members.fold.known(chain.members.values))

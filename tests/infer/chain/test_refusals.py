@@ -158,7 +158,7 @@ def _ahead() -> dg.Model:
 @pytest.mark.parametrize(
     ("build", "given", "text"),
     [
-        (_still, {"z": torch.zeros(1, 2)}, "s is outside the plate t, so it holds for all time"),
+        (_still, {"z": torch.zeros(1, 2)}, "s holds for all time, and it is neither known nor"),
         (_ahead, {}, r"z depends on z at t \+ 1"),
     ],
 )
