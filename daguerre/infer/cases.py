@@ -19,16 +19,19 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from daguerre.discrete import split_numbers, states
+from daguerre.discrete import split_numbers, state_count, states
 from daguerre.graph import InadmissibleError
 from daguerre.infer.answer import Answer, Most
 from daguerre.infer.distributions import Finite
 from daguerre.infer.joined import mixed
 from daguerre.infer.plan import Part, Plan
 from daguerre.joint import Joint
+from daguerre.program import Outcome, Step, realise
 from daguerre.rows import is_missing
 
 __all__ = ["Cases"]
+
+MOST = 2**16  # cases
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +60,7 @@ class Cases:
             rows: How many rows there are.
 
         Raises:
-            InadmissibleError: A variable is not finite.
+            InadmissibleError: A variable is not finite, or there are too many cases.
         """
         known = {name: value for name, value in values.items() if name not in names}
         each = _supports(prior, names, {name: value[:1] for name, value in known.items()})
@@ -69,10 +72,9 @@ class Cases:
         whole = {name: value.repeat_interleave(count, 0) for name, value in known.items()}
         whole |= {name: _per_row(value, rows) for name, value in cases.items()}
         log_prior = prior.log_prob(whole).unflatten(0, (rows, count))
-        for name in (name for name in names if name in values):
-            value = values[name]
-            missing = is_missing(value)[:, None]
-            log_prior = log_prior.where(missing | _same(value, cases[name]), -torch.inf)
+        for name in values.keys() & cases.keys():  # known in some rows
+            fits = is_missing(values[name])[:, None] | _same(values[name], cases[name])
+            log_prior = log_prior.where(fits, -torch.inf)
         return cls(cases, log_prior)
 
     @property
@@ -168,24 +170,35 @@ class Cases:
 
 def _supports(prior: Joint, names: Sequence[str], values: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return the states of each variable, `[k, *event]`, given one row of what is known."""
-    found: dict[str, Tensor] = {}
-    for step in prior.program.steps:
-        if step.name in values:
-            continue
+    found, total = dict.fromkeys(names, torch.empty(0)), 1
+    for step in (step for step in prior.program.steps if step.name not in values):
         outcome = step.outcome(values)
-        if isinstance(outcome, Tensor):
-            values[step.name] = outcome
+        if step.name not in found:
+            values[step.name] = realise(step, outcome, values, 1, pathwise=False)
             continue
-        if not isinstance(outcome, Distribution) or not outcome.has_enumerate_support:
+        total *= _count(step, outcome)
+        if total > MOST:
             raise InadmissibleError(
-                f"{step.name} holds for all time, and it is neither known nor finite: chains take"
-                " each state of such a variable in turn. Give it, write the steps out with"
-                " p.unroll(steps), or infer it by a q with dg.elbo(p, q)"
+                f"{', '.join(names)} hold for all time and have {total:,} states or more, each of"
+                f" which would be a chain; the most is {MOST:,}"
             )
+        assert isinstance(outcome, Distribution), "it has states"
         found[step.name] = states(outcome, is_root=step.is_root)
         values[step.name] = found[step.name][:1]
-    assert {*found} == {*names}, "what is unknown is listed"
-    return {name: found[name] for name in names}
+    return found
+
+
+def _count(step: Step, outcome: Outcome) -> int:
+    """Return how many states a variable has."""
+    if isinstance(outcome, Distribution):
+        count = state_count(outcome, is_root=step.is_root)
+        if count is not None:
+            return count
+    raise InadmissibleError(
+        f"{step.name} holds for all time, and it is neither known nor finite: chains take each"
+        " state of such a variable in turn. Give it, write the steps out with p.unroll(steps), or"
+        " infer it by a q with dg.elbo(p, q)"
+    )
 
 
 def _per_row(value: Tensor, rows: int) -> Tensor:

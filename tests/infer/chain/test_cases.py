@@ -262,6 +262,38 @@ def test_particles_take_each_state_in_turn():
     assert [part.engine for part in plan.parts] == ["conditioning", "20000 particles, filtered"]
 
 
+def test_members_of_one_chain_share_what_holds_for_all_time():
+    torch.manual_seed(0)
+    of_m, of_z = torch.randn(2, 2, 2, dtype=F64), torch.randn(2, 2, 2, 2, dtype=F64)
+    p = dg.model(
+        c=Categorical(logits=torch.tensor([0.2, 0.0], dtype=F64)),
+        m=TIME(dg.rv(lambda c, last=dg.lag("m", init=0): Categorical(logits=of_m[c, last]))),
+        z=PART(
+            TIME(
+                dg.rv(lambda m, c, last=dg.lag("z", init=1): Categorical(logits=of_z[c, m, last]))
+            )
+        ),
+        x=PART(TIME(dg.rv(lambda z: Normal(z.to(F64), 0.7)))),
+    )
+    x = p.sample(2, part=2, t=2)["x"]
+    bits = torch.tensor([*itertools.product(range(2), repeat=7)])  # c, m of two steps, z of four
+    c, m, z = bits[:, 0], bits[:, 1:3], bits[:, 3:].unflatten(1, (2, 2))
+    joint = torch.stack(
+        [p.log_prob({"c": c, "m": m, "z": z, "x": one.expand(128, 2, 2)}) for one in x]
+    )
+    weights = joint.softmax(1)
+    found = dg.posterior(p, ["c", "m", "z"], given={"x": x})
+    close(found.log_evidence, joint.logsumexp(1))
+    close(found["c"].probs[:, 1], weights @ c.to(F64))
+    close(found["m"].probs[..., 1], weights @ m.to(F64))
+    close(found["z"].probs[..., 1].flatten(1), weights @ z.flatten(1).to(F64))
+    rows = [5, 100]
+    close(found.log_prob({"c": c[rows], "m": m[rows], "z": z[rows]}), weights[[0, 1], rows].log())
+    best = dg.most_probable(p, given={"x": x}).values
+    assert torch.equal(best["c"], c[joint.argmax(1)])
+    assert torch.equal(best["z"], z[joint.argmax(1)])
+
+
 # Other kinds, and what is refused
 
 
@@ -318,3 +350,13 @@ def test_em_says_that_it_does_not_fill_in_what_holds_for_all_time():
     )
     with pytest.raises(dg.InadmissibleError, match="c holds for all time and is not known"):
         dg.em(p, {"h": torch.zeros(3, 2, dtype=torch.long)})
+
+
+def test_too_many_states_are_not_listed():
+    p = dg.model(
+        c=Independent(Bernoulli(torch.full((20,), 0.5)), 1),
+        h=TIME(dg.rv(lambda c, last=dg.lag("h", init=0): Categorical(logits=c[:, :3]))),
+        x=TIME(dg.rv(lambda h: Normal(h.float(), 1.0))),
+    )
+    with pytest.raises(dg.InadmissibleError, match="have 1,048,576 states or more"):
+        dg.posterior(p, "h", given={"x": torch.zeros(1, 2)})
