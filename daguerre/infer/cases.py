@@ -196,8 +196,9 @@ def _count(step: Step, outcome: Outcome) -> int:
             return count
     raise InadmissibleError(
         f"{step.name} holds for all time, and it is neither known nor finite: chains take each"
-        " state of such a variable in turn. Give it, write the steps out with p.unroll(steps), or"
-        " infer it by a q with dg.elbo(p, q)"
+        " state of such a variable in turn. Give it; where all is linear Gaussian, let it be a"
+        f" state that stays, {step.name}(last) = Normal(last, 0.0), with its law as init of the"
+        " lag; write the steps out with p.unroll(steps), or infer it by a q with dg.elbo(p, q)"
     )
 
 

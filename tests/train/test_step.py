@@ -252,8 +252,8 @@ def test_a_compiled_step_in_double_precision_counts_and_moves():
         torch.testing.assert_close(found, expected)
 
 
-def test_numbers_that_keep_changing_are_told(monkeypatch):
-    monkeypatch.setattr(torch._dynamo.config, "recompile_limit", 1)
+@torch._dynamo.config.patch(recompile_limit=1)
+def test_numbers_that_keep_changing_are_told():
     p = Mean()
     step = dg.train.Step(dg.nll(p), compile=True)
     step(torch.ones(4))

@@ -334,6 +334,13 @@ def test_what_holds_for_all_time_is_finite_or_known():
         dg.posterior(p, "z", given={"x": torch.zeros(1, 2)})
     found = dg.posterior(p, "z", given={"x": torch.zeros(1, 2), "s": torch.zeros(1, 2)})
     assert found.exact
+    stays = dg.model(  # what the message proposes
+        s=lambda last=dg.lag("s", init=Normal(0.0, 2.0)): Normal(last, 0.0),
+        x=lambda s: Normal(s, 1.0),
+    )
+    found = dg.posterior(stays, "s", given={"x": torch.tensor([[1.0, 2.0, 6.0]])})
+    close(found.mean, torch.full((1, 3), 9 / 3.25))  # of three observations and a law of N(0, 4)
+    close(found.variance, torch.full((1, 3), 1 / 3.25))
     q = dg.model(
         c=PART(Categorical(torch.ones(2))),
         z=TIME(dg.rv(lambda last=dg.lag("z", init=0.0): Normal(last, 1.0))),
