@@ -1,4 +1,4 @@
-r"""Hidden Markov models that differ in one CPD: letters, Gaussians, keys of a piano, a net.
+r"""Hidden Markov models that differ in one CPD: letters, Gaussians, keys of a piano, a net, kinds.
 
 $p(z_{1:T}, x_{1:T}) = \prod_t p(z_t \mid z_{t-1})\, p(x_t \mid z_t)$. The states are summed out
 exactly, so each learns by `dg.nll(p, observed=["x"])`; letters and Gaussians, whose CPDs are
@@ -15,7 +15,9 @@ from torch.nn.functional import one_hot
 
 import daguerre as dg
 
-__all__ = ["Gaussians", "Keys", "Letters", "NeuralKeys", "States"]
+__all__ = ["Gaussians", "Keys", "Kinds", "Letters", "NeuralKeys", "States"]
+
+TIME = dg.Plate("t")
 
 
 class States(dg.Model):
@@ -107,3 +109,48 @@ class NeuralKeys(States):
     def x(self, z: Tensor, before: Tensor = dg.lag("x", init=lambda self: self.silence)):
         state = one_hot(z, self.states).to(before.dtype)
         return Bernoulli(logits=self.net(torch.cat([state, before], 1)))
+
+
+class Kinds(dg.Model):
+    """Sequences of letters of several kinds, each of which moves by a table of its own.
+
+    The cluster of a sequence is outside the plate t, so it holds for all time: a mixture of hidden
+    Markov models, which `dg.posterior(p, "cluster", given={"x": x})` sorts sequences by.
+
+    References:
+        Smyth (1997), *Clustering sequences with hidden Markov models*.
+
+    Example:
+        >>> _ = torch.manual_seed(0)
+        >>> turns, stays = torch.arange(24) % 2, torch.arange(24) // 6 % 2
+        >>> x = torch.stack([turns, stays, 1 - turns, 1 - stays])
+        >>> p = Kinds(2, 2, 2)
+        >>> cost, optimizer = dg.nll(p, observed=["x"]), dg.Adam(lr=0.1)
+        >>> _ = dg.fit(cost, x, steps=100, optimizer=optimizer, progress=False)
+        >>> dg.posterior(p, "cluster", given={"x": x}).probs.round().detach()
+        tensor([[1., 0.],
+                [0., 1.],
+                [1., 0.],
+                [0., 1.]])
+    """
+
+    def __init__(self, kinds: int, states: int, letters: int) -> None:
+        super().__init__()
+        move, see = torch.rand(kinds, states, states) + 0.5, torch.rand(states, letters) + 0.5
+        self.share = dg.Tabular(torch.full([kinds], 1 / kinds))
+        self.move = dg.Tabular(move / move.sum(2, keepdim=True), "cluster", "last")
+        self.see = dg.Tabular(see / see.sum(1, keepdim=True), "z")
+
+    @dg.rv
+    def cluster(self):
+        return self.share()
+
+    @TIME
+    @dg.rv
+    def z(self, cluster: Tensor, last: Tensor = dg.lag("z", init=0)):
+        return self.move(cluster, last)
+
+    @TIME
+    @dg.rv
+    def x(self, z: Tensor):
+        return self.see(z)
