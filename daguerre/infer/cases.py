@@ -21,7 +21,7 @@ from torch.distributions import Distribution
 
 from daguerre.discrete import split_numbers, state_count, states
 from daguerre.graph import InadmissibleError
-from daguerre.infer.answer import Answer, Most
+from daguerre.infer.answer import Answer, Most, check_names
 from daguerre.infer.distributions import Finite
 from daguerre.infer.joined import mixed
 from daguerre.infer.plan import Part, Plan
@@ -116,7 +116,6 @@ class Cases:
         weights = log_weights.exp()
         marginals = {name: mixed(one, weights) for name, one in found.marginals.items()}
         marginals |= {n: _marginal(weights, v) for n, v in self.states.items() if n in targets}
-        density = found.density
 
         def draw(n: int) -> dict[str, Tensor]:
             chosen = torch.multinomial(weights.detach(), n, replacement=True).T
@@ -126,6 +125,10 @@ class Cases:
             drawn |= {n: v[chosen.to(v.device)] for n, v in self.states.items() if n in targets}
             return {name: drawn[name] for name in targets}
 
+        def density_of(values: Mapping[str, Tensor]) -> Tensor:
+            check_names(values, tuple(targets))
+            return self._density(found.density, log_weights, values)
+
         return replace(
             found,
             targets=tuple(targets),
@@ -133,7 +136,7 @@ class Cases:
             log_evidence=self.total(found.log_evidence),
             draw=draw,
             diagnostics={name: self._least(one) for name, one in found.diagnostics.items()},
-            density=None if density is None else lambda v: self._density(density, log_weights, v),
+            density=None if found.density is None else density_of,
         )
 
     def _density(self, density: Any, log_weights: Tensor, values: Mapping[str, Tensor]) -> Tensor:

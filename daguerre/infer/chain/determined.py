@@ -37,6 +37,8 @@ def determine(reading: Reading) -> Reading:
 def _apart(reading: Reading, name: str) -> Tensor:
     """Return all steps of a map, none of which depends on another."""
     parts = [_computed(reading, name, first=True).unsqueeze(1)]
+    if not _parents(reading, name):
+        return parts[0].expand(*reading.size, *parts[0].shape[2:])
     if reading.size[1] > 1:
         later = _computed(reading, name, first=False)
         parts.append(later.unflatten(0, (-1, reading.size[1] - 1)))

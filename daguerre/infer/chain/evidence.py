@@ -72,10 +72,11 @@ def _in_plates(joint: Joint, found: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Give what is known as one number to all members and steps.
 
     Raises:
-        GraphError: Two sizes for a plate, or none; a value with too few dimensions.
+        GraphError: Two sizes for a plate, or none; a value with too few dimensions; no rows.
     """
     plates, several = joint.program.plates, {n: v for n, v in found.items() if v.dim()}
-    rows = batch_size(several)
+    if not (rows := batch_size(several)):
+        raise GraphError(f"the evidence is empty: {', '.join(several)} has no rows")
     sizes = read_sizes(plates, several, rows, declared_sizes(joint.graph))
     assert sizes is not None, "there is time"
 

@@ -340,3 +340,22 @@ def test_a_plan_is_explained():
         dg.explain(wild, "z", given="x", exact=True)
     with pytest.raises(dg.InadmissibleError, match="more than max_memory"):
         dg.explain(Track(), "speed", given=["x"], max_memory=100)
+
+
+@pytest.mark.parametrize("finite", [True, False], ids=["tables", "gaussians"])
+def test_what_is_set_at_all_steps_is_as_if_it_were_seen(finite):
+    torch.manual_seed(0)
+    move = torch.randn(2, 2, 2)
+    p = dg.model(
+        u=Categorical(torch.ones(2)) if finite else Normal(0.0, 1.0),
+        z=(lambda u, last=dg.lag("z", init=0): Categorical(logits=move[u, last]))
+        if finite
+        else (lambda u, last=dg.lag("z", init=0.0): Normal(last + u, 1.0)),
+        x=lambda z: Normal(1.0 * z, 0.5),
+    )
+    x, u = torch.randn(2, 4), torch.ones(2, 4, dtype=torch.long if finite else torch.float)
+    found = dg.posterior(dg.do(p, u=u[0, 0]), "z", given={"x": x})
+    seen = dg.posterior(p, "z", given={"x": x, "u": u})
+    torch.testing.assert_close(found.mean, seen.mean)
+    law = dg.log_evidence(p, {"u": u})
+    torch.testing.assert_close(found.log_evidence, seen.log_evidence - law)

@@ -367,3 +367,19 @@ def test_too_many_states_are_not_listed():
     )
     with pytest.raises(dg.InadmissibleError, match="have 1,048,576 states or more"):
         dg.posterior(p, "h", given={"x": torch.zeros(1, 2)})
+
+
+def test_questions_about_nothing_or_too_little_are_refused():
+    p, given = patients()
+    with pytest.raises(dg.GraphError, match="the evidence is empty: x has no rows"):
+        dg.posterior(p, "c", given={"x": given["x"][:0]})
+    found = dg.posterior(p, ["c", "h"], given=given)
+    with pytest.raises(dg.GraphError, match="the density is that of c, h, not of c"):
+        found.log_prob({"c": torch.zeros(2, 2, dtype=torch.long)})
+
+
+def test_what_is_set_for_all_time_is_known():
+    p, given = patients()
+    set_so = dg.posterior(dg.do(p, c=1), "h", given={"x": given["x"]})
+    c = torch.ones(2, 2, dtype=torch.long)
+    close(set_so.probs, dg.posterior(p, "h", given={"x": given["x"], "c": c}).probs)
