@@ -42,10 +42,14 @@ class Cases:
         states: The value of each of these variables in each of the S cases, `[S, *event]`.
         log_prior: The log-probability of each case and of what is known for all time,
             `[rows, S]`.
+        prior: The model of both.
+        values: Its variables in all cases, `[rows S, *event]`.
     """
 
     states: Mapping[str, Tensor]
     log_prior: Tensor
+    prior: Joint
+    values: Mapping[str, Tensor]
 
     @classmethod
     def of(
@@ -75,7 +79,7 @@ class Cases:
         for name in values.keys() & cases.keys():  # known in some rows
             fits = is_missing(values[name])[:, None] | _same(values[name], cases[name])
             log_prior = log_prior.where(fits, -torch.inf)
-        return cls(cases, log_prior)
+        return cls(cases, log_prior, prior, whole)
 
     @property
     def count(self) -> int:

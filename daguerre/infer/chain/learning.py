@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import NamedTuple
 
@@ -72,6 +72,8 @@ class Sequences:
         lengths: The number of steps of each sequence, `[B]`; None if all are full.
         modules: The factors of the model.
         cpds: The modules that learn, by name.
+        prior: What holds for all time, known in each of the cases that the sequences are in.
+        possible: Which cases each row may be in, `[rows, S]`.
     """
 
     reading: Reading
@@ -79,6 +81,8 @@ class Sequences:
     lengths: Tensor | None
     modules: tuple[nn.Module, ...]
     cpds: Mapping[str, Tabular | LinearGaussian]
+    prior: Sequences | None = None
+    possible: Tensor | None = None
 
     @classmethod
     def of(
@@ -101,7 +105,12 @@ class Sequences:
                 f"{', '.join(other)} is hidden{where} and not finite, and over time EM sums out"
                 f" finite variables alone; {INSTEAD}"
             )
-        return cls(reading, finite, lengths, joint.modules, cpds)
+        chain = cls(reading, finite, lengths, joint.modules, cpds)
+        if (cases := question.cases) is None:
+            return chain
+        steps = {name: value.unsqueeze(1) for name, value in cases.values.items()}
+        prior = cls.of(ChainQuestion(cases.prior, (), steps), cpds)
+        return replace(chain, prior=prior, possible=cases.log_prior > -torch.inf)
 
     def expect(self, found: Statistics) -> None:
         """Add the expected statistics of all sequences, under the parameters as they are.
@@ -111,21 +120,30 @@ class Sequences:
             GraphError: A sequence of probability zero.
         """
         with located(), validation(enabled=False), on_device_of(self.modules), torch.enable_grad():
-            grid = Grid(self.reading, dict(self.hidden))
-            first = [self._use(grid, name, first=True) for name in grid.scored]
-            more = grid.scored if self.reading.size[1] > 1 else ()
-            later = [self._use(grid, name, first=False) for name in more]
-            leaves = [use.scores.detach().requires_grad_() for use in (*first, *later)]
-            n = len(first)
-            hmm = joined(grid, leaves[:n], leaves[n:], self.lengths)
-            self._check_memory(hmm)
-            total = log_evidence(hmm)
+            uses, leaves, total = self._scored()
+            if self.prior is not None and self.possible is not None:
+                more, others, log_prior = self.prior._scored()
+                uses, leaves = [*uses, *more], [*leaves, *others]
+                each = (total + log_prior).view_as(self.possible)
+                total = each.where(self.possible, -torch.inf).logsumexp(1)
         self._check_possible(total)
         found.log_evidence.append(total.detach())
         weights = torch.autograd.grad(total.sum(), leaves)
-        for use, weight in zip((*first, *later), weights, strict=True):
+        for use, weight in zip(uses, weights, strict=True):
             if use.call is not None:
                 _add(found, use, use.call, weight.double())
+
+    def _scored(self) -> tuple[list[_Use], list[Tensor], Tensor]:
+        """Return the scores, leaves of their values, and the log-evidence of these, `[rows]`."""
+        grid = Grid(self.reading, dict(self.hidden))
+        first = [self._use(grid, name, first=True) for name in grid.scored]
+        more = grid.scored if self.reading.size[1] > 1 else ()
+        later = [self._use(grid, name, first=False) for name in more]
+        uses, n = [*first, *later], len(first)
+        leaves = [use.scores.detach().requires_grad_() for use in uses]
+        hmm = joined(grid, leaves[:n], leaves[n:], self.lengths)
+        self._check_memory(hmm)
+        return uses, leaves, log_evidence(hmm)
 
     def _use(self, grid: Grid, name: str, *, first: bool) -> _Use:
         cpd, sizes = self.reading.steps[name].cpd, (1, 1, 1)
@@ -183,16 +201,7 @@ class Sequences:
 
 
 def sequences_of(chain: ChainQuestion) -> Iterator[ChainQuestion]:
-    """Yield a chain, and what is known outside its plates as chains of their own.
-
-    Raises:
-        InadmissibleError: Something unknown holds for all time.
-    """
-    if chain.cases is not None:
-        raise InadmissibleError(
-            f"{', '.join(chain.cases.states)} holds for all time and is not known in all rows,"
-            f" which EM over time does not fill in; {INSTEAD}"
-        )
+    """Yield a chain, and what is known outside its plates as chains of their own."""
     yield chain
     if chain.members is not None and (outside := chain.members.fold.outside) is not None:
         yield from _known(outside, chain.members.fold.known(chain.members.values))

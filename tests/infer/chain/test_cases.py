@@ -350,15 +350,6 @@ def test_what_holds_for_all_time_is_finite_or_known():
         dg.posterior(q, "z", given={"x": torch.zeros(1, 2, 3)})
 
 
-def test_em_says_that_it_does_not_fill_in_what_holds_for_all_time():
-    p = dg.model(
-        c=dg.Tabular([0.5, 0.5]),
-        h=TIME(dg.rv(lambda c, last=dg.lag("h", init=0): Categorical(torch.ones(len(c), 2)))),
-    )
-    with pytest.raises(dg.InadmissibleError, match="c holds for all time and is not known"):
-        dg.em(p, {"h": torch.zeros(3, 2, dtype=torch.long)})
-
-
 def test_too_many_states_are_not_listed():
     p = dg.model(
         c=Independent(Bernoulli(torch.full((20,), 0.5)), 1),
@@ -383,3 +374,93 @@ def test_what_is_set_for_all_time_is_known():
     set_so = dg.posterior(dg.do(p, c=1), "h", given={"x": given["x"]})
     c = torch.ones(2, 2, dtype=torch.long)
     close(set_so.probs, dg.posterior(p, "h", given={"x": given["x"], "c": c}).probs)
+
+
+# Learning
+
+
+class Kinds(dg.Model):
+    """Chains of two kinds, of which some are known, and a test of the kind."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(2)
+        share, move, see, test = (
+            (torch.rand(*shape, dtype=F64) + 0.3) for shape in ((2,), (2, 3, 3), (3, 4), (2, 2))
+        )
+        self.share = dg.Tabular(share / share.sum())
+        self.move = dg.Tabular(move / move.sum(2, keepdim=True), "c", "last")
+        self.see = dg.Tabular(see / see.sum(1, keepdim=True), "z")
+        self.test = dg.Tabular(test / test.sum(1, keepdim=True), "c")
+
+    @SERIES
+    @dg.rv
+    def c(self):
+        return self.share()
+
+    @SERIES
+    @dg.rv
+    def y(self, c):
+        return self.test(c)
+
+    @SERIES
+    @TIME
+    @dg.rv
+    def z(self, c, last=dg.lag("z", init=0)):
+        return self.move(c, last)
+
+    @SERIES
+    @TIME
+    @dg.rv
+    def x(self, z):
+        return self.see(z)
+
+
+def test_a_step_of_em_takes_the_expected_counts():
+    p = Kinds()
+    torch.manual_seed(0)
+    drawn = p.sample(3, series=2, t=STEPS)
+    c = drawn["c"].clone()
+    c[:2] = -1  # known in the last data set alone
+    x, y = drawn["x"], drawn["y"]
+    paths = torch.tensor([*itertools.product(range(3), repeat=STEPS)])
+    before = torch.cat([torch.zeros(len(paths), 1, dtype=torch.long), paths[:, :-1]], 1)
+    share, test = torch.zeros(2, dtype=F64), torch.zeros(2, 2, dtype=F64)
+    move, see = torch.zeros(2, 3, 3, dtype=F64), torch.zeros(3, 4, dtype=F64)
+    total = torch.zeros((), dtype=F64)
+    for i, j in itertools.product(range(3), range(2)):
+        logs = torch.stack(
+            [
+                p.share.probs.log()[k]
+                + p.test.probs.log()[k, y[i, j]]
+                + p.move.probs.log()[k, before, paths].sum(1)
+                + p.see.probs.log()[paths, x[i, j]].sum(1)
+                + (0.0 if c[i, j] in (-1, k) else -torch.inf)
+                for k in range(2)
+            ]
+        ).detach()
+        total += logs.logsumexp((0, 1))
+        weights = (logs - logs.logsumexp((0, 1))).exp()
+        share += weights.sum(1)
+        test[:, y[i, j]] += weights.sum(1)
+        for k, t in itertools.product(range(2), range(STEPS)):
+            move[k].index_put_((before[:, t], paths[:, t]), weights[k], accumulate=True)
+            see[:, x[i, j, t]].index_add_(0, paths[:, t], weights[k])
+    found = dg.em(p, {"x": x, "y": y, "c": c}, steps=1)
+    close(found.log_evidence[0] * 3, total)
+    for table, counts in ((p.share, share), (p.test, test), (p.move, move), (p.see, see)):
+        want = counts / counts.sum(-1, keepdim=True)
+        torch.testing.assert_close(table.probs, want, atol=1e-6, rtol=0.0)
+
+
+def test_no_step_of_em_lowers_the_likelihood():
+    p = Kinds()
+    torch.manual_seed(0)
+    drawn = p.sample(8, series=2, t=6)
+    given = {"x": drawn["x"], "y": drawn["y"]}
+    with torch.no_grad():
+        for q in p.parameters():
+            q.add_(0.3 * torch.randn_like(q))
+    found = dg.em(p, given, steps=20, tolerance=0.0).log_evidence
+    assert bool((found.diff() > -1e-9).all())
+    assert bool(found[-1] > found[0] + 0.1)
