@@ -86,6 +86,18 @@ def test_members_are_rows_of_one_batch():
     close(found.log_prob(z[[5, 9]]), weights[[0, 1], [5, 9]].log())
 
 
+def test_what_all_members_share_for_all_time_is_summed_over():
+    p, given = Patients(), patients()
+    wards = [{**given, "ward": torch.full((2,), ward)} for ward in range(2)]
+    each = torch.stack([dg.log_evidence(p, one) for one in wards])
+    seen = {name: given[name] for name in ("season", "x")}
+    found = dg.posterior(p, ["ward", "z"], given=seen)
+    close(found.log_evidence, each.logsumexp(0))
+    close(found["ward"].probs, each.softmax(0).T)
+    probs = torch.stack([dg.posterior(p, "z", given=one).probs for one in wards])
+    close(found["z"].probs, torch.einsum("wn,wnstk->nstk", each.softmax(0), probs))
+
+
 def test_draws_have_the_posterior_of_whole_paths():
     p, given = Patients(), patients(1)
     z, joint = every(p, given, (2, 3), 2)
@@ -274,7 +286,6 @@ X = torch.zeros(1, 2, 3, dtype=torch.long)
     ("given", "text"),
     [
         ({"x": X, "ward": 0, "season": X[0, :1].repeat(1, 2)}, "the number of steps t differs"),
-        ({"x": X, "season": 0}, "ward is outside the plate t"),
         ({"x": X[0, 0], "season": 0, "ward": 0}, r"x is \[n, series, t, \*event\]"),
         ({"ward": X[0, 0, :1], "season": 0, "x": 0}, "the number of steps t is not known"),
         ({"x": [["a"]], "season": 0, "ward": 0}, r"a Tensor \[B, \*plates, T, \*event\]"),
