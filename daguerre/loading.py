@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 
-__all__ = ["loading"]
+__all__ = ["collecting", "loading"]
 
 
 class loading:  # noqa: N801 - a context manager, called as a function
@@ -26,3 +26,21 @@ class loading:  # noqa: N801 - a context manager, called as a function
     def __exit__(self, *error: object) -> None:
         if self._was_enabled:
             gc.enable()
+
+
+class collecting:  # noqa: N801 - a context manager, called as a function
+    """Look for garbage meanwhile, within `loading` too.
+
+    Example:
+        >>> with loading(), collecting():
+        ...     gc.isenabled()
+        True
+    """
+
+    def __enter__(self) -> None:
+        self._was_enabled = gc.isenabled()
+        gc.enable()
+
+    def __exit__(self, *error: object) -> None:
+        if not self._was_enabled:
+            gc.disable()

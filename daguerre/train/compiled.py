@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from threading import Thread
+from time import perf_counter
 from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 
 from daguerre.graph import InadmissibleError
-from daguerre.loading import loading
+from daguerre.loading import collecting, loading
 from daguerre.program import validation
 
 if TYPE_CHECKING:
@@ -23,13 +24,15 @@ __all__ = ["Compiled", "Replay", "can_compile", "tracing"]
 
 Graph = Callable[..., Sequence[Tensor]]
 
+LONG = 1.0  # seconds: what takes longer is compiled, not found, and leaves much behind
+
 
 class tracing(validation):  # noqa: N801 - a context manager, called as a function
     """Let the compiler, whenever it compiles, see through `torch.autograd.grad`.
 
     Like torch's checks of distributions, which it would refuse, this is a switch of the process
-    that is given back after each call. So is the look for garbage, which takes a fifth of the
-    time until a compiled step runs that has been compiled before.
+    that is given back after each call. So is the look for garbage, which takes a tenth of the
+    time until a step runs that has been compiled before; a new one is looked through.
     """
 
     def __init__(self) -> None:
@@ -134,7 +137,11 @@ class Compiled:
         del options  # those of the guards
         if self._probe is not None:
             self._probe.join()
-        graph = self._compiled(module, examples)
+        begin = perf_counter()
+        with collecting():
+            graph = self._compiled(module, examples)
+        config = torch._dynamo.config
+        config.run_gc_after_compile = perf_counter() - begin > LONG
         (output,) = (node for node in module.graph.nodes if node.op == "output")
         is_loss_alone = len(output.args[0]) == 1  # else an attribute is to be set to the others
 
