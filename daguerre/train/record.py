@@ -21,7 +21,10 @@ MOST, SECONDS = 64, 1.0  # steps, and time, that pass at most between two looks 
 
 
 class Record:
-    """The table of a fit while it grows; a loss stays a tensor until somebody must look at it.
+    """The table of a fit while it grows; losses stay on their device until somebody must look.
+
+    They are copied to one place there: kept as they come, they would lie between the large tensors
+    of two steps, whose room could not be used again.
 
     Args:
         players: Whose losses it holds.
@@ -40,7 +43,8 @@ class Record:
         self.stopped = ""
         self.latest: Sequence[Tensor] = ()
         self._columns = {name: _Column() for name in players}
-        self._pending: list[Sequence[Tensor]] = []
+        self._pending, self._places = 0, torch.empty(0, len(players))
+        self._place: Sequence[Tensor] = ()
         self._noted: dict[int, dict[str, float]] = {}
         self._file: int | None = None
         self._read_at = time.monotonic()
@@ -48,11 +52,14 @@ class Record:
     @property
     def is_due(self) -> bool:
         """Whether it is time to look at the losses."""
-        return len(self._pending) >= MOST or time.monotonic() - self._read_at >= SECONDS
+        return self._pending >= MOST or time.monotonic() - self._read_at >= SECONDS
 
     def add(self, losses: Sequence[Tensor]) -> None:
         """Note the losses of a step, one per player."""
-        self._pending.append(losses)
+        if self._pending == len(self._place):
+            self._make_room(losses[0].device)
+        torch.stack([*losses], out=self._place[self._pending])
+        self._pending += 1
         self.steps += 1
         self.latest = losses
 
@@ -79,10 +86,9 @@ class Record:
         self._read_at = time.monotonic()
         if not self._pending:
             return None
-        rows = torch.stack([loss for losses in self._pending for loss in losses]).float().cpu()
-        rows = rows.view(len(self._pending), len(self.players))
-        first = self.steps - len(self._pending) + 1
-        self._pending.clear()
+        rows = self._places[: self._pending].cpu()
+        first = self.steps - self._pending + 1
+        self._pending = 0
         for name, column in zip(self.players, rows.T, strict=True):
             self._columns[name].add(column)
         self._write(first)
@@ -130,6 +136,11 @@ class Record:
         if self._file is not None:
             os.close(self._file)
             self._file = None
+
+    def _make_room(self, device: torch.device) -> None:
+        room = torch.empty(MOST + 2 * len(self._place), len(self.players), device=device)
+        room[: len(self._place)] = self._places
+        self._places, self._place = room, room.unbind(0)
 
     def _write(self, first: int) -> None:
         """Append lines; where the disk takes but a part of them, it takes nothing."""
