@@ -1,46 +1,33 @@
-"""Loading what is large."""
+"""Loading and compiling what is large."""
 
 from __future__ import annotations
 
 import gc
 
-__all__ = ["collecting", "loading"]
+__all__ = ["collecting"]
 
 
-class loading:  # noqa: N801 - a context manager, called as a function
-    """Let modules load, or code compile, without a look for garbage meanwhile.
+class collecting:  # noqa: N801 - a context manager, called as a function
+    """Set whether Python looks for garbage, for a while, and give the switch back.
 
-    What they define stays, and to go through all of it again and again takes a third of the time
-    in which torch's compiler loads.
+    What modules define stays while they load, and to go through all of it again and again takes a
+    third of the time in which torch's compiler loads.
 
     Example:
-        >>> with loading():
+        >>> with collecting(enabled=False):
         ...     gc.isenabled()
         False
     """
 
-    def __enter__(self) -> None:
-        self._was_enabled = gc.isenabled()
-        gc.disable()
-
-    def __exit__(self, *error: object) -> None:
-        if self._was_enabled:
-            gc.enable()
-
-
-class collecting:  # noqa: N801 - a context manager, called as a function
-    """Look for garbage meanwhile, within `loading` too.
-
-    Example:
-        >>> with loading(), collecting():
-        ...     gc.isenabled()
-        True
-    """
+    def __init__(self, *, enabled: bool) -> None:
+        self.enabled = enabled
 
     def __enter__(self) -> None:
-        self._was_enabled = gc.isenabled()
-        gc.enable()
+        self.before = gc.isenabled()
+        self._set(self.enabled)
 
     def __exit__(self, *error: object) -> None:
-        if not self._was_enabled:
-            gc.disable()
+        self._set(self.before)
+
+    def _set(self, enabled: bool) -> None:  # noqa: FBT001 - what it is set to
+        (gc.enable if enabled else gc.disable)()

@@ -19,7 +19,7 @@ from daguerre.discrete import state_count
 from daguerre.families import support
 from daguerre.graph import GraphError
 from daguerre.lags import Past
-from daguerre.loading import loading
+from daguerre.loading import collecting
 from daguerre.locate import located
 from daguerre.program import Outcome, Program, Step, check_batch, is_learned, realise, validation
 from daguerre.table import Table
@@ -73,7 +73,7 @@ def trace_shapes(
         GraphError: A CPD fails on these shapes or loses the batch dimension: variable, edge,
             layer, file and line.
     """
-    with loading():  # here, for it is slow, and a model can be declared without it
+    with collecting(enabled=False):  # here, for it is slow, and a model can be declared without it
         from torch._subclasses.fake_tensor import FakeTensorMode
 
         dry, fake = _Dry(program), FakeTensorMode(allow_non_fake_inputs=True)

@@ -22,7 +22,7 @@ from torch.distributions import Distribution
 from daguerre.discrete import split_numbers, state_count, states
 from daguerre.graph import InadmissibleError
 from daguerre.infer.answer import Answer, Most, check_names
-from daguerre.infer.distributions import Finite
+from daguerre.infer.distributions import finite_of
 from daguerre.infer.joined import mixed
 from daguerre.infer.plan import Part, Plan
 from daguerre.joint import Joint
@@ -119,7 +119,7 @@ class Cases:
         log_weights = self._joint(found.log_evidence).log_softmax(1)
         weights = log_weights.exp()
         marginals = {name: mixed(one, weights) for name, one in found.marginals.items()}
-        marginals |= {n: _marginal(weights, v) for n, v in self.states.items() if n in targets}
+        marginals |= {n: finite_of(weights, v) for n, v in self.states.items() if n in targets}
 
         def draw(n: int) -> dict[str, Tensor]:
             chosen = torch.multinomial(weights.detach(), n, replacement=True).T
@@ -145,9 +145,7 @@ class Cases:
 
     def _density(self, density: Any, log_weights: Tensor, values: Mapping[str, Tensor]) -> Tensor:
         """Return that of values `[rows, T, *event]`, constant where they hold for all time."""
-        moving = {n: v.repeat_interleave(self.count, 0) for n, v in values.items()}
-        for name in self.states:
-            moving.pop(name, None)
+        moving = {n: values[n].repeat_interleave(self.count, 0) for n in self.over_time([*values])}
         each = log_weights + (density(moving).view_as(log_weights) if moving else 0.0)
         for name, state in self.states.items():
             if name in values:
@@ -218,10 +216,3 @@ def _same(value: Tensor, cases: Tensor) -> Tensor:
     """Whether values `[rows, *event]` are those of cases `[S, *event]`, `[rows, S]`."""
     same = value.unsqueeze(1) == cases
     return same.flatten(2).all(2) if same.dim() > 2 else same
-
-
-def _marginal(weights: Tensor, value: Tensor) -> Finite:
-    """Return the posterior of a variable that has values in cases, `[S, *event]`."""
-    own, number = value.unique(dim=0, return_inverse=True)
-    sums = weights.new_zeros(len(weights), len(own))
-    return Finite(sums.index_add(1, number, weights), own)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, constraints
 
-__all__ = ["Finite", "Particles"]
+__all__ = ["Finite", "Particles", "finite_of"]
 
 
 def _moment(weights: Tensor, values: Tensor) -> Tensor:
@@ -67,6 +67,23 @@ class Finite(Distribution):
             same.flatten(same.dim() - len(self.event_shape)).all(-1) if self.event_shape else same
         )
         return (self.probs * same).sum(-1).log()
+
+
+def finite_of(probs: Tensor, values: Tensor) -> Finite:
+    """Return the law of a function of states: states of the same value are one.
+
+    Args:
+        probs: Of the states, `[*batch, k]`.
+        values: Of the function at each state, `[k, *event]`.
+
+    Example:
+        >>> odd = finite_of(torch.tensor([0.25, 0.25, 0.5]), torch.tensor([0, 1, 0]))
+        >>> odd.probs, odd.states
+        (tensor([0.7500, 0.2500]), tensor([0, 1]))
+    """
+    own, number = values.unique(dim=0, return_inverse=True)
+    sums = probs.new_zeros(*probs.shape[:-1], len(own))
+    return Finite(sums.index_add(-1, number, probs), own)
 
 
 @final

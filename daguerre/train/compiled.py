@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from daguerre.graph import InadmissibleError
-from daguerre.loading import collecting, loading
+from daguerre.loading import collecting
 from daguerre.program import validation
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class tracing(validation):  # noqa: N801 - a context manager, called as a functi
 
     def __init__(self) -> None:
         super().__init__(enabled=False)
-        self._loading = loading()
+        self._collecting = collecting(enabled=False)
 
     def __enter__(self) -> None:
         super().__enter__()
@@ -45,10 +45,10 @@ class tracing(validation):  # noqa: N801 - a context manager, called as a functi
         config = torch._dynamo.config  # loaded by torch when it is first used
         self._before = config.trace_autograd_ops, config.run_gc_after_compile
         config.trace_autograd_ops, config.run_gc_after_compile = True, False
-        self._loading.__enter__()
+        self._collecting.__enter__()
 
     def __exit__(self, *error: object) -> None:
-        self._loading.__exit__(*error)
+        self._collecting.__exit__(*error)
         config = torch._dynamo.config
         config.trace_autograd_ops, config.run_gc_after_compile = self._before
         super().__exit__(*error)
@@ -138,7 +138,7 @@ class Compiled:
         if self._probe is not None:
             self._probe.join()
         begin = perf_counter()
-        with collecting():
+        with collecting(enabled=True):
             graph = self._compiled(module, examples)
         config = torch._dynamo.config
         config.run_gc_after_compile = perf_counter() - begin > LONG
@@ -235,7 +235,7 @@ class Replay:
 
 def _inductor() -> Callable[..., Any]:
     """Return torch's compiler, which uses what torch itself has deprecated when it is loaded."""
-    with loading(), warnings.catch_warnings():
+    with collecting(enabled=False), warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         from torch._inductor.compile_fx import compile_fx
     return compile_fx
@@ -248,7 +248,9 @@ def _probe() -> Thread:
     It loads a library for each kind in a process of its own: on a second core all are done by the
     time that the first step is traced.
     """
-    with loading():  # all that the thread needs: to load one circle of modules takes one thread
+    with collecting(
+        enabled=False
+    ):  # all that the thread needs: to load one circle of modules takes one thread
         from torch._inductor import codecache, cpp_builder  # noqa: F401
         from torch._inductor.cpu_vec_isa import pick_vec_isa
         from torch.utils import cpp_extension  # noqa: F401

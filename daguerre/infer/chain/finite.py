@@ -14,7 +14,7 @@ from daguerre.infer.chain.hmm import HMM, log_evidence, plan_of, smoothed
 from daguerre.infer.chain.paths import draw_paths, viterbi
 from daguerre.infer.chain.plan import Plan
 from daguerre.infer.chain.solved import Solved
-from daguerre.infer.distributions import Finite
+from daguerre.infer.distributions import Finite, finite_of
 
 __all__ = ["FiniteChain"]
 
@@ -88,9 +88,7 @@ class FiniteChain:
 
     def _marginal(self, probs: Tensor, name: str) -> Distribution:
         if name in self.functions:
-            values, number = self.functions[name].unique(dim=0, return_inverse=True)
-            sums = probs.new_zeros(*probs.shape[:-1], len(values))
-            return Finite(sums.index_add(-1, number, probs), values)
+            return finite_of(probs, self.functions[name])
         others = [i - len(self.states) for i, n in enumerate(self.states) if n != name]
         table = probs.unflatten(-1, self._counts)
         return Finite(table.sum(others) if others else table, self.states[name])
