@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -20,6 +21,7 @@ from torch.distributions import Distribution
 from daguerre.families import combined
 from daguerre.graph import Graph, GraphError, InadmissibleError
 from daguerre.lags import Past
+from daguerre.ragged import Ragged
 from daguerre.structure.recurrence import TIME, temporal
 
 __all__ = ["Repeat", "Sizes", "Taken", "check_end", "laws_of", "repeats_of"]
@@ -31,14 +33,17 @@ class Sizes(NamedTuple):
     Attributes:
         n: Examples.
         of: The size of each plate; that of `TIME` is the number of steps.
-        active: Which steps a sequence has, `[T, n]`; None where all have all of them.
+        active: Which steps a sequence has, `[T, n]`; None where all have all of them, or where
+            there are rows of no others.
         whole: The size of each plate of which these are some members only, drawn at random.
+        ragged: Which steps there are rows of; None where there are some of all.
     """
 
     n: int
     of: Mapping[str, int]
     active: Tensor | None = None
     whole: Mapping[str, int] = MappingProxyType({})
+    ragged: Ragged | None = None
 
     @classmethod
     def met(
@@ -52,16 +57,22 @@ class Sizes(NamedTuple):
 
     def rows(self, plates: Sequence[str]) -> int:
         """Return the rows of a variable in some plates, for one copy."""
-        rows = self.n
-        for plate in plates:
-            rows *= self.of[plate]
-        return rows
+        return prod(self._shape(plates))
 
     def split(self, value: Tensor, plates: Sequence[str]) -> Tensor:
-        """View rows as `[copies, *plates, n, *event]`."""
-        sizes = [self.of[plate] for plate in plates]
-        copies = value.shape[0] // max(self.rows(plates), 1)
-        return value.unflatten(0, (copies, *sizes, self.n))
+        """View rows as `[copies, *plates, n, *event]`; ragged steps and n are one dimension."""
+        shape = self._shape(plates)
+        return value.unflatten(0, (value.shape[0] // max(prod(shape), 1), *shape))
+
+    def joined(self, split: Tensor, plates: Sequence[str]) -> Tensor:
+        """View `[copies, *plates, n, *event]` as rows; the inverse of `split`."""
+        return split.flatten(0, len(self._shape(plates)))
+
+    def _shape(self, plates: Sequence[str]) -> tuple[int, ...]:
+        """Return the sizes of the dimensions of rows."""
+        if self.ragged is None or TIME not in plates:
+            return (*(self.of[plate] for plate in plates), self.n)
+        return (*(self.of[plate] for plate in plates if plate != TIME), self.ragged.rows)
 
     def aligned(self, value: Tensor, have: Sequence[str], want: Sequence[str]) -> Tensor:
         """Repeat the rows of a variable for the plates that it is not in.
@@ -75,14 +86,17 @@ class Sizes(NamedTuple):
         """
         if tuple(have) == tuple(want):
             return value
-        split = self.split(value, have)
-        for i, plate in enumerate(want, 1):
+        split, merged = self.split(value, have), want
+        if self.ragged is not None and TIME in want:
+            merged = [plate for plate in want if plate != TIME]
+            if TIME not in have:
+                split = split.index_select(1 + len(have), self.ragged.examples)
+        for i, plate in enumerate(merged, 1):
             if plate not in have:
                 split = split.unsqueeze(i)
-        sizes = [self.of[plate] for plate in want]
-        event = split.shape[len(want) + 2 :]
-        whole = split.expand(split.shape[0], *sizes, self.n, *event)
-        return whole.flatten(0, len(want) + 1)
+        shape = self._shape(want)
+        whole = split.expand(split.shape[0], *shape, *split.shape[1 + len(shape) :])
+        return self.joined(whole, want)
 
     def fold(self, term: Tensor, plates: Sequence[str]) -> Tensor:
         """Sum `[rows, ...]` over plates, `[copies * n, ...]`; no step counts beyond the end.
@@ -95,7 +109,12 @@ class Sizes(NamedTuple):
         if self.active is not None and TIME in plates:
             inside = self.active.reshape(*self.active.shape, *[1] * (term.dim() - 1))
             split = torch.where(inside, split, 0.0)
-        total = split.sum([*range(1, len(plates) + 1)]).flatten(0, 1)
+        outer = [*range(1, len(self._shape(plates)))]
+        total = split.sum(outer) if outer else split
+        if self.ragged is not None and TIME in plates:
+            empty = total.new_zeros(total.shape[0], self.n, *total.shape[2:])
+            total = empty.index_add(1, self.ragged.examples, total)
+        total = total.flatten(0, 1)
         return total if (scale := self.scale(plates)) == 1 else scale * total
 
     def scale(self, plates: Sequence[str]) -> float:
@@ -119,9 +138,22 @@ class Sizes(NamedTuple):
         """Arrange rows of one copy as `[n, *plates, *event]`."""
         return self.split(value, plates)[0].movedim(len(plates), 0) if plates else value
 
-    def without_time(self) -> Sizes:
-        """Return the sizes within one time slice."""
-        return Sizes(self.n, {plate: size for plate, size in self.of.items() if plate != TIME})
+    def without_time(self, reached: int | None = None) -> Sizes:
+        """Return the sizes within a time slice, perhaps of the examples that reach one alone."""
+        of = {plate: size for plate, size in self.of.items() if plate != TIME}
+        if self.ragged is None or reached is None:
+            return Sizes(self.n, of)
+        return Sizes(self.ragged.counts[reached], of)
+
+    def window(self, first: int, steps: int) -> Sizes:
+        """Return the sizes of some slices in a row."""
+        ragged = None if self.ragged is None else self.ragged.window(first, steps)
+        return Sizes(self.n, {**self.of, TIME: steps}, ragged=ragged)
+
+    @property
+    def end_apart(self) -> bool:
+        """Whether sequences may end at different steps."""
+        return self.active is not None or self.ragged is not None
 
     def until_the_end(self, there: Sequence[Tensor], plates: Sequence[Sequence[str]]) -> Sizes:
         """Let each sequence end with the last step that holds something.
@@ -137,6 +169,22 @@ class Sizes(NamedTuple):
         later = torch.stack(held).any(0).flip(0).cumsum(0).flip(0) > 0
         first = torch.arange(self.of[TIME], device=later.device)[:, None] == 0
         return self._replace(active=later | first)
+
+    def without_ends(self) -> Sizes:
+        """Leave out the rows of steps that are beyond an end: those that `there` does not pick."""
+        if self.active is None or (active := self.active.cpu()).all():
+            return self
+        active = active[active.any(1)]
+        ragged = Ragged(active, self.active.device)
+        return self._replace(active=None, ragged=ragged, of={**self.of, TIME: len(active)})
+
+    def there(self, value: Tensor, plates: Sequence[str]) -> Tensor:
+        """Pick the rows of steps that there are from those of all steps."""
+        if self.ragged is None or TIME not in plates:
+            return value
+        outer = self.rows([plate for plate in plates if plate != TIME]) // self.n
+        grid = value.unflatten(0, (outer, value.shape[0] // outer))
+        return grid.index_select(1, self.ragged.places).flatten(0, 1)
 
 
 class Taken(NamedTuple):
@@ -211,55 +259,55 @@ class Repeat:
         Returns:
             None where they are of different families.
         """
-        dim, within = len(self.plates), sizes.without_time()
-        others = Sizes(sizes.n, {**sizes.of, TIME: sizes.of[TIME] - len(taken.laws)})
-        rows = within.rows(self.inner)
+        count = len(taken.laws)
+        own = [sizes.window(i, 1) for i in range(count)]
+        others = sizes.window(count, sizes.of[TIME] - count)
         copies = 1 if rest is None else rest.batch_shape[0] // max(others.rows(self.plates), 1)
-        laws = [law.expand(torch.Size((rows * copies, *law.batch_shape))) for law in taken.laws]
+        laws = [
+            law.expand(torch.Size((copies * one.rows(self.plates), *law.batch_shape)))
+            for law, one in zip(taken.laws, own, strict=True)
+        ]
 
         def join(parameters: list[Tensor]) -> Tensor:
-            parts = [within.split(p, self.inner).unsqueeze(dim) for p in parameters[: len(laws)]]
-            parts += [others.split(p, self.plates) for p in parameters[len(laws) :]]
+            parts = zip((*own, others), parameters, strict=False)
+            split = [part.split(p, self.plates) for part, p in parts]
             if taken.ahead:
-                parts = [*parts[len(laws) :], *reversed(parts[: len(laws)])]
-            return torch.cat(parts, dim).flatten(0, dim + 1)
+                split = [*split[count:], *reversed(split[:count])]
+            return sizes.joined(torch.cat(split, len(self.plates)), self.plates)
 
         return combined([*laws, *([] if rest is None else [rest])], join)
 
-    def by_time(self, value: Tensor, sizes: Sizes) -> Tensor:
-        """View the rows of all time slices as `[T, rows of one, *event]`."""
-        dim = len(self.plates)
-        return sizes.split(value, self.plates).movedim(dim, 0).flatten(1, dim + 1)
-
-    def over_time(self, slices: Tensor, sizes: Sizes) -> Tensor:
-        """Arrange time slices `[T, rows of one, *event]` as the rows of all."""
-        dim, inner = len(self.plates), [sizes.of[plate] for plate in self.inner]
-        copies = slices.shape[1] // max(sizes.without_time().rows(self.inner), 1)
-        split = slices.unflatten(1, (copies, *inner, sizes.n))
-        return split.movedim(0, dim).flatten(0, dim + 1)
-
     def shifted(self, value: Tensor, past: Past, start: object, sizes: Sizes) -> Tensor:
         """Return the rows of a lagged parent for all slices; `start` where there is none."""
-        split = sizes.split(
-            sizes.aligned(value, self.taken[past.variable], self.plates), self.plates
-        )
-        dim, steps = len(self.plates), sizes.of[TIME]
+        rows = sizes.aligned(value, self.taken[past.variable], self.plates)
+        split, dim = sizes.split(rows, self.plates), len(self.plates)
+        if past.steps < 0 and sizes.end_apart:
+            check_end(past, start)
+        start = split.new_zeros(()) if isinstance(start, Distribution) else start
+        start = torch.as_tensor(start, dtype=split.dtype, device=split.device)
+        if sizes.ragged is not None:
+            row = start.expand(*split.shape[:dim], 1, *split.shape[dim + 1 :])
+            found = torch.cat((split, row), dim)
+            found = found.index_select(dim, sizes.ragged.shifted(past.steps))
+            return sizes.joined(found, self.plates)
+        steps = sizes.of[TIME]
         shift = min(abs(past.steps), steps)
         kept = split.narrow(dim, 0 if past.steps > 0 else shift, steps - shift)
-        shape = (*split.shape[:dim], shift, *split.shape[dim + 1 :])
-        filled = split.new_zeros(()) if isinstance(start, Distribution) else start
-        filled = torch.as_tensor(filled, dtype=split.dtype, device=split.device).expand(shape)
+        filled = start.expand(*split.shape[:dim], shift, *split.shape[dim + 1 :])
         if past.steps > 0:
-            return torch.cat((filled, kept), dim).flatten(0, dim + 1)
+            return sizes.joined(torch.cat((filled, kept), dim), self.plates)
         if sizes.active is not None:  # what is to come ends where the sequence does
-            check_end(past, start)
             inside = sizes.active[shift:].reshape(-1, sizes.n, *[1] * (value.dim() - 1))
             kept = torch.where(inside, kept, filled.narrow(dim, 0, 1))
-        return torch.cat((kept, filled), dim).flatten(0, dim + 1)
+        return sizes.joined(torch.cat((kept, filled), dim), self.plates)
 
     def _window(self, value: Tensor, first: int, steps: int, sizes: Sizes) -> Tensor:
+        if sizes.ragged is not None:
+            first, last = sizes.ragged.start(first), sizes.ragged.start(first + steps)
+            steps = last - first
         dim = len(self.plates)
-        return sizes.split(value, self.plates).narrow(dim, first, steps).flatten(0, dim + 1)
+        rows = sizes.split(value, self.plates).narrow(dim, first, steps)
+        return sizes.joined(rows, self.plates)
 
 
 def check_end(past: Past, start: object) -> None:

@@ -26,7 +26,9 @@ def draw(
     """
     trace = Trace(dict(given), {}, sizes)
 
-    def one(step: Step, outcome: Outcome, values: Values, rows: int) -> Tensor:
+    def one(
+        step: Step, outcome: Outcome, values: Values, rows: int, _: Sizes | None = None
+    ) -> Tensor:
         value = realise(step, outcome, values, rows, pathwise=pathwise)
         check_batch(step, value.shape, rows)
         return value

@@ -180,7 +180,7 @@ def fill(program: Program, name: str, source: str | None, trace: Trace, n: int |
     return realise(step, outcome, trace.values, n, pathwise=True)
 
 
-def _mapped(step: Step, outcome: Outcome, values: Values, rows: int) -> Tensor:
+def _mapped(step: Step, outcome: Outcome, values: Values, rows: int, _: Sizes) -> Tensor:
     return realise(step, outcome, values, rows, pathwise=True)
 
 

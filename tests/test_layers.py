@@ -46,6 +46,7 @@ LAYERS = (  # low to high; a module may import from lower layers, and from its o
         "modes",
         "peers",
         "plot",
+        "ragged",
     },
     {"cpds", "lags", "precision", "rows", "structure"},
     {"abduction", "draw", "repeats"},

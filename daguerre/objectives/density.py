@@ -15,6 +15,7 @@ from functools import reduce
 from operator import add
 from typing import final
 
+import torch
 from torch import Tensor, nn
 
 from daguerre.joint import Factor, Joint, as_joint
@@ -187,7 +188,7 @@ class KullbackLeibler(Divergence):
 
     def loss(self, player: str, at: Round) -> Tensor:
         """Return the batch mean of the divergence, in nats."""
-        at = in_rows(at, self.plates, self.partial)
+        at = self.in_rows(at)
         drawn = self.latents.draw(at)
         terms = self.terms(drawn, self.scored(drawn, at))
         if self._is_plain:
@@ -203,10 +204,14 @@ class KullbackLeibler(Divergence):
 
     def per_example(self, at: Round) -> Tensor:
         """Return one estimate per row of the batch, in nats, shape `[n]`."""
-        at = in_rows(at, self.plates, self.partial)
+        at = self.in_rows(at)
         drawn = self.latents.draw(at)
         terms = self.terms(drawn, self.scored(drawn, at)).values()
         return drawn.per_example(reduce(add, align([sum_event(term) for term in terms])))
+
+    def in_rows(self, at: Round) -> Round:
+        """Arrange what is given as rows; a sum over hidden states takes those of all steps."""
+        return in_rows(at, self.plates, self.partial, ragged=self.plan.sum is None)
 
     def scored(self, drawn: Drawn, at: Round, values: Mapping[str, Tensor] | None = None) -> Trace:
         """Evaluate b on what was drawn, or on other values of it."""
@@ -342,10 +347,17 @@ class KullbackLeibler(Divergence):
         }
 
 
-def in_rows(at: Round, plates: Mapping[str, Sequence[str]], partial: Iterable[str] = ()) -> Round:
+def in_rows(
+    at: Round,
+    plates: Mapping[str, Sequence[str]],
+    partial: Iterable[str] = (),
+    *,
+    ragged: bool = True,
+) -> Round:
     """Arrange what is given `[n, *plates, *event]` as rows; as it is where nothing repeats.
 
-    A sequence ends with the last step that holds something of what may be lacking.
+    A sequence ends with the last step that holds something of what may be lacking. Steps beyond
+    get no rows, unless all sequences are to have as many, as they must in compiled code.
     """
     if not plates or at.sizes is not None:
         return at
@@ -354,7 +366,11 @@ def in_rows(at: Round, plates: Mapping[str, Sequence[str]], partial: Iterable[st
     if those := [name for name in partial if TIME in plates[name]]:
         held = [~is_missing(rows[name]) for name in those]
         sizes = sizes.until_the_end(held, [plates[name] for name in those])
-    return replace(at, given=rows, sizes=sizes)
+    if ragged and not torch.compiler.is_compiling():
+        sizes = sizes.without_ends()
+        rows = {name: sizes.there(value, plates.get(name, ())) for name, value in rows.items()}
+    memo = at.memo if sizes.ragged is None else {}
+    return replace(at, given=rows, sizes=sizes, memo=memo)
 
 
 def _stops(estimator: Estimator | None) -> bool:

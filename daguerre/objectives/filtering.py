@@ -98,7 +98,7 @@ class Filtering(Divergence):
 
     def log_evidence(self, at: Round) -> Tensor:
         """Return an estimate of the log-evidence of each row, whose exponential is unbiased."""
-        at = in_rows(at, self.plates, self.partial)
+        at = in_rows(at, self.plates, self.partial, ragged=False)
         assert at.sizes is not None, "a chain has slices"
         known = {n: filled(v) if n in self.partial else v for n, v in at.given.items()}
         held = {n: ~is_missing(at.given[n]) for n in self.partial}
@@ -148,7 +148,7 @@ class _Side:
         cls, program: Program, values: Values, sizes: Sizes, held: Mapping[str, Tensor]
     ) -> _Side:
         """Cut what is known into slices."""
-        turn = Turn.of(1, sizes)
+        turn = Turn(sizes)
         made = frozenset(n for n in program.graph.names if n not in values)
         steps = [step for step in program.steps if _counts(step, made)]
         parts = tuple(Part.of(step, values, made, turn) for step in steps)
@@ -226,6 +226,7 @@ class _Filter:
         outcome: Outcome,
         values: Values,
         rows: int,
+        _: Sizes,
         *,
         there: Sequence[Tensor],
         t: int,

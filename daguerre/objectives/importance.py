@@ -18,7 +18,7 @@ from torch import Tensor
 
 from daguerre.draw.labels import label
 from daguerre.graph import InadmissibleError
-from daguerre.objectives.density import KullbackLeibler, in_rows
+from daguerre.objectives.density import KullbackLeibler
 from daguerre.objectives.estimators import Enumerate, Pathwise, Relaxed, ScoreFunction
 from daguerre.objectives.kl_plan import KLPlan
 from daguerre.objectives.kl_words import drawn_how, kl_ratio_latex
@@ -91,7 +91,7 @@ def weigher(divergence: KullbackLeibler, particles: int) -> Callable[[Round], Te
     inner = weighing.inner
 
     def weights(at: Round) -> Tensor:
-        at = in_rows(at, inner.plates, inner.partial)
+        at = inner.in_rows(at)
         drawn = inner.latents.draw(at)
         return weighing.log_weights(drawn, inner.scored(drawn, at), drawn.trace).T
 
@@ -160,7 +160,7 @@ class ImportanceWeighted(Divergence):
 
     def loss(self, player: str, at: Round) -> Tensor:
         """Return minus the batch mean of the bound, in nats."""
-        at = in_rows(at, self.plates, self.partial)
+        at = self._inner.in_rows(at)
         drawn = self._inner.latents.draw(at)
         scored = self._inner.scored(drawn, at)
         if player == "inference":
@@ -203,7 +203,15 @@ class ImportanceWeighted(Divergence):
         fixed = self._inner.fixed(values)
         order = self.particles.order
         factor = (order + (1 - order) * share).flatten()
-        paths = {n: _scaled(values[n], factor) for n in fixed}
+        sizes = drawn.trace.sizes
+
+        def path(name: str) -> Tensor:
+            own = self.plates.get(name, ())
+            return _scaled(
+                values[name], factor if sizes is None else sizes.aligned(factor, (), own)
+            )
+
+        paths = {n: path(n) for n in fixed}
         own = self._inner.rescored(drawn, paths)
         scored = self._inner.scored(drawn, at, values | paths)
         weights = self._weighing.log_weights(drawn, scored, own)

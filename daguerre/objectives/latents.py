@@ -162,17 +162,15 @@ class Latents:
                     trace.values[step.name] = self._value(step, drawn, at)
 
     def _slice(
-        self, step: Step, outcome: Outcome, values: Values, rows: int, *, at: Round
+        self, step: Step, outcome: Outcome, values: Values, rows: int, within: Sizes, *, at: Round
     ) -> Tensor:
         """Draw one time slice of a variable for every copy of every example."""
         if step.variable.map != "stochastic":
             return realise(step, outcome, values, rows, pathwise=True)
         if not isinstance(outcome, Distribution):
             raise TypeError(f"{step}: {misfit(step, outcome)}")
-        assert at.sizes is not None, "only what repeats has slices"
         inner = [plate for plate in step.plates if plate != TIME]
-        rows = at.sizes.without_time().rows(inner)
-        return self._draw(step, outcome, self.how[step.name], at, rows)
+        return self._draw(step, outcome, self.how[step.name], at, within.rows(inner))
 
     def _outcome(self, step: Step, trace: Trace, at: Round) -> Outcome:
         """Call a CPD, once in a round where it depends on the data alone."""

@@ -26,7 +26,7 @@ def models() -> tuple[DeepMarkov, Smoother]:
 
 
 def by_hand(p: DeepMarkov, q: Smoother, x: Tensor) -> Tensor:
-    """The bound of each piece, with the noise that torch draws for all pieces, step by step."""
+    """The bound of each piece, with the noise that is drawn for those that last, step by step."""
     count = (~x[..., 0].isnan()).sum(1)
     b = torch.zeros(*x.shape[:2], 7)
     for i, steps in enumerate(count.tolist()):
@@ -37,7 +37,9 @@ def by_hand(p: DeepMarkov, q: Smoother, x: Tensor) -> Tensor:
     last, before, total = q.start.expand(3, -1), p.start.expand(3, -1), torch.zeros(3)
     for t in range(x.shape[1]):
         law = q.z(b[:, t], last)
-        z = law.loc + law.scale * torch.randn(3, LATENT)
+        noise = torch.zeros(3, LATENT)
+        noise[t < count] = torch.randn(int((t < count).sum()), LATENT)
+        z = law.loc + law.scale * noise
         term = kl_divergence(law, p.z(before)).sum(1)
         logits = p.emit(z)
         term += binary_cross_entropy_with_logits(

@@ -1,0 +1,111 @@
+"""Sequences of different lengths, without what is beyond their ends.
+
+The rows of a variable over time are those of its first slice, then those of the second, each with
+the examples that reach it: nothing is computed for a step that is not there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+__all__ = ["Ragged"]
+
+
+@dataclass(frozen=True, eq=False)
+class Ragged:
+    """Which steps there are, and in which rows they are found.
+
+    Attributes:
+        active: Whether an example has a step, `[T, n]`, on the CPU. It has all before one it has.
+        device: Where the rows are.
+
+    Example:
+        >>> two = Ragged(torch.tensor([[True, True], [True, False]]), torch.device("cpu"))
+        >>> two.counts, two.examples.tolist()
+        ((2, 1), [0, 1, 0])
+    """
+
+    active: Tensor
+    device: torch.device
+
+    @cached_property
+    def counts(self) -> tuple[int, ...]:
+        """How many examples reach each slice."""
+        return tuple(self.active.sum(1).tolist())
+
+    @cached_property
+    def rows(self) -> int:
+        """All steps of all examples."""
+        return sum(self.counts)
+
+    @cached_property
+    def places(self) -> Tensor:
+        """Where each row is in the grid of all slices and examples, `[rows]` numbers of T n."""
+        return self._places.to(self.device)
+
+    @cached_property
+    def examples(self) -> Tensor:
+        """The example of each row, `[rows]`."""
+        return (self._places % self.active.shape[1]).to(self.device)
+
+    @cached_property
+    def turned(self) -> Tensor:
+        """The row of the step that is as far from the end as each one from the start, `[rows]`."""
+        t, example = self._steps
+        last = self.active.sum(0) - 1
+        return self._numbers[last[example] - t, example].to(self.device)
+
+    def shifted(self, steps: int) -> Tensor:
+        """Return the row of so many steps before each one, `[rows]`; `rows` where there is none.
+
+        Example:
+            >>> two = Ragged(torch.tensor([[True, True], [True, False]]), torch.device("cpu"))
+            >>> two.shifted(1).tolist(), two.shifted(-1).tolist()
+            ([3, 3, 0], [2, 3, 3])
+        """
+        t, example = self._steps
+        t = t - steps
+        inside = (t >= 0) & (t < len(self.active))
+        found = self._numbers[t.clamp(0, len(self.active) - 1), example]
+        return torch.where(inside, found, self.rows).to(self.device)
+
+    def left(self, earlier: int, later: int) -> Tensor | None:
+        """Return the rows of a slice whose examples reach a later one; None where all do.
+
+        Args:
+            earlier: The slice; -1 for all examples.
+            later: The later one.
+        """
+        if self.counts[later] == (self.counts[earlier] if earlier >= 0 else self.active.shape[1]):
+            return None
+        reach = self.active[later]
+        reach = reach[self.active[earlier]] if earlier >= 0 else reach
+        return reach.nonzero().squeeze(1).to(self.device)
+
+    def start(self, i: int) -> int:
+        """Return the row where a slice begins."""
+        return sum(self.counts[:i])
+
+    def window(self, first: int, steps: int) -> Ragged:
+        """Return some slices in a row."""
+        return Ragged(self.active[first : first + steps], self.device)
+
+    @cached_property
+    def _places(self) -> Tensor:
+        return self.active.flatten().nonzero().squeeze(1)
+
+    @cached_property
+    def _steps(self) -> tuple[Tensor, Tensor]:
+        """The step and the example of each row."""
+        return self._places // self.active.shape[1], self._places % self.active.shape[1]
+
+    @cached_property
+    def _numbers(self) -> Tensor:
+        """The row of each step, `[T, n]`; `rows` for those that are not there."""
+        numbers = torch.full((self.active.numel(),), self.rows)
+        numbers[self._places] = torch.arange(self.rows)
+        return numbers.view_as(self.active)
