@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Transform
 
 from daguerre.cpds import Conditional, Tabular
-from daguerre.declare import Input, Node, all_plates, place_of, variable_of, within
+from daguerre.declare import Input, Node, all_plates, place_of, told_lengths, variable_of, within
 from daguerre.devices import device_of
 from daguerre.graph import Graph, GraphError, Plate, Plated, Variable, did_you_mean
 from daguerre.lags import Lagged, Past, Start, lags_of, started
@@ -50,7 +50,7 @@ class Call(nn.Module):
         whole: Callable[..., Tensor] | None = None,
     ) -> None:
         super().__init__()
-        self.function, self.whole = function, whole
+        self.function, self.whole = function, None if whole is None else told_lengths(whole)
         for name, module in modules.items():
             self.add_module(name, module)
         self.bound = tuple(modules)
@@ -61,10 +61,10 @@ class Call(nn.Module):
         """Return what the function returns for these values of the parents."""
         return self.function(**self._taken(parents))
 
-    def over_time(self, *parents: Tensor) -> Tensor:
+    def over_time(self, *parents: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Return what a recursion gives for all steps at once."""
         assert self.whole is not None, "only a recursion that declares it"
-        return self.whole(**self._taken(parents))
+        return self.whole(**self._taken(parents), lengths=lengths)
 
     def _taken(self, parents: tuple[Tensor, ...]) -> dict[str, Any]:
         modules = {name: self._modules[name] for name in self.bound}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from functools import partial
+from functools import partial, wraps
 from types import MethodType
 from typing import Any, Concatenate, Generic, ParamSpec, overload
 
@@ -30,6 +30,7 @@ __all__ = [
     "parameters_of",
     "place_of",
     "rv",
+    "told_lengths",
     "variable_of",
     "within",
 ]
@@ -191,7 +192,9 @@ def deterministic(
             same for all steps at once, such as `nn.LSTM` for `nn.LSTMCell`. It takes the same
             parameters: what stands in for the map before the first step, `[n, *event]`, and
             whatever else the map takes for all steps, `[n, T, *event]`. It returns
-            `[n, T, *event]`, and is used where all of that is known.
+            `[n, T, *event]`, and is used where all of that is known. If it takes `lengths=None`,
+            too, that is how many steps each row has, `[n]`, where sequences end early: what it
+            returns for steps beyond is not looked at.
         modules: Modules to register and train, by the parameter that they are bound to.
 
     Raises:
@@ -213,6 +216,24 @@ def deterministic(
     return Node(function, "deterministic", modules=modules, whole=over_time)
 
 
+def told_lengths(whole: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Let a form for all steps at once be told the lengths of sequences, if it heeds them or not.
+
+    Example:
+        >>> told_lengths(lambda x, before: x)(1, 2, lengths=None)
+        1
+    """
+    if "lengths" in inspect.signature(whole).parameters:
+        return whole
+
+    @wraps(whole)
+    def told(*parents: Tensor, lengths: Tensor | None = None, **named: Any) -> Tensor:
+        del lengths
+        return whole(*parents, **named)
+
+    return told
+
+
 def check_whole(name: str, function: Callable[..., object], whole: Callable[..., object]) -> None:
     """Refuse a form for all steps at once that is none of a recursion.
 
@@ -227,7 +248,7 @@ def check_whole(name: str, function: Callable[..., object], whole: Callable[...,
             f" itself, of one step: before=dg.lag({name!r}, init=...)"
         )
     expected, came = inspect.signature(function).parameters, inspect.signature(whole).parameters
-    if [*expected] != [*came]:
+    if [*expected] != [parameter for parameter in came if parameter != "lengths"]:
         raise GraphError(
             f"{name}: over_time takes the parameters of the map, ({', '.join(expected)}), not"
             f" ({', '.join(came)})"

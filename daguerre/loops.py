@@ -301,7 +301,9 @@ class Part:
                 return tile(one.still, rows).unsqueeze(1).expand(-1, count, *one.still.shape[1:])
             return tile(known.transpose(0, 1), rows)
 
-        made = whole(*map(of, self.arguments, cut))
+        ragged = self.turn.sizes.ragged
+        lengths = None if ragged is None else tile(ragged.lengths, rows)
+        made = whole(*map(of, self.arguments, cut), lengths=lengths)
         if not isinstance(made, Tensor) or made.shape[:2] != (rows, count):
             came = list(made.shape) if isinstance(made, Tensor) else type(made).__name__
             raise GraphError(

@@ -53,11 +53,15 @@ class Ragged:
         return (self._places % self.active.shape[1]).to(self.device)
 
     @cached_property
+    def lengths(self) -> Tensor:
+        """How many steps each example has, `[n]`, on the CPU."""
+        return self.active.sum(0)
+
+    @cached_property
     def turned(self) -> Tensor:
         """The row of the step that is as far from the end as each one from the start, `[rows]`."""
         t, example = self._steps
-        last = self.active.sum(0) - 1
-        return self._numbers[last[example] - t, example].to(self.device)
+        return self._numbers[self.lengths[example] - 1 - t, example].to(self.device)
 
     def shifted(self, steps: int) -> Tensor:
         """Return the row of so many steps before each one, `[rows]`; `rows` where there is none.

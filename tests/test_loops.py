@@ -74,6 +74,49 @@ def test_letters_over_time_are_their_vectors_step_by_step(cell, name):
     )
 
 
+@pytest.mark.parametrize("cell", CELLS, ids=str)
+@pytest.mark.parametrize("lengths", [[2, 5, 1, 5], [3, 1, 2, 2], [5, 5, 5, 5], [1, 1, 1, 1]])
+@pytest.mark.parametrize("letters", [False, True])
+def test_rows_of_any_length_are_those_of_their_own_steps(cell, lengths, letters):
+    torch.manual_seed(0)
+    cell, embedding = cell.double(), nn.Embedding(3, 3).double()
+    size = 8 if isinstance(cell, nn.LSTMCell) else 4
+    x = torch.randint(3, (4, 5)) if letters else torch.randn(4, 5, 3).double().requires_grad_()
+    before = torch.randn(4, size).double().requires_grad_()
+    weight = torch.randn(4, 5, size).double()
+    ours = over_time(
+        cell, x, before, embedding=embedding if letters else None, lengths=torch.tensor(lengths)
+    )
+    inside = torch.arange(5) < torch.tensor(lengths)[:, None]
+    theirs = by_hand(cell, embedding(x) if letters else x, before) * inside[..., None]
+    torch.testing.assert_close(ours, theirs)
+    of = [before, embedding.weight if letters else x, *cell.parameters()]
+    torch.testing.assert_close(
+        torch.autograd.grad((ours * weight).sum(), of),
+        torch.autograd.grad((theirs * weight).sum(), of),
+    )
+    with torch.no_grad():
+        again = over_time(
+            cell,
+            x,
+            before,
+            embedding=embedding if letters else None,
+            lengths=torch.tensor(lengths),
+        )
+    torch.testing.assert_close(again, ours.detach())
+
+
+@pytest.mark.parametrize("lengths", [[1, 6], [0, 2], [1, 2, 3], [[1], [2]], [1.0, 2.0]])
+def test_lengths_that_do_not_fit_are_refused(lengths):
+    with pytest.raises(ValueError, match=r"whole numbers \[2\] from 1 to 5.*not \["):
+        over_time(
+            nn.GRUCell(3, 4),
+            torch.zeros(2, 5, 3),
+            torch.zeros(2, 4),
+            lengths=torch.tensor(lengths),
+        )
+
+
 def test_a_cell_over_time_refuses_what_does_not_fit():
     cell, letters = nn.GRUCell(3, 4), nn.Embedding(5, 3)
     with pytest.raises(ValueError, match=r"reads inputs \[n, T\].*\[2, 5, 3\]"):

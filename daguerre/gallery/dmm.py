@@ -81,9 +81,9 @@ class Smoother(dg.Model):
         self.recall = nn.Linear(latent, units)
         self.mean, self.spread = nn.Linear(units, latent), nn.Linear(units, latent)
 
-    def all_b(self, x: Tensor, after: Tensor) -> Tensor:
+    def all_b(self, x: Tensor, after: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Return the units of all steps at once."""
-        return dg.nn.over_time(self.cell, x, after)
+        return dg.nn.over_time(self.cell, x, after, lengths=lengths)
 
     @dg.deterministic(over_time=all_b)
     def b(self, x: Tensor, after: Tensor = dg.lag("b", -1, init=lambda self: self.end)):

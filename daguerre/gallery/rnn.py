@@ -53,9 +53,10 @@ class GRU(Characters):
         super().__init__(letters, hidden)
         self.cell = nn.GRUCell(hidden, hidden)
 
-    def all_h(self, before: Tensor, last: Tensor) -> Tensor:
+    def all_h(self, before: Tensor, last: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Return the units of all steps at once."""
-        return dg.nn.over_time(self.cell, last, before, embedding=self.embed)
+        embed = self.embed
+        return dg.nn.over_time(self.cell, last, before, embedding=embed, lengths=lengths)
 
     @dg.deterministic(over_time=all_h)
     def h(
@@ -86,9 +87,10 @@ class LSTM(Characters):
         super().__init__(letters, hidden)
         self.cell = nn.LSTMCell(hidden, hidden)
 
-    def all_states(self, before: Tensor, last: Tensor) -> Tensor:
+    def all_states(self, before: Tensor, last: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Return the states of all steps at once."""
-        return dg.nn.over_time(self.cell, last, before, embedding=self.embed)
+        embed = self.embed
+        return dg.nn.over_time(self.cell, last, before, embedding=embed, lengths=lengths)
 
     @dg.deterministic(over_time=all_states)
     def state(

@@ -84,7 +84,11 @@ class Smoother(dg.Model):
         self.end, self.start = (nn.Parameter(torch.zeros(size)) for size in (units, latent))
         self.mean, self.spread = (nn.Linear(units + latent, latent) for _ in range(2))
 
-    @dg.deterministic(over_time=lambda self, x, after: dg.nn.over_time(self.cell, x, after))
+    def all_b(self, x: Tensor, after: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Return the units of all steps at once."""
+        return dg.nn.over_time(self.cell, x, after, lengths=lengths)
+
+    @dg.deterministic(over_time=all_b)
     def b(self, x: Tensor, after: Tensor = dg.lag("b", -1, init=lambda self: self.end)):
         return self.cell(x, after)
 

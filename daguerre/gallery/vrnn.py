@@ -45,9 +45,9 @@ class VRNN(dg.Model):
         """Return what stands before the first step, `[size]`."""
         return self.prior.weight.new_zeros(size)
 
-    def all_h(self, before: Tensor, z: Tensor, x: Tensor) -> Tensor:
+    def all_h(self, before: Tensor, z: Tensor, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Return the units of all steps at once."""
-        return dg.nn.over_time(self.cell, torch.cat([z, x], 2), before)
+        return dg.nn.over_time(self.cell, torch.cat([z, x], 2), before, lengths=lengths)
 
     @dg.deterministic(over_time=all_h)
     def h(

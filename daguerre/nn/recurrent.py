@@ -20,7 +20,12 @@ Cell = nn.RNNCell | nn.GRUCell | nn.LSTMCell
 
 
 def over_time(
-    cell: Cell, inputs: Tensor, before: Tensor, *, embedding: nn.Embedding | None = None
+    cell: Cell,
+    inputs: Tensor,
+    before: Tensor,
+    *,
+    embedding: nn.Embedding | None = None,
+    lengths: Tensor | None = None,
 ) -> Tensor:
     r"""Run a recurrent cell over all steps of its inputs: the `over_time` form of a recursion.
 
@@ -35,13 +40,16 @@ def over_time(
         before: Its state before the first step, `[n, hidden]`; of an LSTM the outputs and then
             the memory cells, `[n, 2 hidden]`.
         embedding: What makes vectors of size d of letters.
+        lengths: How many steps each row has, whole numbers `[n]` from 1 to T, where not all have
+            T: nothing is computed beyond.
 
     Returns:
-        The states after each step, `[n, T, hidden]`, of an LSTM `[n, T, 2 hidden]`.
+        The states after each step, `[n, T, hidden]`, of an LSTM `[n, T, 2 hidden]`; zeros beyond
+        the last step of a row.
 
     Raises:
         TypeError: Another kind of cell.
-        ValueError: Shapes that do not fit the cell.
+        ValueError: Shapes that do not fit the cell; lengths that do not fit the inputs.
 
     References:
         Hochreiter and Schmidhuber (1997), *Long short-term memory*; Cho et al. (2014,
@@ -55,17 +63,80 @@ def over_time(
         True
     """
     _check(cell, inputs, before, embedding)
-    inputs = inputs.transpose(0, 1).contiguous()
+    order = _Order.of(inputs, lengths)
+    rows, before = order.rows(inputs), order.examples(before)
     if isinstance(cell, nn.GRUCell):
-        return _gru(cell, embedding(inputs.long()) if embedding else inputs, before).transpose(
-            0, 1
-        )
-    read = _read(cell, inputs, embedding)
+        rows = embedding(rows.long()) if embedding else rows
+        return order.whole(_gru(cell, rows, before, order))
+    read = _read(cell, rows, embedding)
     if isinstance(cell, nn.RNNCell):
-        states = _RNN.apply(*read, before, cell.weight_hh, cell.nonlinearity == "relu")
+        states = _RNN.apply(*read, before, cell.weight_hh, order, cell.nonlinearity == "relu")
     else:
-        states = _LSTM.apply(*read, before, cell.weight_hh, torch.is_grad_enabled())
-    return states.transpose(0, 1)  # type: ignore[union-attr]
+        states = _LSTM.apply(*read, before, cell.weight_hh, order, torch.is_grad_enabled())
+    return order.whole(states)  # type: ignore[arg-type]
+
+
+class _Order(NamedTuple):
+    """The order in which steps are run: all first ones, then all second ones, and so on.
+
+    Attributes:
+        size: Examples and steps, `(n, T)`.
+        counts: How many have each step; those that have it come before others.
+        longest: The examples, the longest first; None where all are of one length.
+        places: Where each row is among the `T n` that there might be, in the same case.
+    """
+
+    size: tuple[int, int]
+    counts: list[int]
+    longest: Tensor | None = None
+    places: Tensor | None = None
+
+    @classmethod
+    def of(cls, inputs: Tensor, lengths: Tensor | None) -> _Order:
+        """Sort examples by their lengths.
+
+        Raises:
+            ValueError: Lengths that do not fit the inputs.
+        """
+        n, steps = inputs.shape[:2]
+        if lengths is None:
+            return cls((n, steps), [n] * steps)
+        own = lengths.cpu()
+        if own.shape != (n,) or own.is_floating_point() or not ((own >= 1) & (own <= steps)).all():
+            raise ValueError(
+                f"lengths are whole numbers [{n}] from 1 to {steps}, as there are steps, not"
+                f" {own.tolist()}"
+            )
+        longest = own.argsort(descending=True, stable=True)
+        has = torch.arange(steps)[:, None] < own[longest]
+        t, example = has.nonzero().unbind(1)
+        places = (t * n + longest[example]).to(inputs.device)
+        counts = [count for count in has.sum(1).tolist() if count]
+        return cls((n, steps), counts, longest.to(inputs.device), places)
+
+    def rows(self, inputs: Tensor) -> Tensor:
+        """Arrange `[n, T, ...]` as rows."""
+        rows = inputs.transpose(0, 1).flatten(0, 1)
+        return rows if self.places is None else rows.index_select(0, self.places)
+
+    def examples(self, before: Tensor) -> Tensor:
+        """Put the longest of examples `[n, ...]` first."""
+        return before if self.longest is None else before.index_select(0, self.longest)
+
+    def whole(self, rows: Tensor) -> Tensor:
+        """Arrange rows as `[n, T, ...]`, zeros where there are none."""
+        n, steps = self.size
+        if self.places is not None:
+            empty = rows.new_zeros(steps * n, *rows.shape[1:])
+            rows = empty.index_copy(0, self.places, rows)
+        return rows.unflatten(0, (steps, n)).transpose(0, 1)
+
+    def earlier(self, rows: Tensor) -> Tensor:
+        """Return of each row but those of the first step that of its example a step before."""
+        if self.places is None:
+            return rows[: len(rows) - self.size[0]]
+        slices = zip(rows.split(self.counts), self.counts[1:], strict=False)
+        return torch.cat([rows[:0], *(one[:count] for one, count in slices)])
 
 
 def _check(cell: Cell, inputs: Tensor, before: Tensor, embedding: nn.Embedding | None) -> None:
@@ -97,7 +168,7 @@ class _Read(NamedTuple):
     """What the units of a cell read, beside the states before.
 
     Attributes:
-        inputs: Vectors `[T, n, d]`, or letters `[T, n]`.
+        inputs: Vectors `[rows, d]`, or letters `[rows]`.
         into: Weights `[units, d]` that meet vectors, or what each letter adds, `[letters, units]`.
         bias: What is added to vectors that have met their weights, `[units]`.
     """
@@ -119,12 +190,17 @@ def _read(cell: nn.RNNCell | nn.LSTMCell, inputs: Tensor, embedding: nn.Embeddin
     return _Read(inputs, linear(vectors, weight, bias).to(weight.dtype), None)
 
 
-def _gru(cell: nn.GRUCell, inputs: Tensor, before: Tensor) -> Tensor:
-    """Return the units after each step, `[T, n, hidden]`."""
+def _gru(cell: nn.GRUCell, inputs: Tensor, before: Tensor, order: _Order) -> Tensor:
+    """Return the units after each step, `[rows, hidden]`."""
     weights = [cell.weight_ih, cell.weight_hh]
     weights += [cell.bias_ih, cell.bias_hh] if cell.bias else []
-    flags = (cell.bias, 1, 0.0, False, False, False)  # one layer, no dropout, forwards
-    return torch.gru(inputs, before[None].contiguous(), weights, *flags)[0]
+    flags = (cell.bias, 1, 0.0, False, False)  # one layer, no dropout, forwards
+    start = before[None].contiguous()
+    if order.places is not None:
+        counts = torch.tensor(order.counts)
+        return torch.gru(inputs, counts, start, weights, *flags)[0]
+    sequence = inputs.unflatten(0, (-1, len(before)))
+    return torch.gru(sequence, start, weights, *flags, False)[0].flatten(0, 1)  # noqa: FBT003
 
 
 def _writer(into: Tensor, bias: Tensor | None) -> Callable[[Tensor, Tensor], object]:
@@ -136,33 +212,47 @@ def _writer(into: Tensor, bias: Tensor | None) -> Callable[[Tensor, Tensor], obj
 
 
 def _gradients(
-    ctx: Any, by: Tensor, read: tuple[Tensor, Tensor], states: tuple[Tensor, Tensor], back: Tensor
+    ctx: Any,
+    by: Tensor,
+    read: tuple[Tensor, Tensor],
+    states: tuple[Tensor, Tensor],
+    back: Tensor,
+    order: _Order,
 ) -> tuple[Tensor | None, ...]:
     """Return the gradients by inputs, `into`, bias, states before and the weights of states.
 
     Args:
         ctx: Of a function whose first arguments are those of `_Read`.
-        by: The gradient by what is squashed, `[T, n, units]`.
+        by: The gradient by what is squashed, `[rows, units]`.
         read: The inputs, and `into`.
-        states: Those before the first step, `[n, hidden]`, and after each, `[T, n, hidden]`.
+        states: Those before the first step, `[n, hidden]`, and after each, `[rows, hidden]`.
         back: The weights that meet states, `[units, hidden]`.
+        order: That of the rows.
     """
-    (inputs, into), (first, later), rows = read, states, by.flatten(0, 1)
+    (inputs, into), (first, later) = read, states
     to_inputs = by_bias = None
     if inputs.is_floating_point():
-        to_inputs = (rows @ into).view_as(inputs) if ctx.needs_input_grad[0] else None
-        by_into, by_bias = rows.t() @ inputs.flatten(0, 1), rows.sum(0)
+        to_inputs = by @ into if ctx.needs_input_grad[0] else None
+        by_into, by_bias = by.t() @ inputs, by.sum(0)
     else:
-        by_into = by_letters(
-            rows, inputs.flatten(), len(into), padding_idx=-1, scale_grad_by_freq=False
-        )
-    by_back = by[0].t() @ first
-    by_back.addmm_(rows[len(first) :].t(), later[:-1].flatten(0, 1))
-    return to_inputs, by_into, by_bias, by[0] @ back, by_back
+        by_into = by_letters(by, inputs, len(into), padding_idx=-1, scale_grad_by_freq=False)
+    by_first = by[: len(first)]
+    by_back = by_first.t() @ first
+    by_back.addmm_(by[len(first) :].t(), order.earlier(later))
+    return to_inputs, by_into, by_bias, by_first @ back, by_back
+
+
+def _to_states(by: Tensor, later: Tensor, back: Tensor) -> Tensor:
+    """Return the gradient by states, `[n, hidden]`: their own, and by units of the next step."""
+    if len(by) == len(later):
+        return torch.addmm(by, later, back)
+    by = by.clone()
+    by[: len(later)].addmm_(later, back)
+    return by
 
 
 class _RNN(torch.autograd.Function):
-    """The recursion of a plain net over what it reads, to units `[T, n, hidden]`."""
+    """The recursion of a plain net over what it reads, to units `[rows, hidden]`."""
 
     @staticmethod
     def forward(  # noqa: PLR0913 - what autograd is to know of
@@ -172,15 +262,16 @@ class _RNN(torch.autograd.Function):
         bias: Tensor | None,
         h: Tensor,
         back: Tensor,
+        order: _Order,
         rectified: bool,  # noqa: FBT001 - autograd passes by position
     ) -> Any:
-        outputs = h.new_empty(*inputs.shape[:2], len(back))
-        _writer(into, bias)(inputs.flatten(0, 1), outputs.flatten(0, 1))
+        outputs = h.new_empty(len(inputs), len(back))
+        _writer(into, bias)(inputs, outputs)
         ctx.save_for_backward(inputs, into, outputs, h, back)
-        ctx.rectified = rectified
+        ctx.order, ctx.rectified = order, rectified
         back = back.t().contiguous()
-        for out in outputs.unbind(0):
-            out.addmm_(h, back)
+        for out in outputs.split(order.counts):
+            out.addmm_(h[: len(out)], back)
             h = out.relu_() if rectified else out.tanh_()
         return outputs
 
@@ -189,8 +280,9 @@ class _RNN(torch.autograd.Function):
     def backward(ctx: Any, *by: Tensor) -> Any:  # type: ignore[override]
         (by_output,), (inputs, into, outputs, h, back) = by, ctx.saved_tensors
         by_units = torch.empty_like(outputs)
-        steps = [*zip(*(part.unbind(0) for part in (by_output, outputs, by_units)), strict=True)]
-        to_h = by_output[-1]
+        parts = (part.split(ctx.order.counts) for part in (by_output, outputs, by_units))
+        steps = [*zip(*parts, strict=True)]
+        to_h = steps[-1][0]
         for t in reversed(range(len(steps))):
             _, out, by_unit = steps[t]
             if ctx.rectified:
@@ -198,8 +290,9 @@ class _RNN(torch.autograd.Function):
             else:
                 by_tanh(to_h, out, grad_input=by_unit)
             if t:
-                to_h = torch.addmm(steps[t - 1][0], by_unit, back)
-        return *_gradients(ctx, by_units, (inputs, into), (h, outputs), back), None
+                to_h = _to_states(steps[t - 1][0], by_unit, back)
+        found = _gradients(ctx, by_units, (inputs, into), (h, outputs), back, ctx.order)
+        return *found, None, None
 
 
 class _Gates(NamedTuple):
@@ -213,14 +306,14 @@ class _Gates(NamedTuple):
     shown: Tensor
 
     @classmethod
-    def by_step(cls, gates: Tensor) -> list[_Gates]:
-        """View those of all steps, `[T, n, 4 hidden]`, step by step."""
-        parts = (gates, gates[..., : gates.shape[-1] // 2], *gates.chunk(4, -1))
-        return [cls(*step) for step in zip(*(part.unbind(0) for part in parts), strict=True)]
+    def by_step(cls, gates: Tensor, counts: list[int]) -> list[_Gates]:
+        """View those of all rows, `[rows, 4 hidden]`, step by step."""
+        parts = (gates, gates[:, : gates.shape[1] // 2], *gates.chunk(4, 1))
+        return [cls(*step) for step in zip(*(part.split(counts) for part in parts), strict=True)]
 
 
 class _LSTM(torch.autograd.Function):
-    """The recursion of an LSTM over what it reads, to states `[T, n, 2 hidden]`.
+    """The recursion of an LSTM over what it reads, to states `[rows, 2 hidden]`.
 
     All is done step by step, so that each function finds its numbers in the cache, not in main
     memory; without a gradient the gates of all steps are in one place.
@@ -234,48 +327,66 @@ class _LSTM(torch.autograd.Function):
         bias: Tensor | None,
         before: Tensor,
         back: Tensor,
+        order: _Order,
         learns: bool,  # noqa: FBT001 - autograd passes by position
     ) -> Any:
-        steps, n = inputs.shape[:2]
-        gates = before.new_empty(steps if learns else 1, n, len(back))
-        states = before.new_empty(steps + 1, *before.shape)
-        states[0] = before
+        n, counts = len(before), order.counts
+        gates = before.new_empty(len(inputs) if learns else n, len(back))
+        states = before.new_empty(n + len(inputs), before.shape[1])
+        states[:n] = before
         ctx.save_for_backward(inputs, into, gates, states, back)
-        (h, *outputs), (c, *cells) = (part.unbind(0) for part in states.chunk(2, 2))
+        ctx.order = order
+        (h, *outputs), (c, *cells) = (part.split([n, *counts]) for part in states.chunk(2, 1))
         write, back = _writer(into, bias), back.t().contiguous()
-        by_step = _Gates.by_step(gates) * (1 if learns else steps)
-        for read, gate, out, cell in zip(inputs.unbind(0), by_step, outputs, cells, strict=True):
+        if learns:
+            by_step = _Gates.by_step(gates, counts)
+        else:
+            of = {count: _Gates.by_step(gates[:count], [count])[0] for count in {*counts}}
+            by_step = [of[count] for count in counts]
+        reads = inputs.split(counts)
+        for read, gate, out, cell in zip(reads, by_step, outputs, cells, strict=True):
             write(read, gate.all)
-            gate.all.addmm_(h, back)
+            gate.all.addmm_(h[: len(out)], back)
             gate.ways.sigmoid_()
             gate.candidate.tanh_()
             gate.shown.sigmoid_()
             torch.mul(gate.taken, gate.candidate, out=cell)
-            c = cell.addcmul_(gate.kept, c)
+            c = cell.addcmul_(gate.kept, c[: len(cell)])
             torch.tanh(cell, out=out)
             h = out.mul_(gate.shown)
-        return states[1:]
+        return states[n:]
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *by: Tensor) -> Any:  # type: ignore[override]
         (by_states,), (inputs, into, gates, states, back) = by, ctx.saved_tensors
-        hidden = back.shape[1]
+        (hidden, counts), n = (back.shape[1], ctx.order.counts), ctx.order.size[0]
         by_gates = torch.empty_like(gates)
-        cells = states[:, :, hidden:].unbind(0)
-        by_outputs, by_cells = (part.unbind(0) for part in by_states.chunk(2, 2))
-        steps = [*zip(_Gates.by_step(gates), _Gates.by_step(by_gates), strict=True)]
+        cells = states[:, hidden:].split([n, *counts])
+        by_outputs, by_cells = (part.split(counts) for part in by_states.chunk(2, 1))
+        steps = [
+            *zip(_Gates.by_step(gates, counts), _Gates.by_step(by_gates, counts), strict=True)
+        ]
         to_h, to_c = by_outputs[-1], by_cells[-1]
-        for t in reversed(range(len(gates))):
+        for t in reversed(range(len(steps))):
             gate, own = steps[t]
-            to_c = _slopes(gate, own, to_h, to_c, cells[t : t + 2])
+            to_c = _slopes(gate, own, to_h, to_c, (cells[t][: len(to_c)], cells[t + 1]))
             if t:
-                to_h = torch.addmm(by_outputs[t - 1], own.all, back)
-            to_c = torch.addcmul(by_cells[t - 1], to_c, gate.kept) if t else to_c * gate.kept
-        outputs = (states[0, :, :hidden], states[1:, :, :hidden])
-        *read, to_h, by_back = _gradients(ctx, by_gates, (inputs, into), outputs, back)
+                to_h = _to_states(by_outputs[t - 1], own.all, back)
+            to_c = _to_cells(by_cells[t - 1], to_c, gate.kept) if t else to_c * gate.kept
+        outputs = (states[:n, :hidden], states[n:, :hidden])
+        *read, to_h, by_back = _gradients(ctx, by_gates, (inputs, into), outputs, back, ctx.order)
         assert to_h is not None
-        return *read, torch.cat((to_h, to_c), 1), by_back, None
+        return *read, torch.cat((to_h, to_c), 1), by_back, None, None
+
+
+def _to_cells(by: Tensor, later: Tensor, kept: Tensor) -> Tensor:
+    """Return the gradient by memory cells, `[n, hidden]`: their own, and by the next ones."""
+    if len(by) == len(later):
+        return torch.addcmul(by, later, kept)
+    by = by.clone()
+    by[: len(later)].addcmul_(later, kept)
+    return by
 
 
 def _slopes(

@@ -1,6 +1,7 @@
 """Sequences of different lengths: no rows beyond an end, and the same numbers as with them."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -63,26 +64,31 @@ def smoothed() -> Models:
     return p, q
 
 
-def at_once() -> Models:
+def at_once(*, told: bool = False) -> Models:
     """The same direction by all slices at once, and laws of the first two states."""
-    p, _ = smoothed()
     law = dg.lag("z", 2, init=STANDARD)
     p = dg.model(
         z=dg.rv(lambda net, z=law: Normal(net(z), 0.7), net=net(D)),
         x=dg.rv(lambda z, net: Normal(net(z), 0.5), net=net(D)),
     )
 
-    def read(x: Tensor, cell: nn.GRUCell, after: Tensor) -> Tensor:
+    def read(x: Tensor, cell: nn.LSTMCell, after: Tensor) -> Tensor:
         return over_time(cell, x, after)
+
+    def read_until(
+        x: Tensor, cell: nn.LSTMCell, after: Tensor, lengths: Tensor | None = None
+    ) -> Tensor:
+        return over_time(cell, x, after, lengths=lengths)
+
+    def step(x: Tensor, cell: nn.LSTMCell, after=dg.lag("b", -1, init=zeros(6))) -> Tensor:
+        return torch.cat(cell(x, after.chunk(2, 1)), 1)
 
     q = dg.model(
         x=dg.Input(D, dtype=torch.float64),
         b=dg.deterministic(
-            lambda x, cell, after=dg.lag("b", -1, init=zeros(3)): cell(x, after),
-            over_time=read,
-            cell=nn.GRUCell(D, 3).double(),
+            step, over_time=read_until if told else read, cell=nn.LSTMCell(D, 3).double()
         ),
-        z=dg.rv(lambda b, net: Normal(net(b), 0.4), net=net(3)),
+        z=dg.rv(lambda b, net: Normal(net(b), 0.4), net=net(6)),
     )
     return p, q
 
@@ -115,7 +121,8 @@ def in_a_plate() -> Models:
 CASES = {
     "read ahead": (smoothed, lengths(3, 7, 1)),
     "all at once": (at_once, lengths(3, 7, 1)),
-    "a step each but one": (at_once, lengths(1, 2)),
+    "all at once, told the lengths": (partial(at_once, told=True), lengths(3, 7, 1)),
+    "a step each but one": (partial(at_once, told=True), lengths(1, 2)),
     "none reaches the end": (smoothed, lengths(5, 2, 5)),
     "one sequence": (smoothed, lengths(4)),
     "in a plate": (in_a_plate, lengths(3, 7, 1, plates=(4,))),
