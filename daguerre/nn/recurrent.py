@@ -270,8 +270,11 @@ class _RNN(torch.autograd.Function):
         ctx.save_for_backward(inputs, into, outputs, h, back)
         ctx.order, ctx.rectified = order, rectified
         back = back.t().contiguous()
-        for out in outputs.split(order.counts):
-            out.addmm_(h[: len(out)], back)
+        n = len(h)
+        for count, out in zip(order.counts, outputs.split(order.counts), strict=True):
+            if count < n:
+                h, n = h[:count], count
+            out.addmm_(h, back)
             h = out.relu_() if rectified else out.tanh_()
         return outputs
 
@@ -343,18 +346,20 @@ class _LSTM(torch.autograd.Function):
         else:
             of = {count: _Gates.by_step(gates[:count], [count])[0] for count in {*counts}}
             by_step = [of[count] for count in counts]
-        reads = inputs.split(counts)
-        for read, gate, out, cell in zip(reads, by_step, outputs, cells, strict=True):
+        steps = zip(counts, inputs.split(counts), by_step, outputs, cells, strict=True)
+        for count, read, gate, out, cell in steps:
+            if count < n:
+                h, c, n = h[:count], c[:count], count
             write(read, gate.all)
-            gate.all.addmm_(h[: len(out)], back)
+            gate.all.addmm_(h, back)
             gate.ways.sigmoid_()
             gate.candidate.tanh_()
             gate.shown.sigmoid_()
             torch.mul(gate.taken, gate.candidate, out=cell)
-            c = cell.addcmul_(gate.kept, c[: len(cell)])
+            c = cell.addcmul_(gate.kept, c)
             torch.tanh(cell, out=out)
             h = out.mul_(gate.shown)
-        return states[n:]
+        return states[len(before) :]
 
     @staticmethod
     @once_differentiable
@@ -370,7 +375,8 @@ class _LSTM(torch.autograd.Function):
         to_h, to_c = by_outputs[-1], by_cells[-1]
         for t in reversed(range(len(steps))):
             gate, own = steps[t]
-            to_c = _slopes(gate, own, to_h, to_c, (cells[t][: len(to_c)], cells[t + 1]))
+            before = cells[t] if len(cells[t]) == counts[t] else cells[t][: counts[t]]
+            to_c = _slopes(gate, own, to_h, to_c, (before, cells[t + 1]))
             if t:
                 to_h = _to_states(by_outputs[t - 1], own.all, back)
             to_c = _to_cells(by_cells[t - 1], to_c, gate.kept) if t else to_c * gate.kept
