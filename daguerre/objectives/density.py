@@ -369,7 +369,7 @@ def in_rows(
     if ragged and not torch.compiler.is_compiling():
         sizes = sizes.without_ends()
         rows = {name: sizes.there(value, plates.get(name, ())) for name, value in rows.items()}
-    memo = at.memo if sizes.ragged is None else {}
+    memo = at.memo if sizes.ragged is None else {}  # what others keep there is of all steps
     return replace(at, given=rows, sizes=sizes, memo=memo)
 
 

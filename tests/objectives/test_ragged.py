@@ -95,7 +95,7 @@ def at_once(*, told: bool = False) -> Models:
 
 def in_a_plate() -> Models:
     """Several chains in each example, and what holds for all of an example, and of a chain."""
-    voices = dg.Plate("voices")
+    voices, time = dg.Plate("voices"), dg.Plate("t")
 
     def move(v: Tensor, u: Tensor, net: nn.Module, z=dg.lag("z", init=zeros())):
         return Normal(net(torch.cat([u, v, z], 1)), 0.7)
@@ -106,14 +106,14 @@ def in_a_plate() -> Models:
     p = dg.model(
         u=STANDARD,
         v=voices(dg.rv(lambda u, net: Normal(net(u), 1.0), net=net(D))),
-        z=voices(dg.rv(move, net=net(3 * D))),
-        x=voices(dg.rv(lambda z, net: Normal(net(z), 0.5), net=net(D))),
+        z=voices(time(dg.rv(move, net=net(3 * D)))),
+        x=voices(time(dg.rv(lambda z, net: Normal(net(z), 0.5), net=net(D)))),
     )
     q = dg.model(
-        x=voices(dg.Input(D, dtype=torch.float64)),
+        x=voices(time(dg.Input(D, dtype=torch.float64))),
         u=Normal(zeros() + 0.3, 0.5),
         v=voices(dg.rv(lambda u, net: Normal(net(u), 0.4), net=net(D))),
-        z=voices(dg.rv(follow, net=net(3 * D))),
+        z=voices(time(dg.rv(follow, net=net(3 * D)))),
     )
     return p, q
 

@@ -57,7 +57,7 @@ def _at_once(reading: Reading, name: str) -> Tensor:
             arguments.append(_over(start[None], reading.size[0]))
         else:
             arguments.append(reading.shifted(name, lagged))
-    return step.whole(*arguments, lengths=None)
+    return step.whole(*arguments, lengths=reading.lengths)
 
 
 def _determined(reading: Reading) -> list[str]:

@@ -29,6 +29,7 @@ class Reading:
             that others depend on, and that are missing elsewhere.
         size: The number of sequences B and of steps T.
         like: A tensor of the type and device of continuous values.
+        lengths: How many steps each sequence has, `[B]`; None where all have T.
         hidden: All that bears on the question and is not data, parents first.
     """
 
@@ -37,6 +38,7 @@ class Reading:
     pinned: dict[str, Tensor]
     size: tuple[int, int]
     like: Tensor
+    lengths: Tensor | None = None
     hidden: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -186,7 +188,8 @@ def read(
         if name in data and data[name].is_floating_point() and bool(data[name].isnan().any()):
             raise GraphError(f"{name} is an input, which has a value at every step, but holds NaN")
     first = next(iter(values.values()))
-    return Reading(steps, data, pinned, (first.shape[0], first.shape[1]), float_of(joint, values))
+    size = (first.shape[0], first.shape[1])
+    return Reading(steps, data, pinned, size, float_of(joint, values), lengths)
 
 
 def _check(graph: Graph, name: str, is_observed: bool) -> None:  # noqa: FBT001 - private
