@@ -61,6 +61,8 @@ def over_time(
         >>> states = over_time(cell, x, before)
         >>> torch.allclose(states[:, 0], cell(x[:, 0], before), atol=1e-6)
         True
+        >>> over_time(cell, x, before, lengths=torch.tensor([5, 2]))[1, 2:].count_nonzero().item()
+        0
     """
     _check(cell, inputs, before, embedding)
     order = _Order.of(inputs, lengths)
