@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Transform
 
 from daguerre.cpds import Conditional, Tabular
-from daguerre.declare import Input, Node, all_plates, place_of, told_lengths, variable_of, within
+from daguerre.declare import Input, Node, all_plates, place_of, variable_of, within
 from daguerre.devices import device_of
 from daguerre.graph import Graph, GraphError, Plate, Plated, Variable, did_you_mean
-from daguerre.lags import Lagged, Past, Start, lags_of, started
+from daguerre.lags import LENGTHS, Lagged, Past, Start, heeds_lengths, lags_of, started
 from daguerre.model import Model, check_names
 from daguerre.program import Outcome, Step
 
@@ -50,7 +50,7 @@ class Call(nn.Module):
         whole: Callable[..., Tensor] | None = None,
     ) -> None:
         super().__init__()
-        self.function, self.whole = function, None if whole is None else told_lengths(whole)
+        self.function, self.whole = function, whole
         for name, module in modules.items():
             self.add_module(name, module)
         self.bound = tuple(modules)
@@ -64,7 +64,8 @@ class Call(nn.Module):
     def over_time(self, *parents: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Return what a recursion gives for all steps at once."""
         assert self.whole is not None, "only a recursion that declares it"
-        return self.whole(**self._taken(parents), lengths=lengths)
+        told = {LENGTHS: lengths} if heeds_lengths(self.whole) else {}
+        return self.whole(**self._taken(parents), **told)
 
     def _taken(self, parents: tuple[Tensor, ...]) -> dict[str, Any]:
         modules = {name: self._modules[name] for name in self.bound}

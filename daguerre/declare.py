@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from functools import partial, wraps
+from functools import partial
 from types import MethodType
 from typing import Any, Concatenate, Generic, ParamSpec, overload
 
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Transform
 
 from daguerre.graph import GraphError, Lag, Map, Plate, Variable, did_you_mean
-from daguerre.lags import Lagged, lags_of
+from daguerre.lags import LENGTHS, Lagged, lags_of
 from daguerre.program import Outcome
 
 __all__ = [
@@ -30,7 +30,6 @@ __all__ = [
     "parameters_of",
     "place_of",
     "rv",
-    "told_lengths",
     "variable_of",
     "within",
 ]
@@ -216,24 +215,6 @@ def deterministic(
     return Node(function, "deterministic", modules=modules, whole=over_time)
 
 
-def told_lengths(whole: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Let a form for all steps at once be told the lengths of sequences, if it heeds them or not.
-
-    Example:
-        >>> told_lengths(lambda x, before: x)(1, 2, lengths=None)
-        1
-    """
-    if "lengths" in inspect.signature(whole).parameters:
-        return whole
-
-    @wraps(whole)
-    def told(*parents: Tensor, lengths: Tensor | None = None, **named: Any) -> Tensor:
-        del lengths
-        return whole(*parents, **named)
-
-    return told
-
-
 def check_whole(name: str, function: Callable[..., object], whole: Callable[..., object]) -> None:
     """Refuse a form for all steps at once that is none of a recursion.
 
@@ -248,7 +229,7 @@ def check_whole(name: str, function: Callable[..., object], whole: Callable[...,
             f" itself, of one step: before=dg.lag({name!r}, init=...)"
         )
     expected, came = inspect.signature(function).parameters, inspect.signature(whole).parameters
-    if [*expected] != [parameter for parameter in came if parameter != "lengths"]:
+    if [*expected] != [parameter for parameter in came if parameter != LENGTHS]:
         raise GraphError(
             f"{name}: over_time takes the parameters of the map, ({', '.join(expected)}), not"
             f" ({', '.join(came)})"

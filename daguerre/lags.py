@@ -13,8 +13,20 @@ from torch.distributions import Distribution
 
 from daguerre.graph import GraphError, Lag
 
-__all__ = ["Init", "Lagged", "Past", "Start", "lag", "lags_of", "spread_over", "started"]
+__all__ = [
+    "LENGTHS",
+    "Init",
+    "Lagged",
+    "Past",
+    "Start",
+    "heeds_lengths",
+    "lag",
+    "lags_of",
+    "spread_over",
+    "started",
+]
 
+LENGTHS = "lengths"  # the parameter of what says all slices at once, if it has one
 Start = Tensor | float | Distribution
 Init = Start | Callable[..., Start]
 
@@ -123,6 +135,16 @@ def lags_of(function: Callable[..., object]) -> dict[str, Lagged]:
     """
     parameters = inspect.signature(function).parameters.values()
     return {p.name: p.default for p in parameters if isinstance(p.default, Lagged)}
+
+
+def heeds_lengths(whole: Callable[..., object]) -> bool:
+    """Whether what says all time slices at once takes the lengths of sequences, too.
+
+    Example:
+        >>> heeds_lengths(lambda x, before, lengths=None: x), heeds_lengths(lambda x, before: x)
+        (True, False)
+    """
+    return LENGTHS in inspect.signature(whole).parameters
 
 
 def spread_over(start: Tensor, event: Sequence[int]) -> Tensor:

@@ -67,7 +67,7 @@ def recur(
     turn = Turn(sizes, back=direction < 0)
     parts = [Part.of(step, values, names, turn) for step in steps]
     if len(parts) == 1 and steps[0].whole is not None and not torch.compiler.is_compiling():
-        return Run({steps[0].name: parts[0].at_once(steps[0].whole)}, {})
+        return Run({steps[0].name: parts[0].at_once()}, {})
     made, outcomes = _run(parts, sizes.of[TIME], value_of)
     laws = {part.name: part.law(outcomes[part.name]) for part in parts if keep}
     return Run(
@@ -282,7 +282,7 @@ class Part:
         start = spread_over(torch.as_tensor(one.start), event)
         return start.expand(rows, *start.shape)
 
-    def at_once(self, whole: Callable[..., Tensor]) -> Tensor:
+    def at_once(self) -> Tensor:
         """Make rows of a map that says all its slices at once.
 
         Raises:
@@ -303,7 +303,7 @@ class Part:
 
         ragged = self.turn.sizes.ragged
         lengths = None if ragged is None else tile(ragged.lengths, rows)
-        made = whole(*map(of, self.arguments, cut), lengths=lengths)
+        made = step.at_once([*map(of, self.arguments, cut)], lengths)
         if not isinstance(made, Tensor) or made.shape[:2] != (rows, count):
             came = list(made.shape) if isinstance(made, Tensor) else type(made).__name__
             raise GraphError(

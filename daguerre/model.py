@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Never, final
 
 from torch import Tensor, nn
 
-from daguerre.declare import Input, Node, all_plates, told_lengths, within
+from daguerre.declare import Input, Node, all_plates, within
 from daguerre.draw import unrolled
 from daguerre.draw.equations import factorisation
 from daguerre.draw.notation import Figure, figure
@@ -132,7 +132,7 @@ class Model(nn.Module):
             return Step(variable, None, "input")
         lags = lags_of(node.function).values() if variable.lags else ()
         past = tuple(Past(x.variable, x.steps, partial(started, x.init, self)) for x in lags)
-        whole = None if node.whole is None else MethodType(told_lengths(node.whole), self)
+        whole = None if node.whole is None else MethodType(node.whole, self)
         return Step(variable, getattr(self, name), node.place, past, whole=whole)
 
     def inputs(self) -> dict[str, Input]:

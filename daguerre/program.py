@@ -18,7 +18,7 @@ from torch.distributions import Distribution, Transform
 
 from daguerre.families import pathwise_draw
 from daguerre.graph import Graph, GraphError, InadmissibleError, Variable
-from daguerre.lags import Past
+from daguerre.lags import LENGTHS, Past, heeds_lengths
 from daguerre.precision import called
 from daguerre.repeats import Repeat, Sizes, repeats_of
 from daguerre.rows import align, tile
@@ -122,6 +122,16 @@ class Step:
             rows = max([rows, *[values[n].shape[0] for n in mapped]])
         found = align(found)
         return called(self.cpd, *([tile(value, rows) for value in found] if rows else found))
+
+    def at_once(self, found: Sequence[Tensor], lengths: Tensor | None) -> Tensor:
+        """Call what says all time slices at once on what it takes in all of them.
+
+        Args:
+            found: Values `[rows, T, *event]`, and `[rows, *event]` of before the first slice.
+            lengths: How many steps each row has, where not all have T.
+        """
+        assert self.whole is not None, "only a recursion that declares it is asked"
+        return self.whole(*found, **({LENGTHS: lengths} if heeds_lengths(self.whole) else {}))
 
     @property
     def plates(self) -> tuple[str, ...]:

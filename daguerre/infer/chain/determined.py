@@ -48,7 +48,6 @@ def _apart(reading: Reading, name: str) -> Tensor:
 def _at_once(reading: Reading, name: str) -> Tensor:
     """Return all steps of a recursion that says them at once, `over_time`."""
     step = reading.steps[name]
-    assert step.whole is not None, "only such a recursion is asked"
     arguments = [reading.data[parent] for parent in step.arguments]
     for lagged in reading.lags(name):
         if lagged.variable == name:
@@ -57,7 +56,7 @@ def _at_once(reading: Reading, name: str) -> Tensor:
             arguments.append(_over(start[None], reading.size[0]))
         else:
             arguments.append(reading.shifted(name, lagged))
-    return step.whole(*arguments, lengths=reading.lengths)
+    return step.at_once(arguments, reading.lengths)
 
 
 def _determined(reading: Reading) -> list[str]:
