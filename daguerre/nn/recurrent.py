@@ -70,11 +70,11 @@ def over_time(
     if isinstance(cell, nn.GRUCell):
         rows = embedding(rows.long()) if embedding else rows
         return order.whole(_gru(cell, rows, before, order))
-    read = _read(cell, rows, embedding)
+    read, back = _read(cell, rows, embedding), cell.weight_hh.t()
     if isinstance(cell, nn.RNNCell):
-        states = _RNN.apply(*read, before, cell.weight_hh, order, cell.nonlinearity == "relu")
+        states = _RNN.apply(*read, before, back, order, cell.nonlinearity == "relu")
     else:
-        states = _LSTM.apply(*read, before, cell.weight_hh, order, torch.is_grad_enabled())
+        states = _LSTM.apply(*read, before, back, order, torch.is_grad_enabled())
     return order.whole(states)  # type: ignore[arg-type]
 
 
@@ -171,7 +171,7 @@ class _Read(NamedTuple):
 
     Attributes:
         inputs: Vectors `[rows, d]`, or letters `[rows]`.
-        into: Weights `[units, d]` that meet vectors, or what each letter adds, `[letters, units]`.
+        into: Weights `[d, units]` that meet vectors, or what each letter adds, `[letters, units]`.
         bias: What is added to vectors that have met their weights, `[units]`.
     """
 
@@ -184,10 +184,10 @@ def _read(cell: nn.RNNCell | nn.LSTMCell, inputs: Tensor, embedding: nn.Embeddin
     weight = cell.weight_ih
     bias = cell.bias_ih + cell.bias_hh if cell.bias else weight.new_zeros(len(weight))
     if embedding is None:
-        return _Read(inputs, weight, bias)
+        return _Read(inputs, weight.t(), bias)
     inputs, letters = inputs.long(), embedding.num_embeddings
     if letters > inputs.numel() or embedding.scale_grad_by_freq:
-        return _Read(embedding(inputs), weight, bias)
+        return _Read(embedding(inputs), weight.t(), bias)
     vectors = embedding(torch.arange(letters, device=inputs.device))
     return _Read(inputs, linear(vectors, weight, bias).to(weight.dtype), None)
 
@@ -209,7 +209,7 @@ def _writer(into: Tensor, bias: Tensor | None) -> Callable[[Tensor, Tensor], obj
     """Return what writes to units `[m, units]` what they read of `[m, d]` or of letters `[m]`."""
     if bias is None:
         return lambda read, units: torch.index_select(into, 0, read, out=units)
-    into = into.t().contiguous()
+    into = into.contiguous()
     return lambda read, units: torch.addmm(bias, read, into, out=units)
 
 
@@ -228,28 +228,28 @@ def _gradients(
         by: The gradient by what is squashed, `[rows, units]`.
         read: The inputs, and `into`.
         states: Those before the first step, `[n, hidden]`, and after each, `[rows, hidden]`.
-        back: The weights that meet states, `[units, hidden]`.
+        back: The weights that meet states, `[hidden, units]`.
         order: That of the rows.
     """
     (inputs, into), (first, later) = read, states
     to_inputs = by_bias = None
     if inputs.is_floating_point():
-        to_inputs = by @ into if ctx.needs_input_grad[0] else None
-        by_into, by_bias = by.t() @ inputs, by.sum(0)
+        to_inputs = by @ into.t() if ctx.needs_input_grad[0] else None
+        by_into, by_bias = inputs.t() @ by, by.sum(0)
     else:
         by_into = by_letters(by, inputs, len(into), padding_idx=-1, scale_grad_by_freq=False)
     by_first = by[: len(first)]
-    by_back = by_first.t() @ first
-    by_back.addmm_(by[len(first) :].t(), order.earlier(later))
-    return to_inputs, by_into, by_bias, by_first @ back, by_back
+    by_back = first.t() @ by_first
+    by_back.addmm_(order.earlier(later).t(), by[len(first) :])
+    return to_inputs, by_into, by_bias, by_first @ back.t(), by_back
 
 
 def _to_states(by: Tensor, later: Tensor, back: Tensor) -> Tensor:
     """Return the gradient by states, `[n, hidden]`: their own, and by units of the next step."""
     if len(by) == len(later):
-        return torch.addmm(by, later, back)
+        return torch.addmm(by, later, back.t())
     by = by.clone()
-    by[: len(later)].addmm_(later, back)
+    by[: len(later)].addmm_(later, back.t())
     return by
 
 
@@ -267,12 +267,11 @@ class _RNN(torch.autograd.Function):
         order: _Order,
         rectified: bool,  # noqa: FBT001 - autograd passes by position
     ) -> Any:
-        outputs = h.new_empty(len(inputs), len(back))
+        outputs = h.new_empty(len(inputs), back.shape[1])
         _writer(into, bias)(inputs, outputs)
         ctx.save_for_backward(inputs, into, outputs, h, back)
         ctx.order, ctx.rectified = order, rectified
-        back = back.t().contiguous()
-        n = len(h)
+        back, n = back.contiguous(), len(h)
         for count, out in zip(order.counts, outputs.split(order.counts), strict=True):
             if count < n:
                 h, n = h[:count], count
@@ -336,13 +335,13 @@ class _LSTM(torch.autograd.Function):
         learns: bool,  # noqa: FBT001 - autograd passes by position
     ) -> Any:
         n, counts = len(before), order.counts
-        gates = before.new_empty(len(inputs) if learns else n, len(back))
+        gates = before.new_empty(len(inputs) if learns else n, back.shape[1])
         states = before.new_empty(n + len(inputs), before.shape[1])
         states[:n] = before
         ctx.save_for_backward(inputs, into, gates, states, back)
         ctx.order = order
         (h, *outputs), (c, *cells) = (part.split([n, *counts]) for part in states.chunk(2, 1))
-        write, back = _writer(into, bias), back.t().contiguous()
+        write, back = _writer(into, bias), back.contiguous()
         if learns:
             by_step = _Gates.by_step(gates, counts)
         else:
@@ -367,7 +366,7 @@ class _LSTM(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *by: Tensor) -> Any:  # type: ignore[override]
         (by_states,), (inputs, into, gates, states, back) = by, ctx.saved_tensors
-        (hidden, counts), n = (back.shape[1], ctx.order.counts), ctx.order.size[0]
+        (hidden, counts), n = (len(back), ctx.order.counts), ctx.order.size[0]
         by_gates = torch.empty_like(gates)
         cells = states[:, hidden:].split([n, *counts])
         by_outputs, by_cells = (part.split(counts) for part in by_states.chunk(2, 1))

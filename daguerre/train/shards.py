@@ -18,6 +18,7 @@ from typing import final
 import torch
 from torch import Tensor
 
+from daguerre.graph import InadmissibleError
 from daguerre.peers import ALONE, Peers
 from daguerre.train.optimizers import State
 from daguerre.train.split import Split, padded, share_of, whole_of
@@ -60,12 +61,34 @@ class Shards:
                     )
         self.own: Sequence[Tensor] = [self.cut(p) for p in parameters]
         self.leaves = [p.share if isinstance(p, Split) else p for p in parameters]
+        self._blanks = [p for p in parameters if isinstance(p, Split)]
 
     def cut(self, whole: Tensor) -> Tensor:
         """Return the share `[c]` of a tensor like a parameter, a view of it."""
         if isinstance(whole, Split):
             return whole.share
         return whole if self.peers.world == 1 else share_of(whole, self.peers)
+
+    def gradients(self, loss: Tensor) -> list[Tensor | None]:
+        """Return the gradients of a loss by the leaves, None where it does not reach.
+
+        Raises:
+            InadmissibleError: Something was computed of a split parameter behind torch's back.
+        """
+        if not self._blanks:
+            return [*torch.autograd.grad(loss, self.leaves, allow_unused=True)]
+        of = [*self.leaves, *self._blanks]
+        with torch._C.DisableTorchFunctionSubclass():
+            found = torch.autograd.grad(loss, of, allow_unused=True)
+        for blank, gradient in zip(self._blanks, found[len(self.leaves) :], strict=True):
+            if gradient is not None:
+                raise InadmissibleError(
+                    f"a parameter of {list(blank.shape)}, of which each process has a share, was"
+                    " given to a torch.autograd.Function, which takes no share for the whole; give"
+                    " it a function of the parameter, such as weight.view_as(weight), or leave"
+                    " weights whole: shard=True"
+                )
+        return [*found[: len(self.leaves)]]
 
     def reduce(self, gradients: list[Tensor | None]) -> None:
         """Put the shares of mean gradients in the place of whole ones, which go one by one.

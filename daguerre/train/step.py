@@ -182,9 +182,7 @@ class Step:
     def _update(self, n: int, given: Mapping[str, Tensor], moves: bool) -> Tensor:  # noqa: FBT001 - positional for the compiler's guards
         at = Round(n, given, self.made, peers=self._exchange.peers)
         loss = self.objective.loss(self.player.name, at)
-        found = torch.autograd.grad(loss, self.shards.leaves, allow_unused=True)
-        gradients: list[Tensor | None] = [*found]
-        del found  # whole gradients go where there are shares
+        gradients = self.shards.gradients(loss)  # whole ones go where there are shares
         with torch.no_grad():
             self.shards.reduce(gradients)
             loss, means = self._gathered.mean(loss.detach(), gradients, done=moves)

@@ -17,6 +17,7 @@ from torch.autograd.graph import saved_tensors_hooks
 
 import daguerre as dg
 from daguerre.peers import Peers
+from daguerre.train.shards import Shards
 from daguerre.train.split import Split, share_of, whole_of
 from daguerre.train.weights import Sharding, Weights
 
@@ -297,6 +298,27 @@ def test_a_parameter_that_is_split_is_not_changed_in_place(split):
         split.mul_(2)
     with torch.no_grad(), pytest.raises(dg.InadmissibleError, match=r"__setitem__ would change"):
         split[0] = 0
+
+
+class Nothing(torch.autograd.Function):
+    """A function that is given a weight itself."""
+
+    @staticmethod
+    def forward(ctx, weight):
+        ctx.like = weight.shape
+        return torch.zeros(())
+
+    @staticmethod
+    def backward(ctx, *by):
+        return by[0].expand(ctx.like)
+
+
+def test_a_gradient_that_would_go_to_no_share_is_refused(split):
+    shards = Shards([split], split.peers)
+    with pytest.raises(dg.InadmissibleError, match=r"a parameter of \[2, 2\].*view_as\(weight\)"):
+        shards.gradients(Nothing.apply(split))  # type: ignore[arg-type]
+    (gradient,) = shards.gradients(split.share.sum())
+    assert torch.equal(gradient, torch.ones(2))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

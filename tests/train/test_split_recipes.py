@@ -8,11 +8,12 @@ import torch
 from test_processes import both, equal
 from test_shards import found, keep
 from together import WIDTH, Game, NoisyDecoder, NoisyEncoder, NoisyGenerator, data, meet, played
-from torch import nn
+from torch import Tensor, nn
+from torch.distributions import Bernoulli
 
 import daguerre as dg
 from daguerre import penalties
-from daguerre.gallery import dmm, vrnn
+from daguerre.gallery import dmm, hmm, rnn, state_space, vrnn
 from daguerre.objectives import recipes
 from daguerre.train.weights import Sharding
 
@@ -41,6 +42,34 @@ def rolls(objective: dg.Objective) -> Game:
     return objective, {"x": x.round().to(torch.get_default_dtype())}
 
 
+def letters(objective: dg.Objective) -> Game:
+    return objective, {"x": torch.randint(4, (8, 6), generator=torch.Generator().manual_seed(2))}
+
+
+class Rolls(dg.Model):
+    """Units of an LSTM that read the last chord."""
+
+    def __init__(self, keys: int, hidden: int) -> None:
+        super().__init__()
+        self.cell, self.out = nn.LSTMCell(keys, hidden), nn.Linear(hidden, keys)
+        self.start, self.silence = nn.Parameter(torch.zeros(2 * hidden)), torch.zeros(keys)
+
+    def all_h(self, before: Tensor, last: Tensor) -> Tensor:
+        return dg.nn.over_time(self.cell, last, before)
+
+    @dg.deterministic(over_time=all_h)
+    def h(
+        self,
+        before: Tensor = dg.lag("h", init=lambda self: self.start),
+        last: Tensor = dg.lag("x", init=lambda self: self.silence),
+    ):
+        return torch.cat(self.cell(last, before.chunk(2, 1)), 1)
+
+    @dg.rv
+    def x(self, h: Tensor):
+        return Bernoulli(logits=self.out(h[:, : self.cell.hidden_size]))
+
+
 GAMES: dict[str, Callable[[], Game]] = {
     "infogan": lambda: rows(recipes.infogan(NoisyGenerator(), NoisyEncoder(), critic())),
     "ali": lambda: rows(recipes.ali(NoisyGenerator(), NoisyEncoder(), joined())),
@@ -53,6 +82,11 @@ GAMES: dict[str, Callable[[], Game]] = {
     "lipschitz": lambda: penalised(penalties.lipschitz(2.0)),
     "vrnn": lambda: rolls(vrnn.piano_rolls(5, 2, 3).objective),
     "deep Markov model": lambda: rolls(dmm.music(5, 3, anneal=5).objective),
+    "lstm": lambda: letters(dg.nll(rnn.LSTM(4, 3))),
+    "lstm of vectors": lambda: rolls(dg.nll(Rolls(5, 3))),
+    "hidden Markov model": lambda: rolls(dg.nll(hmm.Keys(torch.full([5], 0.4), 3), observed="x")),
+    "letters of a Markov model": lambda: letters(dg.nll(hmm.Letters(2, 4), observed="x")),
+    "state space": lambda: rolls(dg.nll(state_space.StateSpace(2, 5), observed="x")),
 }
 
 
