@@ -201,7 +201,8 @@ def _gru(cell: nn.GRUCell, inputs: Tensor, before: Tensor, order: _Order) -> Ten
     if order.places is not None:
         counts = torch.tensor(order.counts)
         return torch.gru(inputs, counts, start, weights, *flags)[0]
-    sequence = inputs.unflatten(0, (-1, len(before)))
+    n, steps = order.size
+    sequence = inputs.unflatten(0, (steps, n))
     return torch.gru(sequence, start, weights, *flags, False)[0].flatten(0, 1)  # noqa: FBT003
 
 
