@@ -2,7 +2,7 @@
 
     DAGUERRE_DATA=folder python benchmarks/chorales.py [--model keys] [--states 32] [--epochs 60]
         [--starts 1]
-    DAGUERRE_DATA=folder python benchmarks/chorales.py --model dmm --epochs 250
+    DAGUERRE_DATA=folder python benchmarks/chorales.py --model dmm --epochs 1800
 
 The folder holds `polyphonic_music/jsb-chorales-quarter.json`, 229 / 76 / 77 pieces. `keys` is a
 hidden Markov model whose keys are independent given the state; those of `neural` depend on the
