@@ -51,6 +51,7 @@ class Call(nn.Module):
     ) -> None:
         super().__init__()
         self.function, self.whole = function, whole
+        self.heeds_lengths = whole is not None and heeds_lengths(whole)
         for name, module in modules.items():
             self.add_module(name, module)
         self.bound = tuple(modules)
@@ -64,7 +65,7 @@ class Call(nn.Module):
     def over_time(self, *parents: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Return what a recursion gives for all steps at once."""
         assert self.whole is not None, "only a recursion that declares it"
-        told = {LENGTHS: lengths} if heeds_lengths(self.whole) else {}
+        told = {LENGTHS: lengths} if self.heeds_lengths else {}
         return self.whole(**self._taken(parents), **told)
 
     def _taken(self, parents: tuple[Tensor, ...]) -> dict[str, Any]:

@@ -58,6 +58,7 @@ class Step:
         name: The variable's name.
         arguments: The parents that the CPD is called with: all but one that a bijection maps.
         is_root: Whether the CPD returns one event, which is expanded to the batch.
+        heeds_lengths: Whether `whole` takes the lengths of sequences, too.
     """
 
     variable: Variable
@@ -69,6 +70,7 @@ class Step:
     name: str = field(init=False)
     arguments: tuple[str, ...] = field(init=False)
     is_root: bool = field(init=False)
+    heeds_lengths: bool = field(init=False)
 
     def __post_init__(self) -> None:
         v = self.variable
@@ -76,6 +78,8 @@ class Step:
         object.__setattr__(self, "name", v.name)
         object.__setattr__(self, "arguments", arguments)
         object.__setattr__(self, "is_root", not arguments and not v.lags)
+        heeds = self.whole is not None and heeds_lengths(self.whole)
+        object.__setattr__(self, "heeds_lengths", heeds)
 
     def outcome(self, values: Values, rows: int = 0, sizes: Sizes | None = None) -> Outcome:
         """Call the CPD on the values of its parents, each repeated to the rows of the longest.
@@ -131,7 +135,7 @@ class Step:
             lengths: How many steps each row has, where not all have T.
         """
         assert self.whole is not None, "only a recursion that declares it is asked"
-        return self.whole(*found, **({LENGTHS: lengths} if heeds_lengths(self.whole) else {}))
+        return self.whole(*found, **({LENGTHS: lengths} if self.heeds_lengths else {}))
 
     @property
     def plates(self) -> tuple[str, ...]:

@@ -32,6 +32,12 @@ class Ragged:
     active: Tensor
     device: torch.device
 
+    @classmethod
+    def of(cls, lengths: Tensor, device: torch.device) -> Ragged:
+        """Let each example have so many steps, `[n]` on the CPU, one or more."""
+        steps = torch.arange(int(lengths.max()))
+        return cls(steps[:, None] < lengths, device)
+
     @cached_property
     def counts(self) -> tuple[int, ...]:
         """How many examples reach each slice."""

@@ -84,9 +84,8 @@ def test_rows_of_any_length_are_those_of_their_own_steps(cell, lengths, letters)
     x = torch.randint(3, (4, 5)) if letters else torch.randn(4, 5, 3).double().requires_grad_()
     before = torch.randn(4, size).double().requires_grad_()
     weight = torch.randn(4, 5, size).double()
-    ours = over_time(
-        cell, x, before, embedding=embedding if letters else None, lengths=torch.tensor(lengths)
-    )
+    options = {"embedding": embedding if letters else None, "lengths": torch.tensor(lengths)}
+    ours = over_time(cell, x, before, **options)
     inside = torch.arange(5) < torch.tensor(lengths)[:, None]
     theirs = by_hand(cell, embedding(x) if letters else x, before) * inside[..., None]
     torch.testing.assert_close(ours, theirs)
@@ -96,13 +95,7 @@ def test_rows_of_any_length_are_those_of_their_own_steps(cell, lengths, letters)
         torch.autograd.grad((theirs * weight).sum(), of),
     )
     with torch.no_grad():
-        again = over_time(
-            cell,
-            x,
-            before,
-            embedding=embedding if letters else None,
-            lengths=torch.tensor(lengths),
-        )
+        again = over_time(cell, x, before, **options)
     torch.testing.assert_close(again, ours.detach())
 
 

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear
 
+from daguerre.ragged import Ragged
+
 __all__ = ["over_time"]
 
 by_sigmoid = torch.ops.aten.sigmoid_backward.grad_input
@@ -85,13 +87,13 @@ class _Order(NamedTuple):
         size: Examples and steps, `(n, T)`.
         counts: How many have each step; those that have it come before others.
         longest: The examples, the longest first; None where all are of one length.
-        places: Where each row is among the `T n` that there might be, in the same case.
+        ragged: Which steps they have in that order, in the same case.
     """
 
     size: tuple[int, int]
-    counts: list[int]
+    counts: Sequence[int]
     longest: Tensor | None = None
-    places: Tensor | None = None
+    ragged: Ragged | None = None
 
     @classmethod
     def of(cls, inputs: Tensor, lengths: Tensor | None) -> _Order:
@@ -110,16 +112,21 @@ class _Order(NamedTuple):
                 f" {own.tolist()}"
             )
         longest = own.argsort(descending=True, stable=True)
-        has = torch.arange(steps)[:, None] < own[longest]
-        t, example = has.nonzero().unbind(1)
-        places = (t * n + longest[example]).to(inputs.device)
-        counts = [count for count in has.sum(1).tolist() if count]
-        return cls((n, steps), counts, longest.to(inputs.device), places)
+        ragged = Ragged.of(own[longest], inputs.device)
+        return cls((n, steps), ragged.counts, longest.to(inputs.device), ragged)
+
+    @property
+    def places(self) -> Tensor:
+        """Where each row is among the `T n` that there might be."""
+        assert self.longest is not None, "all are there where all are of one length"
+        assert self.ragged is not None, "the two go together"
+        examples = self.ragged.examples
+        return self.ragged.places - examples + self.longest[examples]
 
     def rows(self, inputs: Tensor) -> Tensor:
         """Arrange `[n, T, ...]` as rows."""
         rows = inputs.transpose(0, 1).flatten(0, 1)
-        return rows if self.places is None else rows.index_select(0, self.places)
+        return rows if self.ragged is None else rows.index_select(0, self.places)
 
     def examples(self, before: Tensor) -> Tensor:
         """Put the longest of examples `[n, ...]` first."""
@@ -128,17 +135,17 @@ class _Order(NamedTuple):
     def whole(self, rows: Tensor) -> Tensor:
         """Arrange rows as `[n, T, ...]`, zeros where there are none."""
         n, steps = self.size
-        if self.places is not None:
+        if self.ragged is not None:
             empty = rows.new_zeros(steps * n, *rows.shape[1:])
             rows = empty.index_copy(0, self.places, rows)
         return rows.unflatten(0, (steps, n)).transpose(0, 1)
 
     def earlier(self, rows: Tensor) -> Tensor:
         """Return of each row but those of the first step that of its example a step before."""
-        if self.places is None:
-            return rows[: len(rows) - self.size[0]]
-        slices = zip(rows.split(self.counts), self.counts[1:], strict=False)
-        return torch.cat([rows[:0], *(one[:count] for one, count in slices)])
+        n = self.size[0]
+        if self.ragged is None:
+            return rows[: len(rows) - n]
+        return rows.index_select(0, self.ragged.shifted(1)[n:])
 
 
 def _check(cell: Cell, inputs: Tensor, before: Tensor, embedding: nn.Embedding | None) -> None:
@@ -198,7 +205,7 @@ def _gru(cell: nn.GRUCell, inputs: Tensor, before: Tensor, order: _Order) -> Ten
     weights += [cell.bias_ih, cell.bias_hh] if cell.bias else []
     flags = (cell.bias, 1, 0.0, False, False)  # one layer, no dropout, forwards
     start = before[None].contiguous()
-    if order.places is not None:
+    if order.ragged is not None:
         counts = torch.tensor(order.counts)
         return torch.gru(inputs, counts, start, weights, *flags)[0]
     n, steps = order.size
@@ -311,7 +318,7 @@ class _Gates(NamedTuple):
     shown: Tensor
 
     @classmethod
-    def by_step(cls, gates: Tensor, counts: list[int]) -> list[_Gates]:
+    def by_step(cls, gates: Tensor, counts: Sequence[int]) -> list[_Gates]:
         """View those of all rows, `[rows, 4 hidden]`, step by step."""
         parts = (gates, gates[:, : gates.shape[1] // 2], *gates.chunk(4, 1))
         return [cls(*step) for step in zip(*(part.split(counts) for part in parts), strict=True)]

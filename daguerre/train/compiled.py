@@ -248,9 +248,7 @@ def _probe() -> Thread:
     It loads a library for each kind in a process of its own: on a second core all are done by the
     time that the first step is traced.
     """
-    with collecting(
-        enabled=False
-    ):  # all that the thread needs: to load one circle of modules takes one thread
+    with collecting(enabled=False):  # all that is needed there: one thread loads what is circular
         from torch._inductor import codecache, cpp_builder  # noqa: F401
         from torch._inductor.cpu_vec_isa import pick_vec_isa
         from torch.utils import cpp_extension  # noqa: F401
