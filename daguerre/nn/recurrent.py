@@ -88,12 +88,14 @@ class _Order(NamedTuple):
         counts: How many have each step; those that have it come before others.
         longest: The examples, the longest first; None where all are of one length.
         ragged: Which steps they have in that order, in the same case.
+        places: Where each row is among the `T n` that there might be, in the same case.
     """
 
     size: tuple[int, int]
     counts: Sequence[int]
     longest: Tensor | None = None
     ragged: Ragged | None = None
+    places: Tensor | None = None
 
     @classmethod
     def of(cls, inputs: Tensor, lengths: Tensor | None) -> _Order:
@@ -112,21 +114,14 @@ class _Order(NamedTuple):
                 f" {own.tolist()}"
             )
         longest = own.argsort(descending=True, stable=True)
-        ragged = Ragged.of(own[longest], inputs.device)
-        return cls((n, steps), ragged.counts, longest.to(inputs.device), ragged)
-
-    @property
-    def places(self) -> Tensor:
-        """Where each row is among the `T n` that there might be."""
-        assert self.longest is not None, "all are there where all are of one length"
-        assert self.ragged is not None, "the two go together"
-        examples = self.ragged.examples
-        return self.ragged.places - examples + self.longest[examples]
+        ragged, longest = Ragged.of(own[longest], inputs.device), longest.to(inputs.device)
+        places = ragged.places - ragged.examples + longest[ragged.examples]
+        return cls((n, steps), ragged.counts, longest, ragged, places)
 
     def rows(self, inputs: Tensor) -> Tensor:
         """Arrange `[n, T, ...]` as rows."""
         rows = inputs.transpose(0, 1).flatten(0, 1)
-        return rows if self.ragged is None else rows.index_select(0, self.places)
+        return rows if self.places is None else rows.index_select(0, self.places)
 
     def examples(self, before: Tensor) -> Tensor:
         """Put the longest of examples `[n, ...]` first."""
@@ -135,7 +130,7 @@ class _Order(NamedTuple):
     def whole(self, rows: Tensor) -> Tensor:
         """Arrange rows as `[n, T, ...]`, zeros where there are none."""
         n, steps = self.size
-        if self.ragged is not None:
+        if self.places is not None:
             empty = rows.new_zeros(steps * n, *rows.shape[1:])
             rows = empty.index_copy(0, self.places, rows)
         return rows.unflatten(0, (steps, n)).transpose(0, 1)
