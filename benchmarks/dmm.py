@@ -1,10 +1,11 @@
 """Time one training step of a deep Markov model against hand-written PyTorch, Pyro and NumPyro.
 
     python benchmarks/dmm.py                 # all contestants, as RESULTS.md
-    python benchmarks/dmm.py --contestant "Daguerre, eager" NumPyro --rounds 5
+    python benchmarks/dmm.py --contestant Daguerre NumPyro --rounds 5
 
 Model, posterior and sizes are those of Pyro's example: a gated transition, a posterior that
 follows the state before and a net that reads each piece backwards, pieces of different lengths.
+Pyro takes part twice: as its example is written, and with all left out that takes time there.
 The output is Markdown. Nothing is printed when the losses show that the work was not the same.
 """
 

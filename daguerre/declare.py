@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
-from types import MethodType
+from types import FunctionType, MethodType
 from typing import Any, Concatenate, Generic, ParamSpec, overload
 
 import torch
@@ -96,7 +96,11 @@ class Node(Generic[P]):
     @overload
     def __get__(self, instance: Any, owner: type) -> Callable[P, Any]: ...
     def __get__(self, instance: Any, owner: type) -> Any:
-        return self if instance is None else MethodType(self.function, instance)
+        if instance is None:
+            return self
+        if isinstance(self.function, FunctionType):  # which torch's tracer can bind
+            return self.function.__get__(instance)
+        return MethodType(self.function, instance)
 
 
 def place_of(function: Callable[..., object]) -> str:

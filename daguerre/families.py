@@ -26,6 +26,7 @@ __all__ = [
     "combined",
     "is_short",
     "parameter_names",
+    "parameters_of",
     "pathwise_draw",
     "shared",
     "standard_noise",
@@ -226,6 +227,18 @@ def parameter_names(*parts: Distribution) -> list[str]:
     if {"probs", "logits"} <= {*names}:  # what was given, lest zeros become something else
         names.remove("logits" if all(map(_has_probs, parts)) else "probs")
     return names
+
+
+def parameters_of(distribution: Distribution) -> tuple[str, ...]:
+    """Say where what a distribution is made of is found in it.
+
+    Example:
+        >>> parameters_of(Independent(Normal(torch.zeros(2), 1.0), 1))
+        ('base_dist.loc', 'base_dist.scale')
+    """
+    if isinstance(distribution, Independent):
+        return tuple(f"base_dist.{path}" for path in parameters_of(distribution.base_dist))
+    return tuple(parameter_names(distribution))
 
 
 def _has_probs(distribution: Distribution) -> bool:

@@ -27,6 +27,7 @@ from daguerre.structure.recurrence import TIME
 __all__ = [
     "Outcome",
     "Program",
+    "Realise",
     "Step",
     "Trace",
     "Values",
@@ -40,6 +41,7 @@ __all__ = [
 
 Outcome = Distribution | Tensor | Transform
 Values = Mapping[str, Tensor]
+Realise = Callable[["Step", Outcome, Values, int, Sizes], Tensor]
 
 
 @dataclass(frozen=True, slots=True)

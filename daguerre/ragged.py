@@ -8,11 +8,73 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
 
-__all__ = ["Ragged"]
+__all__ = ["Cells", "Ragged"]
+
+
+@dataclass(frozen=True, eq=False)
+class Cells:
+    """Which cells of a grid hold something: rows are read from them, and written to them.
+
+    The gradient of each is the other, so that neither fills a grid more often than once.
+
+    Attributes:
+        held: The cell of each row, `[rows]`.
+        empty: The cells of no row.
+
+    Example:
+        >>> two = Cells(torch.tensor([2, 0]), torch.tensor([1]))
+        >>> two.write(torch.tensor([[5.0], [7.0]])).flatten().tolist()
+        [7.0, 0.0, 5.0]
+    """
+
+    held: Tensor
+    empty: Tensor
+
+    def read(self, grid: Tensor, dim: int = 0) -> Tensor:
+        """Return the rows of a grid, whose cells are a dimension."""
+        return _Read.apply(grid, self, dim)  # type: ignore[return-value]
+
+    def write(self, rows: Tensor, dim: int = 0) -> Tensor:
+        """Return a grid that holds rows, and zeros elsewhere."""
+        return _Write.apply(rows, self, dim)  # type: ignore[return-value]
+
+    def of_rows(self, order: Tensor) -> Cells:
+        """Return the cells of the same rows in another order."""
+        return Cells(self.held[order], self.empty)
+
+
+class _Read(torch.autograd.Function):
+    """Rows from a grid."""
+
+    @staticmethod
+    def forward(ctx: Any, grid: Tensor, cells: Cells, dim: int) -> Tensor:
+        ctx.cells, ctx.dim = cells, dim
+        return grid.index_select(dim, cells.held)
+
+    @staticmethod
+    def backward(ctx: Any, *by: Tensor) -> Any:
+        return ctx.cells.write(*by, ctx.dim), None, None
+
+
+class _Write(torch.autograd.Function):
+    """A grid of rows."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, cells: Cells, dim: int) -> Tensor:
+        ctx.cells, ctx.dim = cells, dim
+        size = [*rows.shape]
+        size[dim] = len(cells.held) + len(cells.empty)
+        grid = rows.new_empty(size).index_copy_(dim, cells.held, rows)
+        return grid.index_fill_(dim, cells.empty, 0)
+
+    @staticmethod
+    def backward(ctx: Any, *by: Tensor) -> Any:
+        return ctx.cells.read(*by, ctx.dim), None, None
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,9 +111,10 @@ class Ragged:
         return sum(self.counts)
 
     @cached_property
-    def places(self) -> Tensor:
-        """Where each row is in the grid of all slices and examples, `[rows]` numbers of T n."""
-        return self._places.to(self.device)
+    def cells(self) -> Cells:
+        """Where the rows are in the grid of all slices and examples, numbers of T n."""
+        empty = (~self.active.flatten()).nonzero().squeeze(1)
+        return Cells(self._places.to(self.device), empty.to(self.device))
 
     @cached_property
     def examples(self) -> Tensor:

@@ -184,7 +184,7 @@ class Sizes(NamedTuple):
             return value
         outer = self.rows([plate for plate in plates if plate != TIME]) // self.n
         grid = value.unflatten(0, (outer, value.shape[0] // outer))
-        return grid.index_select(1, self.ragged.places).flatten(0, 1)
+        return self.ragged.cells.read(grid, 1).flatten(0, 1)
 
 
 class Taken(NamedTuple):

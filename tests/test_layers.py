@@ -35,6 +35,7 @@ def every(rule: Callable[[Path], None]) -> Callable[[], None]:
 LAYERS = (  # low to high; a module may import from lower layers, and from its own package
     {"graph"},
     {
+        "derivatives",
         "devices",
         "discrete",
         "files",
@@ -51,6 +52,7 @@ LAYERS = (  # low to high; a module may import from lower layers, and from its o
     {"cpds", "lags", "precision", "rows", "structure"},
     {"abduction", "draw", "repeats"},
     {"program"},
+    {"parts", "recorded"},
     {"loops"},
     {"running"},
     {"declare", "locate", "scoring", "unrolled"},

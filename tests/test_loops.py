@@ -47,6 +47,15 @@ def test_a_cell_over_time_is_the_cell_step_by_step_with_its_gradients(cell):
     )
 
 
+@pytest.mark.parametrize("cell", [CELLS[0], CELLS[3]], ids=str)
+def test_a_gradient_of_its_gradient_is_refused_not_zero(cell):
+    cell = cell.double()
+    x = torch.zeros(2, 5, 3).double().requires_grad_()
+    before = torch.zeros(2, 8 if isinstance(cell, nn.LSTMCell) else 4).double()
+    with pytest.raises(dg.InadmissibleError, match="call the cell step by step"):
+        torch.autograd.grad(over_time(cell, x, before).sum(), x, create_graph=True)
+
+
 EMBEDDINGS = {
     "few letters": nn.Embedding(3, 3),
     "more letters than steps": nn.Embedding(11, 3),

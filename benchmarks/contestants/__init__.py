@@ -49,8 +49,10 @@ CONTESTANTS = {
 
 CHAINS = {
     HAND_WRITTEN: Contestant("chains_by_hand", "eager", "torch"),
+    "Daguerre": Contestant("daguerre_chain", "recorded", "daguerre"),
     "Daguerre, eager": Contestant("daguerre_chain", "eager", "daguerre"),
     OURS: Contestant("daguerre_chain", "compiled", "daguerre"),
+    "Pyro, its example": Contestant("pyro_example", "eager", "pyro-ppl"),
     "Pyro": Contestant("pyro_chain", "eager", "pyro-ppl"),
     "NumPyro": Contestant("numpyro_chain", "jitted", "numpyro"),
 }

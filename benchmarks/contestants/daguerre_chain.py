@@ -15,11 +15,16 @@ from daguerre.train.optimizers import Adam
 from daguerre.train.step import Step as TrainingStep
 from problem import Chain
 
-__all__ = ["compiled", "eager"]
+__all__ = ["compiled", "eager", "recorded"]
+
+
+def recorded(chain: Chain) -> Step:
+    """The step as it is by default: one slice is traced, and the others run as its code."""
+    return _steps(chain, compiled=None)
 
 
 def eager(chain: Chain) -> Step:
-    """The step as it runs without a compiler."""
+    """Each slice by its CPDs."""
     return _steps(chain, compiled=False)
 
 
@@ -28,7 +33,7 @@ def compiled(chain: Chain) -> Step:
     return _steps(chain, compiled=True)
 
 
-def _steps(chain: Chain, *, compiled: bool) -> Step:
+def _steps(chain: Chain, *, compiled: bool | None) -> Step:
     p = DeepMarkov(chain.keys, chain.latent, chain.emission, chain.transition)
     q = Smoother(chain.keys, chain.latent, chain.units)
     q.cell = nn.RNNCell(chain.keys, chain.units, nonlinearity="relu")

@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear
 
-from daguerre.ragged import Ragged
+from daguerre.derivatives import once
+from daguerre.ragged import Cells, Ragged
 
 __all__ = ["over_time"]
 
@@ -18,6 +18,7 @@ by_sigmoid = torch.ops.aten.sigmoid_backward.grad_input
 by_tanh = torch.ops.aten.tanh_backward.grad_input
 by_relu = torch.ops.aten.threshold_backward.grad_input
 by_letters = torch.ops.aten.embedding_dense_backward
+_once = once("dg.nn.over_time", "call the cell step by step")
 Cell = nn.RNNCell | nn.GRUCell | nn.LSTMCell
 
 
@@ -88,14 +89,14 @@ class _Order(NamedTuple):
         counts: How many have each step; those that have it come before others.
         longest: The examples, the longest first; None where all are of one length.
         ragged: Which steps they have in that order, in the same case.
-        places: Where each row is among the `T n` that there might be, in the same case.
+        cells: Where the rows are among the `T n` that there might be, in the same case.
     """
 
     size: tuple[int, int]
     counts: Sequence[int]
     longest: Tensor | None = None
     ragged: Ragged | None = None
-    places: Tensor | None = None
+    cells: Cells | None = None
 
     @classmethod
     def of(cls, inputs: Tensor, lengths: Tensor | None) -> _Order:
@@ -115,13 +116,18 @@ class _Order(NamedTuple):
             )
         longest = own.argsort(descending=True, stable=True)
         ragged, longest = Ragged.of(own[longest], inputs.device), longest.to(inputs.device)
-        places = ragged.places - ragged.examples + longest[ragged.examples]
-        return cls((n, steps), ragged.counts, longest, ragged, places)
+        held, empty = (
+            cells - cells % n + longest[cells % n]
+            for cells in (ragged.cells.held, ragged.cells.empty)
+        )
+        beyond = torch.arange(ragged.active.numel(), n * steps, device=empty.device)
+        cells = Cells(held, torch.cat((empty, beyond)))
+        return cls((n, steps), ragged.counts, longest, ragged, cells)
 
     def rows(self, inputs: Tensor) -> Tensor:
         """Arrange `[n, T, ...]` as rows."""
         rows = inputs.transpose(0, 1).flatten(0, 1)
-        return rows if self.places is None else rows.index_select(0, self.places)
+        return rows if self.cells is None else self.cells.read(rows)
 
     def examples(self, before: Tensor) -> Tensor:
         """Put the longest of examples `[n, ...]` first."""
@@ -130,9 +136,8 @@ class _Order(NamedTuple):
     def whole(self, rows: Tensor) -> Tensor:
         """Arrange rows as `[n, T, ...]`, zeros where there are none."""
         n, steps = self.size
-        if self.places is not None:
-            empty = rows.new_zeros(steps * n, *rows.shape[1:])
-            rows = empty.index_copy(0, self.places, rows)
+        if self.cells is not None:
+            rows = self.cells.write(rows)
         return rows.unflatten(0, (steps, n)).transpose(0, 1)
 
     def earlier(self, rows: Tensor) -> Tensor:
@@ -283,7 +288,7 @@ class _RNN(torch.autograd.Function):
         return outputs
 
     @staticmethod
-    @once_differentiable
+    @_once
     def backward(ctx: Any, *by: Tensor) -> Any:  # type: ignore[override]
         (by_output,), (inputs, into, outputs, h, back) = by, ctx.saved_tensors
         by_units = torch.empty_like(outputs)
@@ -366,7 +371,7 @@ class _LSTM(torch.autograd.Function):
         return states[len(before) :]
 
     @staticmethod
-    @once_differentiable
+    @_once
     def backward(ctx: Any, *by: Tensor) -> Any:  # type: ignore[override]
         (by_states,), (inputs, into, gates, states, back) = by, ctx.saved_tensors
         (hidden, counts), n = (len(back), ctx.order.counts), ctx.order.size[0]

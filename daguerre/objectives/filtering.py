@@ -25,7 +25,6 @@ from daguerre.families import surprisal
 from daguerre.graph import InadmissibleError
 from daguerre.infer.approximate.psis import effective_size
 from daguerre.infer.approximate.smc import systematic
-from daguerre.loops import Part, Turn
 from daguerre.objectives.density import in_rows
 from daguerre.objectives.estimators import Pathwise
 from daguerre.objectives.kl_plan import KLPlan
@@ -34,6 +33,7 @@ from daguerre.objectives.latents import filled
 from daguerre.objectives.objective import Divergence, Player, Round, Term
 from daguerre.objectives.sides import modules_of, repeating
 from daguerre.objectives.slices import is_chain
+from daguerre.parts import Part, Turn
 from daguerre.program import Outcome, Program, Step, Values, misfit, realise, sample
 from daguerre.repeats import Sizes
 from daguerre.rows import as_copies, is_missing, tile

@@ -22,12 +22,22 @@ __all__ = ["Choice", "choose"]
 SAVED, LEAST, EACH = 1e-5, 14.0, 0.05
 FEWEST = 1000  # losses, below which nothing is counted
 
+_RECORDED = (
+    "eager, with one slice traced for all where things run slice by slice, which takes long to"
+    " compile; compile=True for small nets"
+)
+
 
 class Choice(NamedTuple):
-    """Whether steps are compiled, and why."""
+    """How steps are run, and why.
+
+    Attributes:
+        why: The words for it.
+        compiled: Whether they are compiled; None where they are not, but record recursions.
+    """
 
     why: str
-    compiled: bool
+    compiled: bool | None
 
 
 def choose(
@@ -62,10 +72,10 @@ def choose(
     if asked is not None:
         return Choice("as asked", compiled=asked)
     if objective.eager:
-        return Choice(f"eager, for {objective.eager}", compiled=False)
+        compiled = None if objective.recurs else False
+        return Choice(f"eager, for {objective.eager}", compiled)
     if objective.recurs:
-        why = "eager: what runs slice by slice takes long to compile; compile=True for small nets"
-        return Choice(why, compiled=False)
+        return Choice(_RECORDED, compiled=None)
     losses = steps * sum(turn.batches for turn in turns.values())
     if losses < FEWEST:
         return Choice(f"eager: {losses:,} losses are too few to repay compiling", compiled=False)

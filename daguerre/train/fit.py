@@ -84,7 +84,9 @@ def fit(  # noqa: PLR0913 - options of one loop, all optional and by keyword
         resume: Whether to go on from the newest checkpoint in the folder, if there is one: to the
             bit where the fit would be, had it not ended.
         compile: Whether each player's step is compiled into one graph; by default where the
-            number of updates makes it worth while and the objective allows it.
+            number of updates makes it worth while and the objective allows it. What is run
+            slice by slice over time is not: there one slice is traced, and the others run as its
+            code, unless this is False.
         precision: `torch.bfloat16` to let CPDs and critics compute in it, where losses stay in
             float32; see `dg.train.mixed_precision`.
         shard: Whether each of several processes keeps its share only of optimisers' state and of

@@ -17,6 +17,7 @@ from daguerre.objectives.schedules import at_step
 from daguerre.peers import ALONE, Peers
 from daguerre.precision import check_precision, mixed_precision
 from daguerre.program import validation
+from daguerre.recorded import Recorder, recording
 from daguerre.train.average import Average, Gathered
 from daguerre.train.compiled import Compiled, Replay, can_compile, tracing
 from daguerre.train.exchange import Exchange
@@ -42,6 +43,8 @@ class Step:
             clipping and average are part of the step. To accumulate k batches, call it k times.
         compile: Whether to compile, by default where the objective allows it and nothing is run
             slice by slice over time; without a C++ compiler the step says so and runs eagerly.
+            What is run slice by slice is then recorded: one slice is traced, and the others run
+            as its code; with False all are run by their CPDs.
         precision: `torch.bfloat16` to let CPDs and critics compute in it; see
             `dg.train.mixed_precision`.
         exchange: With the processes that hold the other rows of the batch.
@@ -71,19 +74,15 @@ class Step:
         exchange: Exchange | None = None,
     ) -> None:
         self.objective = as_objective(objective)
-        if compile and objective.eager:
-            raise InadmissibleError(
-                f"a step on {objective} runs eagerly only, for {objective.eager}; leave"
-                " compile=True out"
-            )
-        if compile is None:
-            compile = not (objective.eager or objective.recurs)  # noqa: A001
+        compiles = _compiles(objective, asked=compile)
         self.player = _player(objective, player)
         self.turn = as_turn(optimizer)
         self.parameters = self.player.parameters()
         if not self.parameters:
             raise ValueError(f"player {self.player.name!r} has no trainable parameters")
         self._exchange = exchange or Exchange()
+        records = compile is None and objective.recurs and not self._exchange.shard
+        self.recorder = Recorder() if records else None
         splits = self._exchange.weights.splits
         self.shards = Shards(
             [splits.get(p, p) for p in self.parameters],
@@ -91,7 +90,7 @@ class Step:
         )
         self.state = self.turn.optimizer.start(self.shards.own)
         device = self.shards.own[0].device
-        self.compiled = compile and can_compile(device)
+        self.compiled = compiles and can_compile(device)
         self.made = torch.zeros((), dtype=torch.long, device=device)  # updates until now
         self.sound = torch.ones((), dtype=torch.bool, device=device)  # all was finite until now
         self.average = Average.of(self.player, self.turn.average)
@@ -145,7 +144,7 @@ class Step:
         self, batch: Batch, key: object, *, moves: bool
     ) -> tuple[Tensor, Mapping[str, Tensor]]:
         """Run the step; check the batch where its shapes are new."""
-        with self._home, mixed_precision(self.precision, self._device):
+        with self._home, mixed_precision(self.precision, self._device), recording(self.recorder):
             return self._run_on(batch, key, moves=moves)
 
     def _run_on(
@@ -212,6 +211,20 @@ class Step:
         self.average.follow(self.made)
         self.made.add_(self.sound)
         return loss
+
+
+def _compiles(objective: Objective, *, asked: bool | None) -> bool:
+    """Whether a step is to be compiled.
+
+    Raises:
+        InadmissibleError: It is asked for, but not possible.
+    """
+    if asked and objective.eager:
+        raise InadmissibleError(
+            f"a step on {objective} runs eagerly only, for {objective.eager}; leave"
+            " compile=True out"
+        )
+    return not (objective.eager or objective.recurs) if asked is None else asked
 
 
 def _part(state: State, reached: Sequence[int], count: int) -> State:
