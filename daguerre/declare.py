@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
-from types import FunctionType, MethodType
+from types import MethodType
 from typing import Any, Concatenate, Generic, ParamSpec, overload
 
 import torch
@@ -98,8 +98,8 @@ class Node(Generic[P]):
     def __get__(self, instance: Any, owner: type) -> Any:
         if instance is None:
             return self
-        if isinstance(self.function, FunctionType):  # which torch's tracer can bind
-            return self.function.__get__(instance)
+        if torch.compiler.is_compiling():  # torch's tracer makes no methods
+            return partial(self.function, instance)
         return MethodType(self.function, instance)
 
 
