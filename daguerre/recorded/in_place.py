@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch.fx import Graph, Node
 
-__all__ = ["Unfit", "is_mutable", "out_of_place"]
+__all__ = ["Unfit", "out_of_place"]
 
 Memory = tuple[Any, ...]
 
@@ -22,12 +22,6 @@ class Unfit(Exception):  # noqa: N818 - not an error: the function is run as it 
     """Why a function cannot be parted."""
 
 
-def is_mutable(node: Node) -> bool:
-    """Whether an operation changes a tensor in place."""
-    schema = getattr(node.target, "_schema", None)
-    return schema is not None and schema.is_mutable
-
-
 def out_of_place(graph: Graph) -> None:
     """Let nothing change in place, where what is changed was made by the graph.
 
@@ -37,7 +31,7 @@ def out_of_place(graph: Graph) -> None:
     memory: dict[Node, Memory] = {}
     order = {node: i for i, node in enumerate(graph.nodes)}
     for node in graph.nodes:
-        if not is_mutable(node):
+        if not _is_mutable(node):
             memory[node] = _memory(node, memory)
             continue
         changed, new = node.args[0], _functional(node.target)
@@ -55,6 +49,11 @@ def out_of_place(graph: Graph) -> None:
         for user in later:
             user.replace_input_with(changed, node)
         node.target, memory[node] = new, (node,)
+
+
+def _is_mutable(node: Node) -> bool:
+    schema = getattr(node.target, "_schema", None)
+    return schema is not None and schema.is_mutable
 
 
 def _functional(target: Any) -> Any:

@@ -48,19 +48,17 @@ class Piece:
         rows: What it takes that has rows.
         fixed: What it takes, after these, that is the same for all rows.
         sizes: What it takes last: numbers that follow from the number of rows.
-        gives: What it returns, None where there is nothing.
         run: The code.
     """
 
     rows: tuple[Node, ...]
     fixed: tuple[Node, ...]
     sizes: tuple[Node, ...]
-    gives: tuple[Node | None, ...]
     run: Code
 
     @classmethod
     def of(cls, nodes: Iterable[Node], gives: Sequence[Node | None], fixed: set[Node]) -> Piece:
-        """Write the code of some nodes, which are in order."""
+        """Write the code of some nodes, which are in order, that gives some, None for none."""
         graph, own = Graph(), dict.fromkeys(nodes)
         needed = [source for node in own for source in node.all_input_nodes]
         needed += [node for node in gives if node is not None]
@@ -73,7 +71,7 @@ class Piece:
             found[node] = copy = graph.node_copy(node, found.__getitem__)
             copy.target = _SHORT.get(node.target, node.target)  # type: ignore[arg-type]
         graph.output(tuple(None if node is None else found[node] for node in gives))
-        return cls(rows, kept, sizes, tuple(gives), GraphModule({}, graph).forward)
+        return cls(rows, kept, sizes, GraphModule({}, graph).forward)
 
 
 @dataclass(frozen=True, eq=False)

@@ -44,7 +44,8 @@ class Step:
         compile: Whether to compile, by default where the objective allows it and nothing is run
             slice by slice over time; without a C++ compiler the step says so and runs eagerly.
             What is run slice by slice is then recorded: one slice is traced, and the others run
-            as its code; with False all are run by their CPDs.
+            as its code; `recorder.refused` says where that cannot be. With False all are run by
+            their CPDs.
         precision: `torch.bfloat16` to let CPDs and critics compute in it; see
             `dg.train.mixed_precision`.
         exchange: With the processes that hold the other rows of the batch.

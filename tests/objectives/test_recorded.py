@@ -261,13 +261,19 @@ REFUSED = {
     "in place through another": (lambda: Moved(partly), "seen through another"),
     "memory of batches": (Norm, "in place"),
     "memory of its own": (Keeps, "keeps something for itself"),
-    "numbers that are read": (lambda: Moved(lambda net, x: net(x) * x.sum().item()), ""),
+    "numbers that are read": (
+        lambda: Moved(lambda net, x: net(x) * x.sum().item()),
+        "does not trace its gradient",
+    ),
     "another net for few": (
         lambda: Moved(lambda net, x: net(x) * (2.0 if len(x) > 2 else 1.0)),
         "another thing for 2 rows",
     ),
     "gradients that see other rows": (lambda: Moved(centred), "other numbers together"),
-    "what it is made of": (lambda: Moved(lambda net, x: x[:, :D] + 0 * net(x).detach()), ""),
+    "nothing to learn": (
+        lambda: Moved(lambda net, x: x[:, :D] + net(x).detach()),
+        "nothing that it gives has a gradient",
+    ),
 }
 
 
