@@ -118,11 +118,13 @@ def _run(
     parts: Sequence[Part], count: int, value_of: Realise, *, keep: bool
 ) -> tuple[_First, _Later]:
     """Make so many slices: the first ones one by one, and the others as is fastest."""
-    compiling, reach = torch.compiler.is_compiling(), max(part.reach for part in parts)
-    names = tuple(part.name for part in parts)
-    records = None if compiling else recorder_for(names, count - reach - 1)
-    alone = reach if compiling else count if records is None else reach + 1
-    head = min(alone, count)
+    compiling, names = torch.compiler.is_compiling(), tuple(part.name for part in parts)
+    alone = max(part.reach for part in parts)
+    if not compiling:
+        # where the first ones have a law, or fewer rows, one that is as all later ones
+        alone += len(parts) > 1 or any(part.laws for part in parts)
+    records = None if compiling else recorder_for(names, count - alone)
+    head = min(alone if compiling or records else count, count)
     apart = [[part.turn.apart(one, head) for one in part.known] for part in parts]
     made = _First({name: [] for name in names}, {name: [] for name in names})
     made.add(parts, [[first for first, _ in known] for known in apart], range(head), value_of)

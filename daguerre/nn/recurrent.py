@@ -231,6 +231,8 @@ def _gradients(
 ) -> tuple[Tensor | None, ...]:
     """Return the gradients by inputs, `into`, bias, states before and the weights of states.
 
+    Those by weights lie in memory as the parameters of the cell do, which are their transposes.
+
     Args:
         ctx: Of a function whose first arguments are those of `_Read`.
         by: The gradient by what is squashed, `[rows, units]`.
@@ -243,21 +245,27 @@ def _gradients(
     to_inputs = by_bias = None
     if inputs.is_floating_point():
         to_inputs = by @ into.t() if ctx.needs_input_grad[0] else None
-        by_into, by_bias = inputs.t() @ by, by.sum(0)
+        by_into, by_bias = (by.t() @ inputs).t(), by.sum(0)
     else:
         by_into = by_letters(by, inputs, len(into), padding_idx=-1, scale_grad_by_freq=False)
     by_first = by[: len(first)]
-    by_back = first.t() @ by_first
-    by_back.addmm_(order.earlier(later).t(), by[len(first) :])
-    return to_inputs, by_into, by_bias, by_first @ back.t(), by_back
+    by_back = by_first.t() @ first
+    by_back.addmm_(by[len(first) :].t(), order.earlier(later))
+    return to_inputs, by_into, by_bias, by_first @ back.t(), by_back.t()
 
 
-def _to_states(by: Tensor, later: Tensor, back: Tensor) -> Tensor:
-    """Return the gradient by states, `[n, hidden]`: their own, and by units of the next step."""
-    if len(by) == len(later):
-        return torch.addmm(by, later, back.t())
+def _to_states(by: Tensor, later: Tensor, into: Tensor) -> Tensor:
+    """Return the gradient by states, `[n, hidden]`: their own, and by units of the next step.
+
+    Args:
+        by: Their own.
+        later: That by units of the next step, `[m, units]`, of the first m examples.
+        into: The weights that take these to states, `[units, hidden]`.
+    """
+    if by.shape[0] == later.shape[0]:
+        return torch.addmm(by, later, into)
     by = by.clone()
-    by[: len(later)].addmm_(later, back.t())
+    by[: later.shape[0]].addmm_(later, into)
     return by
 
 
@@ -294,7 +302,7 @@ class _RNN(torch.autograd.Function):
         by_units = torch.empty_like(outputs)
         parts = (part.split(ctx.order.counts) for part in (by_output, outputs, by_units))
         steps = [*zip(*parts, strict=True)]
-        to_h = steps[-1][0]
+        to_h, to_states = steps[-1][0], back.t()
         for t in reversed(range(len(steps))):
             _, out, by_unit = steps[t]
             if ctx.rectified:
@@ -302,7 +310,7 @@ class _RNN(torch.autograd.Function):
             else:
                 by_tanh(to_h, out, grad_input=by_unit)
             if t:
-                to_h = _to_states(steps[t - 1][0], by_unit, back)
+                to_h = _to_states(steps[t - 1][0], by_unit, to_states)
         found = _gradients(ctx, by_units, (inputs, into), (h, outputs), back, ctx.order)
         return *found, None, None
 
@@ -381,13 +389,13 @@ class _LSTM(torch.autograd.Function):
         steps = [
             *zip(_Gates.by_step(gates, counts), _Gates.by_step(by_gates, counts), strict=True)
         ]
-        to_h, to_c = by_outputs[-1], by_cells[-1]
+        to_h, to_c, to_states = by_outputs[-1], by_cells[-1], back.t()
         for t in reversed(range(len(steps))):
             gate, own = steps[t]
             before = cells[t] if len(cells[t]) == counts[t] else cells[t][: counts[t]]
             to_c = _slopes(gate, own, to_h, to_c, (before, cells[t + 1]))
             if t:
-                to_h = _to_states(by_outputs[t - 1], own.all, back)
+                to_h = _to_states(by_outputs[t - 1], own.all, to_states)
             to_c = _to_cells(by_cells[t - 1], to_c, gate.kept) if t else to_c * gate.kept
         outputs = (states[:n, :hidden], states[n:, :hidden])
         *read, to_h, by_back = _gradients(ctx, by_gates, (inputs, into), outputs, back, ctx.order)

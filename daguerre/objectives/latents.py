@@ -133,8 +133,9 @@ class Latents:
         drawn = Drawn(trace, at.n, self.copies, at.n * self.copies, peers=at.peers)
         for name in self.given:
             if name in self.partial:
-                drawn.seen[name] = ~is_missing(at.given[name])
-                trace.values[name] = filled(at.given[name])
+                missing = is_missing(at.given[name])
+                drawn.seen[name] = ~missing
+                trace.values[name] = filled(at.given[name], missing)
         if at.sizes is not None:
             self._draw_repeated(drawn, at, at.sizes)
             return drawn
@@ -270,14 +271,19 @@ def shared_keys(side: Joint, observed: set[str]) -> dict[str, str]:
     }
 
 
-def filled(value: Tensor) -> Tensor:
+def filled(value: Tensor, missing: Tensor | None = None) -> Tensor:
     """Return a value with 0 in the rows that lack it, so that nothing computed from it is NaN.
+
+    Args:
+        value: `[n, *event]`.
+        missing: Which rows lack it, `[n]`; None where that is not known yet.
 
     Example:
         >>> filled(torch.tensor([0.5, float("nan")]))
         tensor([0.5000, 0.0000])
     """
-    return value.masked_fill(is_missing(value).reshape(-1, *[1] * (value.dim() - 1)), 0)
+    missing = is_missing(value) if missing is None else missing
+    return value.masked_fill(missing.reshape(-1, *[1] * (value.dim() - 1)), 0)
 
 
 def _relaxed(cpd: Distribution, temperature: Tensor | float, *, hard: bool) -> Tensor:

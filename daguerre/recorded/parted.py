@@ -19,25 +19,11 @@ from torch.fx.node import map_arg
 
 from daguerre.recorded.cells import written_out
 from daguerre.recorded.in_place import Unfit, out_of_place
+from daguerre.recorded.shorter import short, shorten
 
 __all__ = ["Parted", "Piece"]
 
 Code = Callable[..., Sequence[Any]]
-
-_aten = torch.ops.aten
-_SHORT: dict[object, Callable[..., Any]] = {  # the same, but for what a call costs
-    _aten.add.Tensor: torch.add,
-    _aten.addcmul.default: torch.addcmul,
-    _aten.addmm.default: torch.addmm,
-    _aten.div.Tensor: torch.div,
-    _aten.exp.default: torch.exp,
-    _aten.mm.default: torch.mm,
-    _aten.mul.Tensor: torch.mul,
-    _aten.sigmoid.default: torch.sigmoid,
-    _aten.softplus.default: torch.nn.functional.softplus,
-    _aten.sub.Tensor: torch.sub,
-    _aten.tanh.default: torch.tanh,
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +55,7 @@ class Piece:
         found = {node: graph.placeholder(node.name) for node in (*rows, *kept, *sizes)}
         for node in own:
             found[node] = copy = graph.node_copy(node, found.__getitem__)
-            copy.target = _SHORT.get(node.target, node.target)  # type: ignore[arg-type]
+            copy.target = short(node.target)
         graph.output(tuple(None if node is None else found[node] for node in gives))
         return cls(rows, kept, sizes, GraphModule({}, graph).forward)
 
@@ -228,9 +214,7 @@ class _Joint(NamedTuple):
         except RuntimeError as error:
             raise Unfit(f"torch does not trace its gradient: {error}") from error
         out_of_place(traced.graph)
-        for node in traced.graph.find_nodes(op="call_function", target=_aten.detach.default):
-            node.replace_all_uses_with(node.args[0])
-        traced.graph.eliminate_dead_code()
+        shorten(traced.graph)
         inputs = traced.graph.find_nodes(op="placeholder")
         (end,) = traced.graph.find_nodes(op="output")
         (found,) = end.args
