@@ -7,6 +7,7 @@ of one, and products that are added up in an operation of its own.
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import inf
 from typing import Any
 
 import torch
@@ -14,6 +15,8 @@ from torch import Tensor
 from torch.fx import Graph, Node
 
 __all__ = ["short", "shorten"]
+
+Operation = tuple[Any, tuple[Any, ...], dict[str, Any]]
 
 _aten = torch.ops.aten
 _SHORT: dict[object, Callable[..., Any]] = {
@@ -40,7 +43,7 @@ def short(operation: Any) -> Any:
 
 
 def shorten(graph: Graph) -> None:
-    """Leave out what changes nothing, and add products to what they are added to.
+    """Leave out what changes nothing; let what multiplies add, and scale, in the same operation.
 
     Args:
         graph: Operations of ATen, none of them in place.
@@ -48,31 +51,50 @@ def shorten(graph: Graph) -> None:
     for node in graph.nodes:
         if _is_same(node):
             node.replace_all_uses_with(node.args[0])
-        elif node.target is _aten.add.Tensor and not node.kwargs:
-            _add_product(graph, node)
+        elif (shorter := _added(node) or _scaled(node)) is not None:
+            with graph.inserting_before(node):
+                one = graph.call_function(*shorter)
+            one.meta = node.meta
+            node.replace_all_uses_with(one)
     graph.eliminate_dead_code()
 
 
 def _is_same(node: Node) -> bool:
     """Whether a node gives what it takes."""
-    if node.target is _aten.mul.Scalar:
+    if node.target in (_aten.mul.Scalar, _aten.mul.Tensor):
         value, factor = node.args
         return factor == 1 and _kind(value) == _kind(node)
     return node.target is _aten.detach.default
 
 
-def _add_product(graph: Graph, total: Node) -> None:
-    """Let a product that is used once be added by the operation that multiplies."""
-    for product, other in (total.args, total.args[::-1]):
-        if not isinstance(product, Node) or product.target not in _ADDING:
-            continue
-        of_one_type = {_kind(factor)[1:] for factor in product.args} == {_kind(other)[1:]}
-        if of_one_type and len(product.users) == 1 and _kind(product) == _kind(other):
-            with graph.inserting_before(total):
-                both = graph.call_function(_ADDING[product.target], (other, *product.args))
-            both.meta = total.meta
-            total.replace_all_uses_with(both)
-            return
+def _added(node: Node) -> Operation | None:
+    """Return what multiplies and adds, for the sum of a product that is used once."""
+    if node.target is not _aten.add.Tensor or node.kwargs:
+        return None
+    for product, other in (node.args, node.args[::-1]):
+        if _is_for(node, product) and product.target in _ADDING and _kind(other) == _kind(node):
+            types = {_kind(factor)[1:] for factor in product.args}
+            if types == {_kind(other)[1:]}:
+                return _ADDING[product.target], (other, *product.args), {}
+    return None
+
+
+def _scaled(node: Node) -> Operation | None:
+    """Return what multiplies, adds and scales, for a sum with a product times a number."""
+    if node.target not in (_aten.div.Tensor, _aten.mul.Tensor):
+        return None
+    total, factor = node.args
+    if not _is_for(node, total) or total.target is not _aten.addmm.default or total.kwargs:
+        return None
+    if not isinstance(factor, int | float) or not 0 < abs(factor) < inf:
+        return None
+    rate = factor if node.target is _aten.mul.Tensor else 1 / factor
+    return total.target, total.args, {"beta": rate, "alpha": rate}
+
+
+def _is_for(node: Node, one: Any) -> bool:
+    """Whether one value is computed for a node alone, of its shape and type."""
+    return isinstance(one, Node) and [*one.users] == [node] and _kind(one) == _kind(node)
 
 
 def _kind(node: Any) -> tuple[Any, ...]:
