@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import inf
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor
@@ -71,7 +71,8 @@ def _added(node: Node) -> Operation | None:
     """Return what multiplies and adds, for the sum of a product that is used once."""
     if node.target is not _aten.add.Tensor or node.kwargs:
         return None
-    for product, other in (node.args, node.args[::-1]):
+    terms: tuple[Any, ...] = node.args
+    for product, other in (terms, terms[::-1]):
         if _is_for(node, product) and product.target in _ADDING and _kind(other) == _kind(node):
             types = {_kind(factor)[1:] for factor in product.args}
             if types == {_kind(other)[1:]}:
@@ -92,7 +93,7 @@ def _scaled(node: Node) -> Operation | None:
     return total.target, total.args, {"beta": rate, "alpha": rate}
 
 
-def _is_for(node: Node, one: Any) -> bool:
+def _is_for(node: Node, one: Any) -> TypeGuard[Node]:
     """Whether one value is computed for a node alone, of its shape and type."""
     return isinstance(one, Node) and [*one.users] == [node] and _kind(one) == _kind(node)
 
