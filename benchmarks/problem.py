@@ -94,7 +94,7 @@ class Chain:
     steps: int = 129
     batch_size: int = 20
     lr: float = 8e-4
-    turn: int = 8
+    turn: int = 16
 
     @property
     def title(self) -> str:

@@ -34,7 +34,10 @@ _SHORT: dict[object, Callable[..., Any]] = {
     _aten.sub.Tensor: torch.sub,
     _aten.tanh.default: torch.tanh,
 }
-_ADDING = {_aten.mm.default: _aten.addmm.default, _aten.mul.Tensor: _aten.addcmul.default}
+_ADDING: dict[object, Callable[..., Any]] = {
+    _aten.mm.default: _aten.addmm.default,
+    _aten.mul.Tensor: _aten.addcmul.default,
+}
 
 
 def short(operation: Any) -> Any:
@@ -63,7 +66,7 @@ def _is_same(node: Node) -> bool:
     """Whether a node gives what it takes."""
     if node.target in (_aten.mul.Scalar, _aten.mul.Tensor):
         value, factor = node.args
-        return factor == 1 and _kind(value) == _kind(node)
+        return isinstance(factor, int | float) and factor == 1 and _kind(value) == _kind(node)
     return node.target is _aten.detach.default
 
 
@@ -71,12 +74,13 @@ def _added(node: Node) -> Operation | None:
     """Return what multiplies and adds, for the sum of a product that is used once."""
     if node.target is not _aten.add.Tensor or node.kwargs:
         return None
-    terms: tuple[Any, ...] = node.args
-    for product, other in (terms, terms[::-1]):
-        if _is_for(node, product) and product.target in _ADDING and _kind(other) == _kind(node):
-            types = {_kind(factor)[1:] for factor in product.args}
-            if types == {_kind(other)[1:]}:
-                return _ADDING[product.target], (other, *product.args), {}
+    own = _kind(node)
+    for product, other in (node.args, node.args[::-1]):
+        if not _is_only_for(product, node) or _kind(other) != own:
+            continue
+        operation = _ADDING.get(product.target)
+        if operation is not None and {_kind(factor)[1:] for factor in product.args} == {own[1:]}:
+            return operation, (other, *product.args), {}
     return None
 
 
@@ -85,7 +89,7 @@ def _scaled(node: Node) -> Operation | None:
     if node.target not in (_aten.div.Tensor, _aten.mul.Tensor):
         return None
     total, factor = node.args
-    if not _is_for(node, total) or total.target is not _aten.addmm.default or total.kwargs:
+    if not _is_only_for(total, node) or total.target is not _aten.addmm.default or total.kwargs:
         return None
     if not isinstance(factor, int | float) or not 0 < abs(factor) < inf:
         return None
@@ -93,12 +97,15 @@ def _scaled(node: Node) -> Operation | None:
     return total.target, total.args, {"beta": rate, "alpha": rate}
 
 
-def _is_for(node: Node, one: Any) -> TypeGuard[Node]:
+def _is_only_for(one: Any, node: Node) -> TypeGuard[Node]:
     """Whether one value is computed for a node alone, of its shape and type."""
     return isinstance(one, Node) and [*one.users] == [node] and _kind(one) == _kind(node)
 
 
 def _kind(node: Any) -> tuple[Any, ...]:
-    """Return the shape and the type of what a node gives; nothing where that is no tensor."""
+    """Return the shape and the type of what a node gives; nothing where that is no tensor.
+
+    Sizes by their names: to compare them, where they are unknown, would be to assume something.
+    """
     value = node.meta.get("val") if isinstance(node, Node) else None
-    return (value.shape, value.dtype) if isinstance(value, Tensor) else ()
+    return ([*map(str, value.shape)], value.dtype) if isinstance(value, Tensor) else ()
