@@ -72,9 +72,9 @@ def _is_same(node: Node) -> bool:
 
 def _added(node: Node) -> Operation | None:
     """Return what multiplies and adds, for the sum of a product that is used once."""
-    if node.target is not _aten.add.Tensor or node.kwargs:
-        return None
     own = _kind(node)
+    if node.target is not _aten.add.Tensor or node.kwargs or not own[1].is_floating_point:
+        return None
     for product, other in (node.args, node.args[::-1]):
         if not _is_only_for(product, node) or _kind(other) != own:
             continue

@@ -30,6 +30,10 @@ CASES = {
         lambda x, y, w: x + y.float() * y.float(),
         ["_to_copy", "_to_copy", "mul", "add"],
     ),
+    "a product of truths": (
+        lambda x, y, w: ((x > 0) * (y > 0) + (x > 1)).double(),
+        ["gt", "gt", "mul", "gt", "add", "_to_copy"],
+    ),
     "a weighted sum": (lambda x, y, w: torch.add(x, y * x, alpha=2), ["mul", "add"]),
     "a sum divided by nothing": (lambda x, y, w: (x + y @ w) / 0, ["addmm", "div"]),
     "a sum divided by all": (lambda x, y, w: (x + y @ w) / torch.inf, ["addmm", "div"]),
