@@ -119,12 +119,12 @@ def _run(
 ) -> tuple[_First, _Later]:
     """Make so many slices: the first ones one by one, and the others as is fastest."""
     compiling, names = torch.compiler.is_compiling(), tuple(part.name for part in parts)
-    alone = max(part.reach for part in parts)
+    head, records = min(max(part.reach for part in parts), count), None
     if not compiling:
-        # where the first ones have a law, or fewer rows, one that is as all later ones
-        alone += len(parts) > 1 or any(part.laws for part in parts)
-    records = None if compiling else recorder_for(names, count - alone)
-    head = min(alone if compiling or records else count, count)
+        # the last one before those recorded is as they are: without a law, and of as many rows
+        alone = head + (len(parts) > 1 or any(part.laws for part in parts))
+        records = recorder_for(names, count - alone)
+        head = count if records is None else alone
     apart = [[part.turn.apart(one, head) for one in part.known] for part in parts]
     made = _First({name: [] for name in names}, {name: [] for name in names})
     made.add(parts, [[first for first, _ in known] for known in apart], range(head), value_of)

@@ -100,8 +100,9 @@ class Filtering(Divergence):
         """Return an estimate of the log-evidence of each row, whose exponential is unbiased."""
         at = in_rows(at, self.plates, self.partial, ragged=False)
         assert at.sizes is not None, "a chain has slices"
-        known = {n: filled(v) if n in self.partial else v for n, v in at.given.items()}
-        held = {n: ~is_missing(at.given[n]) for n in self.partial}
+        missing = {n: is_missing(at.given[n]) for n in self.partial}
+        known = {n: filled(v, missing[n]) if n in missing else v for n, v in at.given.items()}
+        held = {n: ~lacks for n, lacks in missing.items()}
         own = {n: known[n] for n in self.a.given}
         read = draw(self._reading, at.n, own, pathwise=True, sizes=at.sizes).values
         sides = (

@@ -202,9 +202,11 @@ class Latents:
         if step.name not in self.partial:
             return value
         data = at.given[step.name]
-        seen = drawn.seen[step.name] = ~is_missing(data)
+        missing = is_missing(data)
+        seen = drawn.seen[step.name] = ~missing
         mask = tile(seen, len(value)).reshape(-1, *[1] * (value.dim() - 1))
-        return torch.where(mask, tile(filled(data).to(value.dtype), len(value)), value)
+        known = filled(data, missing).to(value.dtype)
+        return torch.where(mask, tile(known, len(value)), value)
 
     def _draw(
         self, step: Step, cpd: Distribution, estimator: Estimator, at: Round, rows: int
@@ -271,18 +273,17 @@ def shared_keys(side: Joint, observed: set[str]) -> dict[str, str]:
     }
 
 
-def filled(value: Tensor, missing: Tensor | None = None) -> Tensor:
+def filled(value: Tensor, missing: Tensor) -> Tensor:
     """Return a value with 0 in the rows that lack it, so that nothing computed from it is NaN.
 
     Args:
         value: `[n, *event]`.
-        missing: Which rows lack it, `[n]`; None where that is not known yet.
+        missing: Which rows lack it, `[n]`, as `is_missing` says.
 
     Example:
-        >>> filled(torch.tensor([0.5, float("nan")]))
+        >>> filled(torch.tensor([0.5, float("nan")]), torch.tensor([False, True]))
         tensor([0.5000, 0.0000])
     """
-    missing = is_missing(value) if missing is None else missing
     return value.masked_fill(missing.reshape(-1, *[1] * (value.dim() - 1)), 0)
 
 

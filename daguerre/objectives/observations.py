@@ -9,7 +9,7 @@ from torch import Tensor
 
 from daguerre.objectives.latents import filled
 from daguerre.objectives.objective import Divergence, Objective, as_objective
-from daguerre.rows import unknown
+from daguerre.rows import is_missing, unknown
 
 __all__ = ["Data", "read_data"]
 
@@ -53,7 +53,7 @@ def read_data(objective: Objective, data: Data) -> dict[str, Tensor]:
         if not part.piecewise and not part.plates.get(name)
     }
     for name, values in given.items():
-        known = filled(values) if name in partial else values
+        known = filled(values, is_missing(values)) if name in partial else values
         if name in partial - whole:
             known = values.masked_fill(unknown(values), 0)
         _check_finite(name, known, may_lack=name not in whole)
